@@ -88,18 +88,18 @@ void GroupQuery::bind(const Places& inputs, const Places& outputs) {
   for (Slot* slot : {&out_, &present_key_, &present_value_}) slot->require(outputs);
 }
 
-TensorView GroupQuery::view(const OrtKernelContext* context, const Operand& operand) const {
+TensorView GroupQuery::view(const Frame& frame, const Operand& operand) const {
   if (!operand.given) return {};
-  if (!operand.held) return input_of(api_, context, operand.slot);
+  if (!operand.held) return frame.input(operand.slot);
   TensorView view = operand.constant;
   view.data = const_cast<char*>(operand.bytes.data());
   return view;
 }
 
 // Checks all before anything is written.
-GroupQuery::Call GroupQuery::prepared(OrtKernelContext* context) const {
+GroupQuery::Call GroupQuery::prepared(Frame& frame) const {
   Call c;
-  c.query = view(context, query_);
+  c.query = view(frame, query_);
   if (c.query.shape.size() != 3) refuse("query is " + text_of(c.query.shape) + ", expected 3 axes");
   c.batch = c.query.shape[0];
   c.rows = c.query.shape[1];
@@ -111,8 +111,8 @@ GroupQuery::Call GroupQuery::prepared(OrtKernelContext* context) const {
   }
   c.query_stride = width;
   if (key_.given) {
-    c.key = view(context, key_);
-    c.value = view(context, value_);
+    c.key = view(frame, key_);
+    c.value = view(frame, value_);
     c.key_stride = kv_heads_ * c.dim;
     expect("key", c.key, {c.batch, c.rows, c.key_stride});
     expect("value", c.value, c.key.shape);
@@ -124,13 +124,13 @@ GroupQuery::Call GroupQuery::prepared(OrtKernelContext* context) const {
     c.value.data = c.query.as<char>() + (heads_ + kv_heads_) * c.dim * size;
   }
   if (past_key_.given) {
-    c.past_key = view(context, past_key_);
-    c.past_value = view(context, past_value_);
+    c.past_key = view(frame, past_key_);
+    c.past_value = view(frame, past_value_);
     c.past = c.past_key.shape.size() == 4 ? c.past_key.shape[2] : 0;
     expect("past_key", c.past_key, {c.batch, kv_heads_, c.past, c.dim});
     expect("past_value", c.past_value, c.past_key.shape);
   }
-  const TensorView total = view(context, total_), lengths = view(context, lengths_);
+  const TensorView total = view(frame, total_), lengths = view(frame, lengths_);
   if (total.type != kInt32 || total.count() != 1) refuse("total_sequence_length is no i32");
   if (lengths.type != kInt32 || lengths.count() != c.batch) {
     refuse("seqlens_k has " + std::to_string(lengths.count()) + " elements, expected " +
@@ -150,7 +150,7 @@ GroupQuery::Call GroupQuery::prepared(OrtKernelContext* context) const {
     c.kept.push_back(static_cast<int32_t>(kept));
   }
   if (rotary_) {
-    const TensorView given = view(context, positions_);
+    const TensorView given = view(frame, positions_);
     if (positions_.given && (given.type != kInt64 || given.count() != c.batch * c.rows)) {
       refuse("position_ids is " + text_of(given.shape) + ", expected i64 of " +
              text_of({c.batch, c.rows}));
@@ -166,9 +166,9 @@ GroupQuery::Call GroupQuery::prepared(OrtKernelContext* context) const {
     }
   }
   const std::vector<int64_t> present = {c.batch, kv_heads_, c.slots, c.dim};
-  c.out = output_of(api_, context, out_.index, type_, {c.batch, c.rows, heads_ * c.dim});
-  c.present_key = output_of(api_, context, present_key_.index, type_, present);
-  c.present_value = output_of(api_, context, present_value_.index, type_, present);
+  c.out = frame.output(out_, {c.batch, c.rows, heads_ * c.dim});
+  c.present_key = frame.output(present_key_, present);
+  c.present_value = frame.output(present_value_, present);
   const auto shared = [&](const TensorView& before, const TensorView& after) {
     const bool same = c.past > 0 && c.batch > 0 && before.data == after.data;
     if (same && c.past != c.slots) {
@@ -182,8 +182,8 @@ GroupQuery::Call GroupQuery::prepared(OrtKernelContext* context) const {
   return c;
 }
 
-void GroupQuery::run(OrtKernelContext* context) const {
-  const Call call = prepared(context);
+void GroupQuery::run(Frame& frame) const {
+  const Call call = prepared(frame);
   if (call.batch == 0) return;
   const int64_t work = call.batch * call.rows * heads_ * call.slots * call.dim;
   const int64_t threads = std::min(threads_, work / kWorthAThread);
@@ -197,7 +197,7 @@ void GroupQuery::run(OrtKernelContext* context) const {
   if (threads <= 1) {
     for (int64_t b = 0; b < call.batch; ++b) piece(b);
   } else {
-    parallel(api_, context, call.batch * pieces, piece);
+    parallel(api_, frame.context, call.batch * pieces, piece);
   }
 }
 

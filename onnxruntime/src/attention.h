@@ -3,7 +3,7 @@
 // run, in a buffer of its own each time or in one that past and present share.
 #pragma once
 
-#include "calls.h"
+#include "frame.h"
 #include "match.h"
 
 namespace exn::ort {
@@ -13,7 +13,7 @@ class GroupQuery : public Step {
   GroupQuery(const Graph& graph, const Attention& attention, const Settings& settings);
 
   void bind(const Places& inputs, const Places& outputs) override;
-  void run(OrtKernelContext* context) const override;
+  void run(Frame& frame) const override;
 
  private:
   // An input of the fused node, or a constant, which is none.
@@ -25,8 +25,8 @@ class GroupQuery : public Step {
   };
   struct Call;
 
-  TensorView view(const OrtKernelContext* context, const Operand& operand) const;
-  Call prepared(OrtKernelContext* context) const;
+  TensorView view(const Frame& frame, const Operand& operand) const;
+  Call prepared(Frame& frame) const;
   void attend(const Call& call, int64_t sequence, int64_t begin, int64_t end) const;
 
   const Api& api_;

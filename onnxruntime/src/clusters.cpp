@@ -89,6 +89,25 @@ struct Sets {
   }
 };
 
+// Which of the units that are wanted can be one. How often a way to a unit has left wanted ones never
+// falls along a way, and it rises where the way leaves them for others: so no way leads out of
+// neighbours of one number and back.
+Sets neighbours(const Units& units, const std::vector<char>& wanted) {
+  std::vector<int> left(units.readers.size());
+  Sets sets(units.readers.size());
+  for (const int unit : units.order) {
+    for (const int reader : units.readers[unit]) {
+      left[reader] = std::max(left[reader], left[unit] + (wanted[unit] && !wanted[reader]));
+    }
+  }
+  for (const int unit : units.order) {
+    for (const int reader : units.readers[unit]) {
+      if (wanted[unit] && wanted[reader] && left[unit] == left[reader]) sets.join(unit, reader);
+    }
+  }
+  return sets;
+}
+
 // What a cluster reads of others, and what others read of it.
 void bound(const Graph& g, Claim* claim) {
   const auto within = [&](int node) {
@@ -139,20 +158,7 @@ void add_clusters(const Graph& g, const Refused& refused, Claims* claims) {
     const bool claimed = units.unit[i] < static_cast<int>(claims->list.size());
     wanted[units.unit[i]] = !claimed && refused.count(i) == 0 && wants(g, g.nodes[i]);
   }
-  // How often a way to a unit has left such nodes. Along a way it never falls, and it rises where a
-  // way leaves one of them for others: so no way leads out of neighbours of one number and back.
-  std::vector<int> left(units.readers.size());
-  Sets sets(units.readers.size());
-  for (const int unit : units.order) {
-    for (const int reader : units.readers[unit]) {
-      left[reader] = std::max(left[reader], left[unit] + (wanted[unit] && !wanted[reader]));
-    }
-  }
-  for (const int unit : units.order) {
-    for (const int reader : units.readers[unit]) {
-      if (wanted[unit] && wanted[reader] && left[unit] == left[reader]) sets.join(unit, reader);
-    }
-  }
+  Sets sets = neighbours(units, wanted);
   std::vector<int> place(units.readers.size(), -1);
   std::vector<Claim> clusters;
   for (int i = 0; i < n; ++i) {
@@ -172,6 +178,31 @@ void add_clusters(const Graph& g, const Refused& refused, Claims* claims) {
     }
     bound(g, &cluster);
     if (!cluster.outputs.empty()) claims->list.push_back(std::move(cluster));
+  }
+}
+
+void bundle(const Graph& g, Claims* claims) {
+  constexpr size_t kFew = 256, kMany = 64;
+  const size_t count = claims->list.size(), most = count <= kFew ? 1 : count / kMany;
+  if (most == 1) {
+    for (size_t i = 0; i < count; ++i) claims->fused.push_back({i});
+    return;
+  }
+  const Units units(g, claims->list);
+  std::vector<char> wanted(units.readers.size());
+  std::fill(wanted.begin(), wanted.begin() + static_cast<std::ptrdiff_t>(count), 1);
+  Sets sets = neighbours(units, wanted);
+  std::vector<size_t> place(units.readers.size(), SIZE_MAX);
+  // Neighbours in the order in which they can run, some at a time: no way leads from later ones to
+  // those before.
+  for (const int unit : units.order) {
+    if (!wanted[unit]) continue;
+    size_t& at = place[sets.find(unit)];
+    if (at == SIZE_MAX || claims->fused[at].size() == most) {
+      at = claims->fused.size();
+      claims->fused.emplace_back();
+    }
+    claims->fused[at].push_back(static_cast<size_t>(unit));
   }
 }
 

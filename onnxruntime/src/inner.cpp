@@ -178,14 +178,14 @@ void Widened::bind(const Places& inputs, const Places& outputs) {
   for (Slot& slot : outputs_) slot.require(outputs);
 }
 
-void Widened::run(OrtKernelContext* context) const {
+void Widened::run(Frame& frame) const {
   const Api& api = inner_.api;
   Values inputs{api, std::vector<OrtValue*>(inputs_.size())};
   Values outputs{api, std::vector<OrtValue*>(outputs_.size())};
   std::vector<TensorView> views;
   size_t bytes = 0;
   for (const Slot& slot : inputs_) {
-    views.push_back(input_of(api, context, slot));
+    views.push_back(frame.input(slot));
     if (slot.type == kBfloat16) {
       bytes += rounded(static_cast<size_t>(views.back().count()) * sizeof(float));
     }
@@ -197,7 +197,7 @@ void Widened::run(OrtKernelContext* context) const {
     if (view.type == kBfloat16) {
       view.type = kFloat;
       view.data = block.take(static_cast<size_t>(view.count()) * sizeof(float));
-      convert(api, context, views[i], view.data, kFloat);
+      convert(api, frame.context, views[i], view.data, kFloat);
     }
     inputs.list[i] = inner_.tensor(view);
     input_names.push_back(inputs_[i].name.c_str());
@@ -207,9 +207,9 @@ void Widened::run(OrtKernelContext* context) const {
                      output_names.data(), outputs_.size(), outputs.list.data()));
   for (size_t i = 0; i < outputs_.size(); ++i) {
     const TensorView from = view_of(api, outputs.list[i]);
-    const TensorView to = output_of(api, context, outputs_[i].index, outputs_[i].type, from.shape);
+    const TensorView to = frame.output(outputs_[i], from.shape);
     if (from.type != to.type) {
-      convert(api, context, from, to.data, to.type);
+      convert(api, frame.context, from, to.data, to.type);
     } else {
       std::memcpy(to.data, from.data, static_cast<size_t>(from.count() * bytes_of(from.type)));
     }

@@ -3,7 +3,7 @@
 // own provider for CPUs.
 #pragma once
 
-#include "calls.h"
+#include "frame.h"
 #include "match.h"
 
 namespace exn::ort {
@@ -36,7 +36,7 @@ class Widened : public Step {
   ~Widened() override { inner_.api.ReleaseSession(session_); }
 
   void bind(const Places& inputs, const Places& outputs) override;
-  void run(OrtKernelContext* context) const override;
+  void run(Frame& frame) const override;
 
   // Whether a node can be written down for an inner session, and whether tensors of a type can be
   // handed to it.

@@ -26,6 +26,7 @@ class Matcher {
     norms();
     attentions();
     add_clusters(g, refused_, &claims_);
+    bundle(g, &claims_);
     return std::move(claims_);
   }
 

@@ -100,7 +100,9 @@ struct Settings {
 using Refused = std::map<int, std::string>;
 
 struct Claims {
-  std::vector<Claim> list;            // no node is in two of them
+  std::vector<Claim> list;  // no node is in two of them
+  // Claims that are one node to ONNX Runtime, by their number, in an order in which they can run.
+  std::vector<std::vector<size_t>> fused;
   std::vector<std::string> declined;  // NODE: why, for what is near to what is taken
 };
 

@@ -82,36 +82,34 @@ inline TensorView input_of(const Api& api, const OrtKernelContext* context, size
   return view_of(api, value);
 }
 
-// Where the inputs, or the outputs, of a fused node are, by their names.
-using Places = std::unordered_map<std::string, size_t>;
+// Where values are, by their names: among the inputs, or the outputs, of a fused node, and among
+// what its steps hand to one another.
+struct Places {
+  std::unordered_map<std::string, size_t> of_node, within;
+};
 
-// An input or output of a fused node. Its place is known once ONNX Runtime has fused.
+// A value that a step reads or makes. Its place is known once ONNX Runtime has fused.
 struct Slot {
+  static constexpr size_t kNowhere = SIZE_MAX;
+
   std::string name;
   int32_t type = 0;
-  size_t index = 0;
+  size_t of_node = kNowhere, within = kNowhere;
 
-  // Whether the node has it: it lacks outputs that nobody reads.
+  // Whether there is a place for it: there is none for outputs that nobody reads.
   bool bind(const Places& places) {
-    const auto found = places.find(name);
-    if (found != places.end()) index = found->second;
-    return found != places.end();
+    const auto find = [&](const auto& map) {
+      const auto found = map.find(name);
+      return found == map.end() ? kNowhere : found->second;
+    };
+    of_node = find(places.of_node);
+    within = find(places.within);
+    return of_node != kNowhere || within != kNowhere;
   }
   void require(const Places& places) {
     if (!bind(places)) throw Failure(kEpFail, "exeunt: the fused node lacks the value " + name);
   }
 };
-
-// Of the type that the graph says.
-inline TensorView input_of(const Api& api, const OrtKernelContext* context, const Slot& slot) {
-  TensorView view = input_of(api, context, slot.index);
-  if (view.type != slot.type) {
-    throw Failure(kInvalidArgument, "exeunt: " + slot.name + " has the ONNX element type " +
-                                        std::to_string(view.type) + ", expected " +
-                                        std::to_string(slot.type));
-  }
-  return view;
-}
 
 inline TensorView output_of(const Api& api, OrtKernelContext* context, size_t index, int32_t type,
                             const std::vector<int64_t>& shape) {
@@ -128,6 +126,8 @@ inline std::string text_of(const std::vector<int64_t>& shape) {
   return out + "]";
 }
 
+class Frame;
+
 // What runs where a graph had one or several nodes; from several threads at the same time, if need
 // be. It is made before ONNX Runtime fuses those nodes, and holds nothing of the graph's.
 class Step {
@@ -138,7 +138,7 @@ class Step {
   virtual ~Step() = default;
   // Once, before the first run.
   virtual void bind(const Places& inputs, const Places& outputs) = 0;
-  virtual void run(OrtKernelContext* context) const = 0;
+  virtual void run(Frame& frame) const = 0;
 };
 
 // Fewer multiplications are not worth another thread.

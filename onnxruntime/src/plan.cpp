@@ -168,28 +168,27 @@ void Plan::check_input(const TensorView& input) const {
   }
 }
 
-void Plan::run(OrtKernelContext* context) const {
-  const TensorView input = input_of(api_, context, input_);
+void Plan::run(Frame& frame) const {
+  const TensorView input = frame.input(input_);
   check_input(input);
   const int64_t rows = input.count() / columns_;
   const bool prepares = prologue_norm_ != EXN_NORM_NONE || prologue_type_ != input.type;
   const auto bytes = prepares ? static_cast<size_t>(rows * columns_ * bytes_of(prologue_type_)) : 0;
   Scratch::Block block(scratch_, rounded(bytes));
-  const TensorView x = prepares ? prepared(context, input, &block) : input;
+  const TensorView x = prepares ? prepared(frame, input, &block) : input;
   for (const Linear& linear : linears_) {
-    if (linear.head) run_heads(context, linear, x);
+    if (linear.head) run_heads(frame, linear, x);
   }
-  run_linears(context, x);
+  run_linears(frame, x);
 }
 
 // The input behind cast and norm.
-TensorView Plan::prepared(OrtKernelContext* context, const TensorView& input,
-                          Scratch::Block* block) const {
+TensorView Plan::prepared(Frame& frame, const TensorView& input, Scratch::Block* block) const {
   const int64_t cols = input.last(), rows = input.count() / cols;
   TensorView out{block->take(static_cast<size_t>(rows * cols * bytes_of(prologue_type_))),
                  prologue_type_, input.shape};
   const int64_t step = std::max<int64_t>(1, kWorthAThread / cols);
-  parallel(api_, context, (rows + step - 1) / step, [&](int64_t i) {
+  parallel(api_, frame.context, (rows + step - 1) / step, [&](int64_t i) {
     const int64_t begin = i * step, n = std::min(rows - begin, step);
     normalise(prologue_norm_, prologue_eps_, or_null(prologue_weight_), or_null(prologue_bias_),
               input.as<char>() + begin * cols * bytes_of(input.type), input.type,
@@ -221,7 +220,7 @@ std::vector<Plan::Part> Plan::parts(int64_t rows) const {
   return out;
 }
 
-void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const {
+void Plan::run_linears(Frame& frame, const TensorView& input) const {
   const int64_t rows = input.count() / columns_;
   std::vector<Target> targets(linears_.size());
   size_t bytes = 0;
@@ -234,7 +233,7 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
     shape.back() = linear.weights->rows;
     t.plain = {nullptr, output.type, shape};
     if (linear.added) {
-      t.residual = input_of(api_, context, linear.residual);
+      t.residual = frame.input(linear.residual);
       t.fused = t.residual.shape == shape;
       if (!t.fused) shape = broadcast(shape, t.residual.shape);
     }
@@ -243,7 +242,7 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
       throw Failure(kInvalidArgument, "exeunt: a product has rows of one element, what is added " +
                                           text_of(t.residual.shape) + ", expected such rows too");
     }
-    t.out = output_of(api_, context, output.index, output.type, shape);
+    t.out = frame.output(output, shape);
     if (linear.activation != Activation::kNone || linear.norm != EXN_NORM_NONE || linear.added) {
       t.plain.type = kFloat;
     }
@@ -276,26 +275,26 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
       const TensorView narrow = t.residual;
       t.residual.type = kFloat;
       t.residual.data = plain.take(bytes_in(t.residual));
-      convert(api_, context, narrow, t.residual.data, kFloat);
+      convert(api_, frame.context, narrow, t.residual.data, kFloat);
     }
   }
-  run_parts(context, input, targets);
+  run_parts(frame, input, targets);
   for (size_t i = 0; i < linears_.size(); ++i) {
-    if (!linears_[i].head && targets[i].out.count() > 0) finish(context, linears_[i], targets[i]);
+    if (!linears_[i].head && targets[i].out.count() > 0) finish(frame, linears_[i], targets[i]);
   }
 }
 
 // A sum that is broadcast, a norm, and the type of the output.
-void Plan::finish(OrtKernelContext* context, const Linear& linear, const Target& t) const {
+void Plan::finish(Frame& frame, const Linear& linear, const Target& t) const {
   TensorView from = t.plain;
   if (linear.added && !t.fused) {
-    add(api_, context, t.plain, t.residual, t.sum);
+    add(api_, frame.context, t.plain, t.residual, t.sum);
     from = t.sum;
   }
   if (t.narrowed || (linear.norm == EXN_NORM_NONE && from.data == t.out.data)) return;
   const int64_t width = t.out.last(), count = t.out.count() / width;
   const int64_t step = std::max<int64_t>(1, kWorthAThread / width);
-  parallel(api_, context, (count + step - 1) / step, [&](int64_t k) {
+  parallel(api_, frame.context, (count + step - 1) / step, [&](int64_t k) {
     const int64_t begin = k * step, m = std::min(count - begin, step);
     normalise(linear.norm, linear.eps, or_null(linear.norm_weight), or_null(linear.norm_bias),
               from.as<char>() + begin * width * bytes_of(from.type), from.type,
@@ -303,7 +302,7 @@ void Plan::finish(OrtKernelContext* context, const Linear& linear, const Target&
   });
 }
 
-void Plan::run_parts(OrtKernelContext* context, const TensorView& input,
+void Plan::run_parts(Frame& frame, const TensorView& input,
                      const std::vector<Target>& targets) const {
   const int64_t cols = input.last(), rows = input.count() / cols;
   // What all parts would convert or copy for themselves.
@@ -319,14 +318,14 @@ void Plan::run_parts(OrtKernelContext* context, const TensorView& input,
   if (copied) {
     wide.data = static_cast<char*>(own.take(copy_bytes));
     const int64_t step = std::max<int64_t>(1, kWorthAThread / cols);
-    parallel(api_, context, (rows + step - 1) / step, [&](int64_t i) {
+    parallel(api_, frame.context, (rows + step - 1) / step, [&](int64_t i) {
       const int64_t begin = i * step, n = std::min(rows - begin, step);
       normalise(EXN_NORM_NONE, 0, nullptr, nullptr, plain.row(begin), plain.type, wide.row(begin),
                 kFloat, n, cols, wide.stride);
     });
   }
   const std::vector<Part> list = parts(rows);
-  parallel(api_, context, static_cast<int64_t>(list.size()), [&](int64_t i) {
+  parallel(api_, frame.context, static_cast<int64_t>(list.size()), [&](int64_t i) {
     const Part& part = list[i];
     run_part(part, linears_[part.product].weights->panels ? wide : plain, targets[part.product]);
   });
@@ -361,8 +360,7 @@ void Plan::run_part(const Part& part, const Rows& x, const Target& t) const {
   }
 }
 
-void Plan::run_heads(OrtKernelContext* context, const Linear& linear,
-                     const TensorView& input) const {
+void Plan::run_heads(Frame& frame, const Linear& linear, const TensorView& input) const {
   const Weights& w = *linear.weights;
   Head head;
   head.weight = w.row(0);
@@ -372,7 +370,7 @@ void Plan::run_heads(OrtKernelContext* context, const Linear& linear,
   head.columns = w.columns;
   head.row_bytes = w.row_bytes;
   head.bias = or_null(linear.bias);
-  std::vector<RowOfHead> rows = run_head(api_, context, head, input, threads_, &scratch_);
+  std::vector<RowOfHead> rows = run_head(api_, frame.context, head, input, threads_, &scratch_);
   for (size_t r = 0; r < rows.size(); ++r) {
     if (!rows[r].valid) rows[r] = unclear(linear, input, static_cast<int64_t>(r));
   }
@@ -381,7 +379,7 @@ void Plan::run_heads(OrtKernelContext* context, const Linear& linear,
       std::vector<int64_t> shape = input.shape;
       shape.back() = 1;
       if (output.reduced) shape.pop_back();
-      const TensorView out = output_of(api_, context, output.slot.index, output.slot.type, shape);
+      const TensorView out = frame.output(output.slot, shape);
       for (size_t r = 0; r < rows.size(); ++r) value(out, r);
     }
   };

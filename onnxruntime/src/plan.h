@@ -5,7 +5,7 @@
 
 #include <memory>
 
-#include "calls.h"
+#include "frame.h"
 #include "head.h"
 #include "match.h"
 #include "weights.h"
@@ -20,7 +20,7 @@ class Plan : public Step {
   void prepare(const Graph& graph, const Product& product, Store* store);
 
   void bind(const Places& inputs, const Places& outputs) override;
-  void run(OrtKernelContext* context) const override;
+  void run(Frame& frame) const override;
 
  private:
   struct Output {
@@ -59,17 +59,15 @@ class Plan : public Step {
   };
 
   void check_input(const TensorView& input) const;
-  void run_linears(OrtKernelContext* context, const TensorView& input) const;
-  void finish(OrtKernelContext* context, const Linear& linear, const Target& t) const;
-  void run_heads(OrtKernelContext* context, const Linear& linear, const TensorView& input) const;
+  void run_linears(Frame& frame, const TensorView& input) const;
+  void finish(Frame& frame, const Linear& linear, const Target& t) const;
+  void run_heads(Frame& frame, const Linear& linear, const TensorView& input) const;
   RowOfHead unclear(const Linear& linear, const TensorView& input, int64_t row) const;
   void multiply(Tensor* x, Tensor* weight, int32_t blocks, Tensor* bias, Tensor* residual,
                 Tensor* out) const;
-  TensorView prepared(OrtKernelContext* context, const TensorView& input,
-                      Scratch::Block* block) const;
+  TensorView prepared(Frame& frame, const TensorView& input, Scratch::Block* block) const;
   std::vector<Part> parts(int64_t rows) const;
-  void run_parts(OrtKernelContext* context, const TensorView& input,
-                 const std::vector<Target>& targets) const;
+  void run_parts(Frame& frame, const TensorView& input, const std::vector<Target>& targets) const;
   void run_part(const Part& part, const Rows& x, const Target& t) const;
 
   const Api& api_;

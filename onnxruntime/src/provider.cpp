@@ -24,9 +24,17 @@ constexpr const char* kName = "ExeuntExecutionProvider";
 constexpr const char* kPrefix = "ep.exeuntexecutionprovider.";
 constexpr const char* kOptions = "threads, report, f32";
 
+// The steps of a fused node, and what they hand to one another.
+struct Bundle {
+  std::vector<std::unique_ptr<Step>> steps;
+  std::unordered_map<std::string, size_t> within;
+  std::vector<size_t> last;  // of each such value: the step after which nobody reads it
+};
+
 struct Compiled : OrtNodeComputeInfo {
   const Api& api;
-  std::unique_ptr<Step> step;
+  Bundle bundle;
+  mutable Scratch scratch;
 
   explicit Compiled(const Api& of) : OrtNodeComputeInfo{}, api(of) {
     ort_version_supported = kApiVersion;
@@ -36,9 +44,19 @@ struct Compiled : OrtNodeComputeInfo {
     };
     Compute = [](OrtNodeComputeInfo*, void* state, OrtKernelContext* context) -> OrtStatus* {
       const auto* own = static_cast<const Compiled*>(state);
-      return guarded(own->api, [&] { own->step->run(context); });
+      return guarded(own->api, [&] { own->run(context); });
     };
     ReleaseState = [](OrtNodeComputeInfo*, void*) {};
+  }
+
+  void run(OrtKernelContext* context) const {
+    Frame frame(api, context, scratch, bundle.last.size());
+    for (size_t i = 0; i < bundle.steps.size(); ++i) {
+      bundle.steps[i]->run(frame);
+      for (size_t k = 0; k < bundle.last.size(); ++k) {
+        if (bundle.last[k] == i) frame.release(k);
+      }
+    }
   }
 };
 
@@ -129,18 +147,19 @@ class Provider : public OrtEp {
   const Inner inner_;
   Store store_;
   // What is ready for the nodes that ONNX Runtime is about to fuse, by the names of its outputs.
-  std::vector<std::unique_ptr<Step>> steps_;
-  std::unordered_map<std::string, size_t> step_of_;
+  std::vector<Bundle> bundles_;
+  std::unordered_map<std::string, size_t> bundle_of_;
 
   // A claim that cannot be run is dropped here, where the nodes can still go to others.
   void claim_of(const OrtGraph* graph, OrtEpGraphSupportInfo* info) {
-    steps_.clear();
-    step_of_.clear();
+    bundles_.clear();
+    bundle_of_.clear();
     store_.begin();
     try {
       const Graph g(api_, graph);
-      Claims claims = prepared(g);
-      for (size_t i = 0; i < claims.list.size(); ++i) fuse(g, claims.list[i], i, info);
+      std::vector<std::unique_ptr<Step>> steps;
+      const Claims claims = prepared(g, &steps);
+      for (const std::vector<size_t>& fused : claims.fused) fuse(g, claims, fused, &steps, info);
       if (!settings_.report.empty()) report(g, claims);
     } catch (const std::exception& failure) {
       if (!settings_.report.empty()) {
@@ -149,25 +168,48 @@ class Provider : public OrtEp {
     }
   }
 
-  void fuse(const Graph& g, const Claim& claim, size_t step, OrtEpGraphSupportInfo* info) {
-    std::vector<const OrtNode*> nodes;
-    for (const int node : claim.nodes) nodes.push_back(g.nodes[node].node);
+  void fuse(const Graph& g, const Claims& claims, const std::vector<size_t>& fused,
+            std::vector<std::unique_ptr<Step>>* steps, OrtEpGraphSupportInfo* info) {
+    Bundle bundle;
+    std::vector<int> nodes;
+    std::unordered_map<int, size_t> within;
+    const auto reads = [&](size_t i, int value) {
+      const std::vector<int>& inputs = claims.list[fused[i]].inputs;
+      return std::find(inputs.begin(), inputs.end(), value) != inputs.end();
+    };
+    for (size_t i = 0; i < fused.size(); ++i) {
+      const Claim& claim = claims.list[fused[i]];
+      nodes.insert(nodes.end(), claim.nodes.begin(), claim.nodes.end());
+      bundle.steps.push_back(std::move((*steps)[fused[i]]));
+      for (const int value : claim.outputs) {
+        bundle_of_[g.values[value].name] = bundles_.size();
+        for (size_t k = fused.size() - 1; k > i; --k) {
+          if (!reads(k, value)) continue;
+          bundle.within.emplace(g.values[value].name, bundle.last.size());
+          bundle.last.push_back(k);
+          break;
+        }
+      }
+    }
+    std::sort(nodes.begin(), nodes.end());
+    std::vector<const OrtNode*> list;
+    for (const int node : nodes) list.push_back(g.nodes[node].node);
     const OrtNodeFusionOptions options = {kApiVersion, true};
-    check(api_, api_.EpGraphSupportInfo_AddNodesToFuse(info, nodes.data(), nodes.size(), &options));
-    for (const int value : claim.outputs) step_of_[g.values[value].name] = step;
+    check(api_, api_.EpGraphSupportInfo_AddNodesToFuse(info, list.data(), list.size(), &options));
+    bundles_.push_back(std::move(bundle));
   }
 
   // Claims with a step for each of them. Where one cannot be made its node is refused, and others
   // may have what else it took.
-  Claims prepared(const Graph& g) {
+  Claims prepared(const Graph& g, std::vector<std::unique_ptr<Step>>* made) {
     Refused refused;
     for (;;) {
       Claims claims = claim(g, settings_.policy, refused);
       std::vector<std::unique_ptr<Step>> steps;
       const size_t before = refused.size();
       for (const Claim& one : claims.list) steps.push_back(step(g, one, &refused));
-      // Weights that were packed in vain are freed only now, so that the rest is not packed anew.
-      steps_ = std::move(steps);
+      // Weights of claims that are made anew are freed only now, so as not to be packed anew.
+      *made = std::move(steps);
       if (refused.size() == before) return claims;
     }
   }
@@ -213,7 +255,7 @@ class Provider : public OrtEp {
       check(api_, count(fused, &n));
       std::vector<const OrtValueInfo*> infos(n);
       check(api_, get(fused, infos.data(), n));
-      Places names;
+      std::unordered_map<std::string, size_t> names;
       for (size_t i = 0; i < n; ++i) {
         const char* name = "";
         if (infos[i] != nullptr) check(api_, api_.GetValueInfoName(infos[i], &name));
@@ -221,17 +263,20 @@ class Provider : public OrtEp {
       }
       return names;
     };
-    const Places inputs = places(api_.Node_GetNumInputs, api_.Node_GetInputs);
-    const Places outputs = places(api_.Node_GetNumOutputs, api_.Node_GetOutputs);
+    Places inputs{places(api_.Node_GetNumInputs, api_.Node_GetInputs), {}};
+    Places outputs{places(api_.Node_GetNumOutputs, api_.Node_GetOutputs), {}};
     auto out = std::make_unique<Compiled>(api_);
-    for (const auto& [name, index] : outputs) {
-      const auto at = step_of_.find(name);
-      if (at == step_of_.end()) continue;
-      out->step = std::move(steps_[at->second]);
+    for (const auto& [name, index] : outputs.of_node) {
+      const auto at = bundle_of_.find(name);
+      if (at == bundle_of_.end()) continue;
+      out->bundle = std::move(bundles_[at->second]);
       break;
     }
-    if (out->step == nullptr) throw Failure(kEpFail, "exeunt: a fused node is none of its own");
-    out->step->bind(inputs, outputs);
+    if (out->bundle.steps.empty()) {
+      throw Failure(kEpFail, "exeunt: a fused node is none of its own");
+    }
+    inputs.within = outputs.within = out->bundle.within;
+    for (const std::unique_ptr<Step>& step : out->bundle.steps) step->bind(inputs, outputs);
     return out.release();
   }
 

@@ -47,24 +47,24 @@ void RowNorm::bind(const Places& inputs, const Places& outputs) {
   writes_sum_ = !sum_.name.empty() && sum_.bind(outputs);
 }
 
-void RowNorm::run(OrtKernelContext* context) const {
-  const TensorView x = input_of(api_, context, input_);
+void RowNorm::run(Frame& frame) const {
+  const TensorView x = frame.input(input_);
   const int32_t type = x.type;
   const auto width = softmax_ ? x.last() : static_cast<int64_t>(weight_.size());
   if (x.shape.empty() || x.last() != width) {
     throw Failure(kInvalidArgument, "exeunt: the rows of a norm have " + std::to_string(x.last()) +
                                         " elements, expected " + std::to_string(width));
   }
-  const TensorView skip = skips_ ? input_of(api_, context, skip_) : TensorView{};
+  const TensorView skip = skips_ ? frame.input(skip_) : TensorView{};
   if (skips_) check_skip(x.shape, skip.shape);
   const auto output = [&](bool read, const Slot& slot) {
-    return read ? output_of(api_, context, slot.index, slot.type, x.shape) : TensorView{};
+    return read ? frame.output(slot, x.shape) : TensorView{};
   };
   const TensorView out = output(writes_, output_), sum = output(writes_sum_, sum_);
   if (x.count() == 0 || (out.data == nullptr && sum.data == nullptr)) return;
   const int64_t rows = x.count() / width;
   const int64_t step = std::max<int64_t>(1, kElements / width);
-  parallel(api_, context, (rows + step - 1) / step, [&](int64_t i) {
+  parallel(api_, frame.context, (rows + step - 1) / step, [&](int64_t i) {
     const int64_t begin = i * step, n = std::min(rows - begin, step);
     const auto at = [&](const TensorView& view, int64_t row) {
       return view.as<char>() + row * width * bytes_of(view.type);

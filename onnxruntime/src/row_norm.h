@@ -2,7 +2,7 @@
 // A norm that stands alone, or behind a sum, or a softmax.
 #pragma once
 
-#include "calls.h"
+#include "frame.h"
 #include "match.h"
 
 namespace exn::ort {
@@ -12,7 +12,7 @@ class RowNorm : public Step {
   RowNorm(const Graph& graph, const Norm& norm);
 
   void bind(const Places& inputs, const Places& outputs) override;
-  void run(OrtKernelContext* context) const override;
+  void run(Frame& frame) const override;
 
  private:
   const Api& api_;
