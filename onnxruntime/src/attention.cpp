@@ -140,10 +140,12 @@ GroupQuery::Call GroupQuery::prepared(Frame& frame) const {
   c.slots = std::max(all, c.past);
   for (int64_t b = 0; b < c.batch; ++b) {
     // A first prompt may be padded on its right.
-    const int64_t length = c.rows == all ? all : int64_t{lengths.as<int32_t>()[b]} + 1;
+    const int64_t given = lengths.as<int32_t>()[b];
+    const int64_t length = c.rows == all ? all : given + 1;
     const int64_t kept = length - c.rows;
-    if (kept < 0 || kept > c.past || length > c.slots) {
-      refuse("seqlens_k[" + std::to_string(b) + "] is " + std::to_string(length - 1) + " with " +
+    if (given < -1 || given >= std::max<int64_t>(all, 1) || kept < 0 || kept > c.past ||
+        length > c.slots) {
+      refuse("seqlens_k[" + std::to_string(b) + "] is " + std::to_string(given) + " with " +
              std::to_string(c.rows) + " new rows, " + std::to_string(c.past) +
              " slots before them and total_sequence_length " + std::to_string(all));
     }

@@ -177,7 +177,7 @@ void add_clusters(const Graph& g, const Refused& refused, Claims* claims) {
       continue;
     }
     bound(g, &cluster);
-    if (!cluster.outputs.empty()) claims->list.push_back(std::move(cluster));
+    claims->list.push_back(std::move(cluster));
   }
 }
 
