@@ -161,11 +161,20 @@ void Plan::check_input(const TensorView& input) const {
                                         std::to_string(columns_));
   }
   for (const Linear& linear : linears_) {
-    if (linear.matrix && input.shape.size() != 2) {
+    if (linear.matrix && input.shape.size() > 2) {
       throw Failure(kInvalidArgument,
                     "exeunt: A of Gemm is " + text_of(input.shape) + ", expected two axes");
     }
   }
+}
+
+// Of rows of so many elements in place of those of the input. One row is a matrix to Gemm.
+std::vector<int64_t> Plan::shape_of(const Linear& linear, const TensorView& input,
+                                    int64_t elements) {
+  std::vector<int64_t> shape = input.shape;
+  shape.back() = elements;
+  if (linear.matrix && shape.size() == 1) shape.insert(shape.begin(), 1);
+  return shape;
 }
 
 void Plan::run(Frame& frame) const {
@@ -229,8 +238,7 @@ void Plan::run_linears(Frame& frame, const TensorView& input) const {
     if (linear.head) continue;
     Target& t = targets[i];
     const Slot& output = linear.outputs[0].slot;
-    std::vector<int64_t> shape = input.shape;
-    shape.back() = linear.weights->rows;
+    std::vector<int64_t> shape = shape_of(linear, input, linear.weights->rows);
     t.plain = {nullptr, output.type, shape};
     if (linear.added) {
       t.residual = frame.input(linear.residual);
@@ -376,8 +384,7 @@ void Plan::run_heads(Frame& frame, const Linear& linear, const TensorView& input
   }
   const auto write = [&](const std::vector<Output>& outputs, const auto& value) {
     for (const Output& output : outputs) {
-      std::vector<int64_t> shape = input.shape;
-      shape.back() = 1;
+      std::vector<int64_t> shape = shape_of(linear, input, 1);
       if (output.reduced) shape.pop_back();
       const TensorView out = frame.output(output.slot, shape);
       for (size_t r = 0; r < rows.size(); ++r) value(out, r);
@@ -391,7 +398,7 @@ void Plan::run_heads(Frame& frame, const Linear& linear, const TensorView& input
 }
 
 // A row whose logits are not finite has no statistics here, but an index and a maximum elsewhere:
-// those of its logits, of which a NaN is the largest.
+// those of its logits, as comparisons find them.
 RowOfHead Plan::unclear(const Linear& linear, const TensorView& input, int64_t row) const {
   const Weights& w = *linear.weights;
   std::vector<float> logits(static_cast<size_t>(w.rows));
@@ -403,8 +410,8 @@ RowOfHead Plan::unclear(const Linear& linear, const TensorView& input, int64_t r
   }
   multiply(&x, &weight, w.blocks, &bias, nullptr, &out);
   size_t best = 0;
-  for (size_t i = 1; i < logits.size() && !std::isnan(logits[best]); ++i) {
-    if (logits[i] > logits[best] || std::isnan(logits[i])) best = i;
+  for (size_t i = 1; i < logits.size(); ++i) {
+    if (logits[i] > logits[best]) best = i;
   }
   return {static_cast<int32_t>(best), logits[best], NAN, NAN, NAN, NAN, false};
 }

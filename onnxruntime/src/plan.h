@@ -58,6 +58,8 @@ class Plan : public Step {
     char* row(int64_t i) const { return data + i * stride * bytes_of(type); }
   };
 
+  static std::vector<int64_t> shape_of(const Linear& linear, const TensorView& input,
+                                       int64_t elements);
   void check_input(const TensorView& input) const;
   void run_linears(Frame& frame, const TensorView& input) const;
   void finish(Frame& frame, const Linear& linear, const Target& t) const;
