@@ -210,7 +210,7 @@ void Widened::run(Frame& frame) const {
     const TensorView to = frame.output(outputs_[i], from.shape);
     if (from.type != to.type) {
       convert(api, frame.context, from, to.data, to.type);
-    } else {
+    } else if (from.count() > 0) {
       std::memcpy(to.data, from.data, static_cast<size_t>(from.count() * bytes_of(from.type)));
     }
   }
