@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples;
 
+import java.io.BufferedReader;
+import java.io.Closeable;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.FilterOutputStream;
 import java.io.IOException;
+import java.io.InputStreamReader;
 import java.io.OutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.AccessDeniedException;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.stream.IntStream;
@@ -22,6 +26,7 @@ import org.exeunt.examples.io.ModelFormatException;
 import org.exeunt.examples.llama.Answer;
 import org.exeunt.examples.llama.BranchedAnswer;
 import org.exeunt.examples.llama.ChatTemplate;
+import org.exeunt.examples.llama.Conversation;
 import org.exeunt.examples.llama.DecodeWork;
 import org.exeunt.examples.llama.Decoder;
 import org.exeunt.examples.llama.DecoderOptions;
@@ -34,6 +39,7 @@ import org.exeunt.examples.llama.HostAnswer;
 import org.exeunt.examples.llama.LlamaConfig;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Loading;
+import org.exeunt.examples.llama.OwningAnswer;
 import org.exeunt.examples.llama.Probe;
 import org.exeunt.examples.llama.ProbedAnswer;
 import org.exeunt.examples.llama.Rounds;
@@ -56,6 +62,9 @@ public final class Generate {
   private final PrintStream out;
   private final PrintStream log;
   private GgufFile opened; // null: it could not be opened
+  private Loading loading; // while it runs
+  private final List<String> endings = new ArrayList<>(); // why each answer ended
+  private long promptTokens;
   private long prefillNanos;
   private long decodeNanos;
   private Rounds speculative; // null: nothing is drafted
@@ -153,19 +162,19 @@ public final class Generate {
       LlamaConfig config = LlamaConfig.of(file);
       DecoderOptions decoding = options.decoder(config.layers());
       Speculation asked = options.speculation(config.layers());
-      if (options.onGpu()) {
-        if (asked == null) {
-          DeviceDecoder.check(decoding, config);
-        } else {
-          DeviceSpeculativeDecoder.check(decoding, config, asked, config.context());
-        }
-        options.requireDevice();
-      }
-      try (Loading loading = new Loading(file, options.weights, options.threads,
+      check(config, decoding, asked);
+      try (Loading started = loading = new Loading(file, options.weights, options.threads,
                !options.certified && !options.onGpu(),
                options.certified ? Models.screen(options.model, options.weights) : null, log)) {
         Tokenizer tokenizer = new Tokenizer(file);
-        int[] prompt = tokenizer.encodePrompt(prompt(file));
+        ChatTemplate format = format(file);
+        if (options.chat) {
+          int room = options.conversation(config.context());
+          chat(started.weights(), decoding, asked, tokenizer, new Conversation(format, tokenizer),
+              room);
+          return;
+        }
+        int[] prompt = prompt(format, tokenizer);
         if (prompt.length == 0 || prompt.length >= config.context()) {
           throw new IllegalArgumentException("the prompt has " + prompt.length
               + " tokens; this model takes 1 to " + (config.context() - 1));
@@ -173,49 +182,140 @@ public final class Generate {
         // The last token that is drawn need not go in.
         int capacity = Math.min(config.context(), prompt.length + options.maxTokens);
         int most = capacity - prompt.length;
-        LlamaWeights weights = loading.weights();
-        if (options.onGpu()) {
-          try (Screen screen = options.certified ? screen(loading, tokenizer) : null;
-              DraftModel drafting = DraftModel.of(asked, options.weights, tokenizer);
-              LlamaWeights there = weights.on(options.device);
-              LlamaWeights drafts = drafting == null ? null : drafting.weights().on(options.device);
-              Answer answer =
-                  answer(there, decoding.withScreen(screen), asked, drafts, tokenizer, capacity)) {
-            answer(answer, weights, prompt, tokenizer, most);
-          }
-          return;
-        }
         Probe probe = options.probe(tokenizer);
-        if (probe != null) {
-          int room = Math.min(config.context(), capacity + probe.room());
-          try (ProbedAnswer answer = new ProbedAnswer(new Decoder(weights, decoding, 1, room),
-                   sampler(tokenizer), probe, tokenizer::ends)) {
-            probed = answer;
-            answer(answer, weights, prompt, tokenizer, most);
-          }
-          return;
-        }
-        if (options.sampling() != null) {
-          try (Answer answer = samples(weights, decoding, tokenizer, capacity, most)) {
-            answer(answer, weights, prompt, tokenizer, most);
-          }
-          return;
-        }
-        if (asked != null) {
-          Speculation.check(decoding);
-        }
-        try (Screen screen = options.certified ? screen(loading, tokenizer) : null;
-            DraftModel drafting = DraftModel.of(asked, options.weights, tokenizer)) {
-          Speculation speculation =
-              Speculation.ready(asked, weights, drafting, tokenizer, Texts.essay(), log);
-          try (
-              Answer answer = answer(new Decoder(weights, decoding.withScreen(screen), 1, capacity),
-                  speculation, drafting, tokenizer)) {
-            answer(answer, weights, prompt, tokenizer, most);
+        checkRoom(config, decoding, asked, capacity);
+        LlamaWeights weights = started.weights();
+        try (Answer answer = probe != null ? probed(weights, decoding, probe, tokenizer, capacity)
+                : options.sampling() != null
+                ? samples(weights, decoding, tokenizer, capacity, most)
+                : answer(weights, decoding, asked, tokenizer, capacity)) {
+          speak(answer, true, prompt, tokenizer, most);
+          if (options.stats) {
+            report(answer.work(), weights);
           }
         }
       }
     }
+  }
+
+  /** Refuses what does not go together, or not with this model, before anything is loaded or made. */
+  private void check(LlamaConfig config, DecoderOptions decoding, Speculation asked)
+      throws IOException {
+    decoding.check(config, options.certified);
+    if (asked != null) {
+      Speculation.check(decoding);
+      asked.check(config);
+    }
+    if (options.chat) {
+      checkRoom(config, decoding, asked, options.conversation(config.context()));
+    }
+    if (options.onGpu()) {
+      if (asked == null) {
+        DeviceDecoder.check(decoding, config);
+      } else {
+        DeviceSpeculativeDecoder.check(decoding, config, asked, config.context());
+      }
+      options.requireDevice();
+    }
+  }
+
+  private void checkRoom(
+      LlamaConfig config, DecoderOptions decoding, Speculation asked, int capacity) {
+    if (asked != null && options.onGpu()) {
+      DeviceSpeculativeDecoder.check(decoding, config, asked, capacity);
+    } else if (asked != null) {
+      asked.checkRoom(capacity);
+    }
+  }
+
+  /** A conversation, a line of standard input at a time. */
+  private void chat(LlamaWeights weights, DecoderOptions decoding, Speculation asked,
+      Tokenizer tokenizer, Conversation conversation, int room) throws IOException {
+    if (options.system != null) {
+      conversation.system(options.system);
+    }
+    BufferedReader lines =
+        new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+    try (Answer answer = answer(weights, decoding, asked, tokenizer, room)) {
+      String line = options.prompt == null ? ask(lines) : options.prompt;
+      for (; line != null && !line.strip().equals("/exit"); line = ask(lines)) {
+        if (line.isBlank()) {
+          continue;
+        }
+        Conversation.Turn turn = conversation.say(line, answer.position());
+        int most = Math.min(options.maxTokens, room - turn.length());
+        if (most < 1) {
+          conversation.unsay();
+          log.println("generate: with this the conversation would have " + turn.length()
+              + " tokens, but there is room for " + (room - 1) + " and an answer: it was not said");
+          continue;
+        }
+        Spoken spoken = speak(answer, turn.anew(), turn.ids(), tokenizer, most);
+        conversation.answered(spoken.text, spoken.left);
+      }
+      if (options.stats) {
+        report(answer.work(), weights);
+      }
+    }
+  }
+
+  private String ask(BufferedReader lines) throws IOException {
+    if (System.console() != null) {
+      log.print("> ");
+      log.flush();
+    }
+    return lines.readLine();
+  }
+
+  private Answer probed(LlamaWeights weights, DecoderOptions decoding, Probe probe,
+      Tokenizer tokenizer, int capacity) {
+    int room = Math.min(weights.config().context(), capacity + probe.room());
+    probed = new ProbedAnswer(
+        new Decoder(weights, decoding, 1, room), sampler(tokenizer), probe, tokenizer::ends);
+    return probed;
+  }
+
+  /** An answer that has nothing to do with others, and what it is made of. */
+  private Answer answer(LlamaWeights weights, DecoderOptions decoding, Speculation asked,
+      Tokenizer tokenizer, int capacity) throws IOException {
+    List<Closeable> parts = new ArrayList<>();
+    try {
+      // What may be refused comes before what takes a minute to make.
+      DraftModel drafting = DraftModel.of(asked, options.weights, tokenizer);
+      if (drafting != null) {
+        parts.add(drafting::close);
+      }
+      Answer answer;
+      if (options.onGpu()) {
+        DecoderOptions all = screened(decoding, tokenizer, parts);
+        LlamaWeights there = weights.on(options.device);
+        parts.add(there::close);
+        LlamaWeights drafts = drafting == null ? null : drafting.weights().on(options.device);
+        if (drafts != null) {
+          parts.add(drafts::close);
+        }
+        answer = answer(there, all, asked, drafts, tokenizer, capacity);
+      } else {
+        Speculation speculation =
+            Speculation.ready(asked, weights, drafting, tokenizer, Texts.essay(), log);
+        DecoderOptions all = screened(decoding, tokenizer, parts);
+        answer = answer(new Decoder(weights, all, 1, capacity), speculation, drafting, tokenizer);
+      }
+      return new OwningAnswer(answer, parts);
+    } catch (IOException | RuntimeException | Error e) {
+      OwningAnswer.closeAll(parts);
+      throw e;
+    }
+  }
+
+  private DecoderOptions screened(
+      DecoderOptions decoding, Tokenizer tokenizer, List<Closeable> parts) throws IOException {
+    if (!options.certified) {
+      return decoding;
+    }
+    Screen screen = screen(tokenizer);
+    parts.add(screen::close);
+    return decoding.withScreen(screen);
   }
 
   /** An answer that is drawn more than once, in parts or as a whole. */
@@ -285,7 +385,7 @@ public final class Generate {
         : new Sampler(tokenizer.size(), options.temperature, options.topP, options.seed);
   }
 
-  private Screen screen(Loading loading, Tokenizer tokenizer) throws IOException {
+  private Screen screen(Tokenizer tokenizer) throws IOException {
     Screen kept = loading.screen();
     return kept != null
         ? kept
@@ -293,29 +393,63 @@ public final class Generate {
               tokenizer, Texts.essay(), log);
   }
 
-  private String prompt(GgufFile file) throws IOException {
+  /** How turns are written; null: not at all. */
+  private ChatTemplate format(GgufFile file) throws IOException {
+    boolean own = ChatTemplate.in(file);
+    boolean turns = options.chat || options.system != null;
+    if (!options.raw && !own) {
+      log.println("generate: the model knows no chat format: "
+          + (turns ? "turns are written as ChatML" : "it goes on with the text"));
+    }
+    return options.raw || !own && !turns ? null : new ChatTemplate(file);
+  }
+
+  private int[] prompt(ChatTemplate format, Tokenizer tokenizer) throws IOException {
     String text = options.prompt.equals("-")
         ? new String(System.in.readAllBytes(), StandardCharsets.UTF_8)
         : options.prompt;
-    if (!options.raw && !ChatTemplate.in(file)) {
-      log.println("generate: the model knows no chat format: it goes on with the text");
+    if (format == null) {
+      return tokenizer.encodePrompt(text);
     }
-    return options.raw || !ChatTemplate.in(file)
-        ? text
-        : new ChatTemplate(file).render(List.of(new ChatTemplate.Message("user", text)));
+    List<ChatTemplate.Message> messages = new ArrayList<>();
+    if (options.system != null) {
+      messages.add(new ChatTemplate.Message("system", options.system));
+    }
+    messages.add(new ChatTemplate.Message("user", text));
+    return tokenizer.encodeChat(format.render(messages));
   }
 
-  private void answer(Answer answer, LlamaWeights weights, int[] prompt, Tokenizer tokenizer,
-      int most) throws IOException {
+  /**
+   * What was said.
+   *
+   * @param left tokens of it that were not taken in
+   */
+  private record Spoken(String text, int... left) {}
+
+  /**
+   * Takes a prompt in and streams what follows.
+   *
+   * @param anew whether nothing was before
+   */
+  private Spoken speak(Answer answer, boolean anew, int[] prompt, Tokenizer tokenizer, int most)
+      throws IOException {
     TextStream text = new TextStream(tokenizer);
+    StringBuilder all = new StringBuilder();
     long start = System.nanoTime();
-    answer.begin(prompt);
+    if (anew) {
+      answer.begin(prompt);
+    } else {
+      answer.resume(prompt);
+    }
     long prompted = System.nanoTime();
     int token = most > 0 ? answer.next() : 0;
     // Of samples, the first token comes with all others.
     long begun = options.sampling() != null ? prompted : System.nanoTime();
-    prefillNanos = begun - start;
-    for (int i = 0; i < most; i++) {
+    prefillNanos += begun - start;
+    promptTokens += prompt.length;
+    int[] left = {};
+    int given = 0;
+    for (; given < most; given++) {
       if (token == Answer.ENDED) {
         break;
       }
@@ -328,30 +462,46 @@ public final class Generate {
         break;
       }
       String shown = text.add(token);
+      all.append(shown);
       boolean later = options.onGpu() && speculative == null;
       if (!later) {
         show(shown);
       }
-      if (i + 1 < most) {
+      if (given + 1 < most) {
         answer.goOn();
+      } else {
+        left = new int[] {token};
       }
       if (later) {
         show(shown); // while the device is busy
       }
-      if (i + 1 < most) {
+      if (given + 1 < most) {
         token = answer.next();
       }
     }
-    decodeNanos = System.nanoTime() - begun;
-    show(text.finish() + System.lineSeparator());
+    decodeNanos += System.nanoTime() - begun;
+    String last = text.finish();
+    show(last + System.lineSeparator());
     if (!options.onGpu()) { // which has a copy
-      weights.requireUnchanged();
+      loading.weights().requireUnchanged();
     }
     if (answer.abstained()) {
       log.println("generate: the model is not sure enough of an answer");
     }
-    if (options.stats) {
-      report(answer.work(), weights, prompt.length);
+    ended(answer, given == most, token, most);
+    return new Spoken(all.append(last).toString(), left);
+  }
+
+  /** Notes how an answer came to its end, and says so where that was not to be expected. */
+  private void ended(Answer answer, boolean whole, int token, int most) {
+    if (!whole) {
+      endings.add(answer.abstained() || token == Answer.ENDED ? "a rule's" : "the model's");
+    } else if (most == options.maxTokens) {
+      endings.add("--max-tokens " + most);
+    } else {
+      String cut = "the context is full after " + (answer.position() + 1) + " tokens";
+      log.println("generate: the answer was cut off: " + cut);
+      endings.add(cut);
     }
   }
 
@@ -362,8 +512,10 @@ public final class Generate {
     }
   }
 
-  private void report(DecodeWork work, LlamaWeights weights, int prompt) {
-    log.printf("prompt: %d tokens, %.1f per second%n", prompt, 1e9 * prompt / prefillNanos);
+  private void report(DecodeWork work, LlamaWeights weights) {
+    log.printf(
+        "prompt: %d tokens, %.1f per second%n", promptTokens, 1e9 * promptTokens / prefillNanos);
+    log.println("end of the answer: " + String.join("; ", endings));
     if (work.tokens() == 0) {
       return;
     }

@@ -22,8 +22,9 @@ import org.exeunt.examples.llama.Tokenizer;
 /** The command line of {@link Generate}. */
 final class GenerateOptions {
   private static final Set<String> METHOD = Set.of("--prompt", "--exit", "--exit-points", "--kv",
-      "--schedule", "--ffn-skip", "--drop", "--speculate", "--draft-rule", "--draft-length",
-      "--draft-translators", "--draft-shortlist");
+      "--schedule", "--ffn-skip", "--drop", "--head", "--speculate", "--draft-rule",
+      "--draft-length", "--draft-translators", "--draft-shortlist");
+  private static final int USUAL_CONTEXT = 4096;
 
   String prompt;
   Path model = Models.find();
@@ -35,6 +36,9 @@ final class GenerateOptions {
   long seed;
   int threads;
   boolean raw;
+  boolean chat;
+  String system; // null: the template's own, if it has one
+  private int context; // 0: not said
   boolean stats;
   boolean help;
   private String exit = "none";
@@ -67,6 +71,7 @@ final class GenerateOptions {
     for (int i = 0; i < arguments.length; i++) {
       switch (arguments[i]) {
         case "--raw" -> options.raw = options.tunes = true;
+        case "--chat" -> options.chat = options.tunes = true;
         case "--stats" -> options.stats = options.tunes = true;
         case "--help" -> options.help = options.tunes = true;
         case "--verify" -> options.tunes = true; // the launcher has done it
@@ -86,6 +91,8 @@ final class GenerateOptions {
   private void set(String option, String value) {
     switch (option) {
       case "--prompt" -> prompt = present(option, value);
+      case "--system" -> system = present(option, value);
+      case "--context" -> context = integer(option, value, 2, Integer.MAX_VALUE);
       case "--model" -> model = Models.of(present(option, value));
       case "--weights" -> weights = weights(present(option, value));
       case "--device" -> device = device(present(option, value));
@@ -120,9 +127,10 @@ final class GenerateOptions {
   }
 
   private void check() {
-    if (prompt == null && !help) {
+    if (prompt == null && !help && !chat) {
       throw new IllegalArgumentException("--prompt is missing");
     }
+    checkChat();
     if (tunesDraws && temperature == 0) {
       throw new IllegalArgumentException("--top-p and --seed need a --temperature above 0");
     }
@@ -140,6 +148,46 @@ final class GenerateOptions {
       throw new IllegalArgumentException("--kv is '" + kv.name().toLowerCase(Locale.ROOT)
           + "', but --exit none lets no token leave early");
     }
+  }
+
+  private void checkChat() {
+    if (raw && (chat || system != null)) {
+      throw new IllegalArgumentException((chat ? "--chat" : "--system")
+          + " and --raw cannot be used together: raw text has no turns");
+    }
+    if (context > 0 && !chat) {
+      throw new IllegalArgumentException(
+          "--context is '" + context + "', but without --chat there is room for one answer");
+    }
+    if (!chat) {
+      return;
+    }
+    if ("-".equals(prompt)) {
+      throw new IllegalArgumentException(
+          "--prompt is '-', but --chat reads standard input line by line");
+    }
+    String alone = samples > 1 ? "--samples " + samples
+        : branches > 1         ? "--branches " + branches
+        : stop != null         ? "--stop " + stop
+        : abstain > 0          ? "--abstain " + abstain
+        : endBias != 0         ? "--end-bias " + endBias
+        : !drop.equals("none") ? "--drop " + drop
+        : onGpu()
+        ? "--device " + device
+        : null;
+    if (alone != null) {
+      throw new IllegalArgumentException(
+          "--chat cannot be used with " + alone + ", which is for one prompt");
+    }
+  }
+
+  /** Tokens of a conversation that there is room for, with a model of this context. */
+  int conversation(int modelContext) {
+    if (context > modelContext) {
+      throw new IllegalArgumentException(
+          "--context is '" + context + "', but the model was made for " + modelContext + " tokens");
+    }
+    return context > 0 ? context : Math.min(modelContext, USUAL_CONTEXT);
   }
 
   private void checkSampling() {

@@ -2,16 +2,20 @@
 package org.exeunt.examples;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.InputStream;
 import java.io.OutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -148,6 +152,194 @@ class GenerateTest {
     assertEquals(result.out, generate(arguments.toArray(String[] ::new)).out);
     assertRefused("layers see a window", "--model", gemma.toString(), "--prompt", "a", "--drop",
         "fastv:2,.5");
+  }
+
+  /** Letters are tokens, and so is what divides turns. */
+  private static Path chatty() throws IOException {
+    return TinyModel.write(folder.resolve("chatty.gguf"),
+        other("tokenizer.chat_template",
+            "{% for m in messages %}{{ '<end>' if m.role == 'user' }}"
+                + "{{ m.content + '<end>' }}{% endfor %}"),
+        null);
+  }
+
+  private static Result say(Path to, String lines, String... arguments) {
+    InputStream before = System.in;
+    System.setIn(new ByteArrayInputStream(lines.getBytes(StandardCharsets.UTF_8)));
+    try {
+      List<String> all = new ArrayList<>(List.of("--model", to.toString(), "--chat"));
+      all.addAll(List.of(arguments));
+      return generate(all.toArray(String[] ::new));
+    } finally {
+      System.setIn(before);
+    }
+  }
+
+  /** Each answer is that to the whole conversation so far, of which only the rest goes in. */
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"", "--weights bf16", "--head certified", "--speculate lookup",
+          "--speculate selfdraft:3 --draft-rule fixed:3", "--speculate del",
+          "--speculate model:tiny.gguf --draft-rule fixed:3"})
+  void turnsHaveOneCache(String options) throws IOException {
+    Path chatty = chatty();
+    List<String> arguments = new ArrayList<>(List.of("--max-tokens", "9", "--stats"));
+    arguments.addAll(options.isEmpty()
+            ? List.of()
+            : List.of(options.replace("tiny.gguf", model.toString()).split(" ")));
+    Result chat =
+        say(chatty, "abcabc\n\nkq\nhello\n/exit\nnever\n", arguments.toArray(String[] ::new));
+    assertEquals(0, chat.status, chat.log);
+    List<String> answers = chat.out.lines().toList();
+    assertEquals(3, answers.size(), chat.out);
+    String weights = options.startsWith("--weights") ? options : "--weights file";
+    String text = "";
+    int given = 0;
+    int left = 0;
+    int turn = 0;
+    for (String said : List.of("abcabc", "kq", "hello")) {
+      given += left + (turn > 0 ? 1 : 0) + said.length() + 2;
+      text += "<end>" + said + "<end>";
+      String alone = generate("--model", chatty.toString(), "--raw", "--prompt", text,
+          "--max-tokens", "9", weights.split(" ")[0], weights.split(" ")[1])
+                         .out.strip();
+      assertEquals(alone, answers.get(turn++), text);
+      text += alone + "<end>";
+      left = alone.length() == 9 ? 1 : 0;
+    }
+    assertTrue(chat.log.startsWith("prompt: " + given + " tokens, "), given + ": " + chat.log);
+  }
+
+  private static Result said(String... arguments) {
+    List<String> all = new ArrayList<>(
+        List.of("--model", model.toString(), "--max-tokens", "9", "--temperature", "3", "--stats"));
+    all.addAll(List.of(arguments));
+    return generate(all.toArray(String[] ::new));
+  }
+
+  @Test
+  void systemMessagesAreGiven() throws IOException {
+    Result system = said("--system", "abc", "--prompt", "d");
+    Result text = said("--raw", "--prompt", "system\nabc\nuser\nd\nassistant\n");
+    assertEquals(text.out, system.out);
+    String tokens = "prompt: "
+        + "sstemabcuserdassistant".length() + " tokens, ";
+    assertTrue(text.log.startsWith(tokens), text.log);
+    assertTrue(system.log.startsWith(tokens), system.log);
+    Result chat =
+        say(model, "d\n", "--system", "abc", "--max-tokens", "9", "--temperature", "3", "--stats");
+    assertEquals(system.out, chat.out);
+    assertTrue(chat.log.startsWith(tokens), chat.log);
+    assertTrue(said("--prompt", "d").log.startsWith("prompt: 25 tokens, "), "its own");
+    Map<String, Object> metadata = TinyModel.metadata();
+    metadata.remove("tokenizer.chat_template");
+    Path base = TinyModel.write(folder.resolve("base.gguf"), metadata, null);
+    Result usual = generate(
+        "--model", base.toString(), "--system", "abc", "--prompt", "d", "--max-tokens", "9");
+    assertTrue(usual.log.contains("turns are written as ChatML"), usual.log);
+    assertEquals(
+        generate("--model", base.toString(), "--raw", "--prompt",
+            "<|im_start|>system\nabc<|im_end|>\n<|im_start|>user\nd<|im_end|>\n"
+                + "<|im_start|>assistant\n",
+            "--max-tokens", "9")
+            .out,
+        usual.out);
+  }
+
+  @Test
+  void whatCutsAnAnswerOffIsSaid() throws IOException {
+    String prompt = "a".repeat(TinyModel.CONTEXT - 4);
+    Result full = generate("--raw", "--stats", "--model", model.toString(), "--prompt", prompt);
+    assertEquals(0, full.status, full.log);
+    String why = "the context is full after 96 tokens";
+    assertTrue(full.log.contains("generate: the answer was cut off: " + why), full.log);
+    assertTrue(full.log.contains("end of the answer: " + why), full.log);
+    Result most = answer("--stats --max-tokens 2");
+    assertTrue(most.log.contains("end of the answer: --max-tokens 2"), most.log);
+    assertFalse(most.log.contains("cut off"), most.log);
+    Result ended = generate("--raw", "--stats", "--model", chatty().toString(), "--prompt",
+        "abcabc", "--temperature", "60", "--max-tokens", "80");
+    assertTrue(ended.log.contains("end of the answer: the model's"), ended.log);
+  }
+
+  /** What does not fit is not said, and the conversation goes on. */
+  @Test
+  void conversationsHaveAnEnd() throws IOException {
+    Result chat = say(chatty(),
+        "abc\n"
+            + "k".repeat(30) + "\nhi\n",
+        "--context", "30", "--max-tokens", "9", "--stats");
+    assertEquals(0, chat.status, chat.log);
+    assertTrue(
+        chat.log.matches("(?s)generate: with this the conversation would have [0-9]+ tokens, "
+            + "but there is room for 29 and an answer: it was not said\\R.*"),
+        chat.log + chat.out);
+    assertEquals(2, chat.out.lines().count(), chat.out);
+    Result without = say(chatty(), "abc\nhi\n", "--context", "30", "--max-tokens", "9");
+    assertEquals(without.out, chat.out);
+    Result cut = say(chatty(), "fg\n", "--context", "8", "--max-tokens", "9");
+    assertTrue(cut.log.contains("cut off: the context is full after 8 tokens"), cut.log + cut.out);
+  }
+
+  @Test
+  void senselessConversationsAreRefused() {
+    assertRefused("--chat and --raw cannot be used together", "--chat", "--raw");
+    assertRefused(
+        "--system and --raw cannot be used together", "--system", "a", "--raw", "--prompt", "a");
+    assertRefused("without --chat there is room for one answer", "--prompt", "a", "--context", "9");
+    assertRefused("--prompt is '-', but --chat reads", "--chat", "--prompt", "-");
+    assertRefused("--context is '97', but the model was made for 96 tokens", "--model",
+        model.toString(), "--chat", "--context", "97");
+    assertRefused("a draft of 9 tokens does not fit", "--model", model.toString(), "--chat",
+        "--context", "9", "--speculate", "lookup", "--draft-length", "9");
+    for (String options : List.of("--samples 2 --temperature 1", "--branches 2 --temperature 1",
+             "--stop probe:.5", "--abstain .5 --temperature 1", "--end-bias 1 --temperature 1",
+             "--drop h2o", "--device cuda:0")) {
+      List<String> arguments = new ArrayList<>(List.of("--chat"));
+      arguments.addAll(List.of(options.split(" ")));
+      assertRefused(
+          "--chat cannot be used with " + options.split(" ")[0], arguments.toArray(String[] ::new));
+    }
+  }
+
+  /** Before a certified head is made, or anything is fitted: none of their files is there after. */
+  @Test
+  void optionsAreCheckedBeforeAnythingIsMade() throws IOException {
+    Path other = folder.resolve("unmade");
+    Files.createDirectories(other);
+    Map<String, Object> metadata = TinyModel.metadata();
+    String[] tokens = ((String[]) metadata.get("tokenizer.ggml.tokens")).clone();
+    tokens[7] = "z";
+    metadata.put("tokenizer.ggml.tokens", tokens);
+    Path foreign = TinyModel.write(folder.resolve("foreign-tokens.gguf"), metadata, null);
+    Path text = Files.writeString(folder.resolve("no.safetensors"), "no");
+    String file = " " + other.resolve("made.safetensors");
+    for (List<String> one :
+        List.of(List.of("an exit rule that reads the head", "--exit threshold:0.9"),
+            List.of("an exit rule that reads the head", "--exit patience:1 --kv none"),
+            List.of("drafts cannot be used together with", "--exit fixed:2 --speculate lookup"),
+            List.of("drafts cannot be used", "--ffn-skip 1,2,0,.5 --speculate selfdraft:2"),
+            List.of("drafts cannot be used", "--schedule unified:2 --speculate selfdraft:2"),
+            List.of("vocabulary has 24", "--speculate selfdraft:2 --draft-shortlist 25"),
+            List.of("a draft of 40 tokens does not fit",
+                "--speculate selfdraft:2 --draft-length 40 --max-tokens 9 --draft-translators"
+                    + file),
+            List.of("another vocabulary",
+                "--speculate model:" + foreign + " --draft-rule specdec:" + file.strip()),
+            List.of("there is no file", "--speculate model:absent.gguf"),
+            List.of("cannot be made in its folder",
+                "--speculate selfdraft:2 --draft-translators " + other.resolve("no/file")),
+            List.of("no.safetensors",
+                "--speculate selfdraft:2 --draft-rule specdec:" + text + " --draft-translators"
+                    + file))) {
+      List<String> arguments = new ArrayList<>(List.of("--head", "certified"));
+      arguments.addAll(List.of(one.get(1).split(" ")));
+      Path copy =
+          Files.copy(model, folder.resolve("unmade.gguf"), StandardCopyOption.REPLACE_EXISTING);
+      assertModelRefused(one.get(0), copy, arguments.toArray(String[] ::new));
+      assertEquals(0, other.toFile().list().length, one.get(1));
+      assertFalse(Files.exists(Models.screen(copy, null)), one.get(1));
+    }
   }
 
   /** A model that was not taught to chat. */
@@ -498,10 +690,17 @@ class GenerateTest {
     foreign.put("general.architecture", "mamba");
     assertModelRefused("'general.architecture' is 'mamba', not 'llama' or 'gemma3'",
         TinyModel.write(folder.resolve("foreign.gguf"), foreign, null));
-    assertRefused("no default system message", "--prompt", "a", "--model",
-        TinyModel
-            .write(folder.resolve("chat.gguf"), other("tokenizer.chat_template", "{{ x }}"), null)
-            .toString());
+    for (List<String> template : List.of(List.of("line 1: a tag has no end", "{{ x"),
+             List.of("line 2: only tools speak", "\n{{ raise_exception('only tools speak') }}"),
+             List.of("line 1: the template takes more than",
+                 "{% for i in range(99999999) %}"
+                     + "{% endfor %}"))) {
+      assertRefused(template.get(0), "--prompt", "a", "--model",
+          TinyModel
+              .write(folder.resolve("chat.gguf"), other("tokenizer.chat_template", template.get(1)),
+                  null)
+              .toString());
+    }
   }
 
   private static Map<String, Object> other(String key, Object value) {

@@ -94,9 +94,10 @@ public final class Evaluation {
     ChatTemplate chat = raw || !ChatTemplate.in(file) ? null : new ChatTemplate(file);
     List<int[]> ids = new ArrayList<>();
     for (Prompt prompt : prompts) {
-      ids.add(tokenizer.encodePrompt(chat == null
-              ? prompt.text()
-              : chat.render(List.of(new ChatTemplate.Message("user", prompt.text())))));
+      ids.add(chat == null
+              ? tokenizer.encodePrompt(prompt.text())
+              : tokenizer.encodeChat(
+                    chat.render(List.of(new ChatTemplate.Message("user", prompt.text())))));
       if (ids.get(ids.size() - 1).length == 0) {
         throw new IllegalArgumentException("prompt " + ids.size() + " has no token");
       }

@@ -13,6 +13,16 @@ public interface Answer extends AutoCloseable {
    */
   void begin(int... prompt);
 
+  /**
+   * Takes in more of a conversation, behind the {@link #position} tokens that it has taken in.
+   *
+   * @throws IllegalArgumentException if there is none, or no room for all of it
+   * @throws UnsupportedOperationException if this is an answer to one prompt
+   */
+  default void resume(int... more) {
+    throw new UnsupportedOperationException("this answers one prompt");
+  }
+
   /** The token that follows, to be asked for once; {@link #ENDED}, or -1: its logits are no numbers. */
   int next();
 

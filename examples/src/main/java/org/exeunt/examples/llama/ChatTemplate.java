@@ -2,91 +2,92 @@
 package org.exeunt.examples.llama;
 
 import java.io.IOException;
+import java.time.LocalDateTime;
+import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
+import java.util.Map;
 import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.gguf.Strings;
 import org.exeunt.examples.io.ModelFormatException;
+import org.exeunt.examples.jinja.Template;
+import org.exeunt.examples.jinja.TemplateException;
 
 /**
- * The chat formats of SmolLM2 ({@code <|im_start|>role}, a line break, the content,
- * {@code <|im_end|>}, a line break, with a default system message first unless the caller brings
- * one) and of Gemma ({@code <start_of_turn>} and {@code <end_of_turn>}, an assistant called model,
- * and a system message at the head of the first turn).
- *
- * <p>The file's template is a program; this class sees which of the two it is, reads the default
- * system message from it and knows the rest.
+ * How a model's conversations are written: by the Jinja template in its file, which is run, or as
+ * ChatML where there is none ({@code <|im_start|>role}, a line break, the content,
+ * {@code <|im_end|>}, a line break).
  */
 public final class ChatTemplate {
   private static final String KEY = "tokenizer.chat_template";
-  private static final Pattern SYSTEM =
-      Pattern.compile("<\\|im_start\\|>system\n(.*?)<\\|im_end\\|>\n", Pattern.DOTALL);
+  private static final String CHATML = "{% for message in messages %}"
+      + "{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+      + "{% endfor %}{{ '<|im_start|>assistant\\n' }}";
 
-  private final String defaultSystem; // null: Gemma's format
+  private final GgufFile file;
+  private final Template template;
+  private final String begin;
+  private final String end;
 
   /** One turn of a conversation. */
   public record Message(String role, String content) {}
 
-  /** Whether {@code file} has a template; a model without one goes on with texts. */
+  /** Whether {@code file} has a template. */
   public static boolean in(GgufFile file) {
     return file.metadata().containsKey(KEY);
   }
 
-  /** Reads {@code file}'s template. */
+  /**
+   * Reads {@code file}'s template, or takes ChatML.
+   *
+   * @throws ModelFormatException if it is none
+   */
   public ChatTemplate(GgufFile file) throws IOException {
-    String template = file.string(KEY);
-    if (template.contains("<start_of_turn>")) {
-      defaultSystem = null;
-      return;
+    this.file = file;
+    begin = token("tokenizer.ggml.bos_token_id");
+    end = token("tokenizer.ggml.eos_token_id");
+    try {
+      template = Template.parse(in(file) ? file.string(KEY) : CHATML);
+    } catch (TemplateException e) {
+      throw problem(e);
     }
-    Matcher system = SYSTEM.matcher(template);
-    if (!system.find()) {
-      throw new ModelFormatException(file.path(),
-          "metadata '" + KEY
-              + "' is not the template of SmolLM2 or Gemma: it has no default system message and "
-              + "no <start_of_turn>.");
+  }
+
+  /** The text of a special token, or nothing. */
+  private String token(String key) throws IOException {
+    if (!file.metadata().containsKey(key)) {
+      return "";
     }
-    defaultSystem = system.group(1);
+    Strings tokens = file.strings("tokenizer.ggml.tokens");
+    return tokens.get(file.integer(key, 0, tokens.size() - 1));
   }
 
-  /** The prompt for {@code messages}, up to where the assistant's answer begins. */
-  public String render(List<Message> messages) {
-    return defaultSystem == null ? renderGemma(messages) : renderSmolLm(messages);
+  private ModelFormatException problem(TemplateException e) {
+    return new ModelFormatException(file.path(), "metadata '" + KEY + "', " + e.getMessage() + ".");
   }
 
-  private String renderSmolLm(List<Message> messages) {
-    StringBuilder prompt = new StringBuilder();
-    if (!messages.isEmpty() && !messages.get(0).role().equals("system")) {
-      append(prompt, new Message("system", defaultSystem));
-    }
-    messages.forEach(message -> append(prompt, message));
-    return prompt.append("<|im_start|>assistant\n").toString();
-  }
-
-  private static void append(StringBuilder prompt, Message message) {
-    prompt.append("<|im_start|>")
-        .append(message.role())
-        .append('\n')
-        .append(message.content())
-        .append("<|im_end|>\n");
-  }
-
-  private static String renderGemma(List<Message> messages) {
-    StringBuilder prompt = new StringBuilder();
-    String system = "";
+  /**
+   * The prompt for {@code messages}, up to where the assistant's answer begins.
+   *
+   * @throws ModelFormatException if the template refuses them, or does what it may not
+   */
+  public String render(List<Message> messages) throws IOException {
+    List<Map<String, Object>> conversation = new ArrayList<>();
     for (Message message : messages) {
-      if (message.role().equals("system")) {
-        system = message.content() + "\n\n";
-        continue;
-      }
-      prompt.append("<start_of_turn>")
-          .append(message.role().equals("assistant") ? "model" : message.role())
-          .append('\n')
-          .append(system)
-          .append(message.content().strip())
-          .append("<end_of_turn>\n");
-      system = "";
+      conversation.add(Map.of("role", message.role(), "content", message.content()));
     }
-    return prompt.append("<start_of_turn>model\n").toString();
+    Map<String, Object> variables = new HashMap<>();
+    variables.put("messages", conversation);
+    variables.put("add_generation_prompt", true);
+    variables.put("bos_token", begin);
+    variables.put("eos_token", end);
+    // Templates ask whether they are none, not whether they are there.
+    variables.put("tools", null);
+    variables.put("documents", null);
+    try {
+      return template.render(variables, LocalDateTime.now());
+    } catch (TemplateException e) {
+      throw problem(e);
+    }
   }
 }

@@ -91,11 +91,7 @@ public final class Decoder implements AutoCloseable {
           + "and the model's context of " + config.context());
     }
     try {
-      options.check();
-      if (options.drop() != null && config.localPeriod() > 1) {
-        throw new IllegalArgumentException("dropping tokens cannot be used with a model whose "
-            + "layers see a window: its methods go by what a layer sees of the whole prompt");
-      }
+      options.check(config, options.screen() != null);
       kv = new KvState(scope, weights, sequences, capacity);
       forks = new KvFork(kv, config.layers());
       ropeTables = new RopeTables(scope, weights, capacity);

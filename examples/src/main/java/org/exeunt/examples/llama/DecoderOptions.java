@@ -51,19 +51,42 @@ public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, Ff
     return new DecoderOptions(exit, kv, schedule, ffnSkip, drop, keepLogits, screen, value);
   }
 
+  /**
+   * Refuses, with an {@link IllegalArgumentException}, what cannot go together, or with a model,
+   * before anything is made.
+   *
+   * @param certified whether there will be a screen
+   */
+  public void check(LlamaConfig config, boolean certified) {
+    check();
+    if (certified) {
+      checkCertified();
+    }
+    if (drop != null && config.localPeriod() > 1) {
+      throw new IllegalArgumentException("dropping tokens cannot be used with a model whose "
+          + "layers see a window: its methods go by what a layer sees of the whole prompt");
+    }
+  }
+
+  private void checkCertified() {
+    if (keepLogits) {
+      throw new IllegalArgumentException("a certified head and a temperature cannot be used "
+          + "together: a draw needs all logits, of which such a head has a few");
+    }
+    if (exit.readsHead()) {
+      throw new IllegalArgumentException("a certified head cannot be used with an exit rule that "
+          + "reads the head: it is made for the states behind the last layer");
+    }
+  }
+
   /** Refuses, with an {@link IllegalArgumentException}, what cannot go together. */
   public void check() {
     if (exit.mayLeave() && schedule != null) {
       throw new IllegalArgumentException("an exit rule and a schedule cannot be used together: "
           + "both say which layers run");
     }
-    if (screen != null && keepLogits) {
-      throw new IllegalArgumentException("a certified head and a temperature cannot be used "
-          + "together: a draw needs all logits, of which such a head has a few");
-    }
-    if (screen != null && exit.readsHead()) {
-      throw new IllegalArgumentException("a certified head cannot be used with an exit rule that "
-          + "reads the head: it is made for the states behind the last layer");
+    if (screen != null) {
+      checkCertified();
     }
     if (ffnSkip != null && schedule != null) {
       throw new IllegalArgumentException("skipping feed-forward blocks and a schedule cannot be "

@@ -179,10 +179,7 @@ public final class DeviceSpeculativeDecoder implements Rounds {
           + "and the model's context of " + config.context());
     }
     DeviceSpeculation plan = how.onDevice(capacity);
-    if (plan.longest() >= capacity) {
-      throw new IllegalArgumentException("a draft of " + plan.longest() + " tokens does not fit: "
-          + "there is room for " + capacity + ", prompt and answer");
-    }
+    Speculation.checkRoom(plan.longest(), capacity);
   }
 
   /**

@@ -28,6 +28,11 @@ public class HostAnswer implements Answer {
   }
 
   @Override
+  public void resume(int... more) {
+    decoder.prefill(0, more);
+  }
+
+  @Override
   public int next() {
     token[0] = decoder.argmax(0);
     if (token[0] >= 0 && sampler != null) {

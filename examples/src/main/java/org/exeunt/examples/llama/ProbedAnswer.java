@@ -87,6 +87,11 @@ public final class ProbedAnswer extends HostAnswer {
   }
 
   @Override
+  public void resume(int... more) {
+    throw new UnsupportedOperationException("a probed answer is to one prompt");
+  }
+
+  @Override
   public int next() {
     int token = super.next();
     if (token >= 0 && !ends.test(token) && given > 0 && given % probe.every() == 0

@@ -13,6 +13,17 @@ public interface Rounds extends AutoCloseable {
    */
   void prefill(int sequence, int... ids);
 
+  /**
+   * Takes in more of a sequence, behind its first {@code kept} tokens; what drafts are made of is
+   * read again. The first token that follows is then there.
+   *
+   * @throws IllegalArgumentException if there is no id, or no room for all of them
+   * @throws UnsupportedOperationException if its sequences are prompts and answers
+   */
+  default void resume(int sequence, int kept, int... ids) {
+    throw new UnsupportedOperationException("its sequences are prompts and answers");
+  }
+
   /** Forgets a sequence, so that another prompt may begin it. */
   void restart(int sequence);
 

@@ -27,10 +27,7 @@ final class Shortlist {
    * @throws IllegalArgumentException if the vocabulary has fewer
    */
   Shortlist(Scope scope, int sequences, int vocabulary, int size) {
-    if (size > vocabulary) {
-      throw new IllegalArgumentException(
-          "--draft-shortlist is '" + size + "', but the vocabulary has " + vocabulary + " tokens");
-    }
+    check(size, vocabulary);
     tokens = scope.allocate(Device.CPU, DType.I32, size);
     ids = tokens.intBuffer();
     for (int id = 0; id < size; id++) {
@@ -40,6 +37,13 @@ final class Shortlist {
     seen = new int[sequences];
     fixed = size - size / 4;
     next = fixed;
+  }
+
+  static void check(int size, int vocabulary) {
+    if (size > vocabulary) {
+      throw new IllegalArgumentException(
+          "--draft-shortlist is '" + size + "', but the vocabulary has " + vocabulary + " tokens");
+    }
   }
 
   /** All of them, in any order, [N]. */

@@ -3,6 +3,7 @@ package org.exeunt.examples.llama;
 
 import java.io.IOException;
 import java.io.PrintStream;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -13,6 +14,8 @@ import org.exeunt.AcceptanceFit;
 import org.exeunt.DraftRule.Form;
 import org.exeunt.Scope;
 import org.exeunt.TranslatorFit.Translator;
+import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.io.SafetensorsFile;
 
 /**
  * How tokens are drafted that a model then verifies: several in one pass, in which it reads its
@@ -283,6 +286,50 @@ public final class Speculation {
                   ? "skipping feed-forward blocks"
                   : "an exit rule")
           + ": all of the model verifies them");
+    }
+  }
+
+  /**
+   * Refuses a model that cannot be drafted for so, and files that can be neither read nor made,
+   * before anything is.
+   *
+   * @throws IllegalArgumentException if the vocabulary is too small, or a second model's is another
+   * @throws IOException if a file is none of these
+   */
+  public void check(LlamaConfig config) throws IOException {
+    if (shortlist > 0) {
+      Shortlist.check(shortlist, config.vocabulary());
+    }
+    if (model() != null) {
+      try (GgufFile file = GgufFile.open(model())) {
+        checkVocabulary(LlamaConfig.of(file).vocabulary(), config.vocabulary());
+      }
+    }
+    for (Path file : new Path[] {translatorFile, acceptanceFile()}) {
+      if (file != null && Files.exists(file)) {
+        SafetensorsFile.open(file).close();
+      } else if (file != null && !Files.isWritable(file.toAbsolutePath().getParent())) {
+        throw new IOException(file + " is not there, and cannot be made in its folder");
+      }
+    }
+  }
+
+  static void checkVocabulary(int drafting, int verifying) {
+    if (drafting != verifying) {
+      throw new IllegalArgumentException(
+          "the model that drafts has " + drafting + " tokens, the one that verifies " + verifying);
+    }
+  }
+
+  /** Refuses a draft that is as long as prompt and answer, or longer. */
+  public void checkRoom(int capacity) {
+    checkRoom(length(capacity), capacity);
+  }
+
+  static void checkRoom(int longest, int capacity) {
+    if (longest >= capacity) {
+      throw new IllegalArgumentException("a draft of " + longest + " tokens does not fit: there is "
+          + "room for " + capacity + ", prompt and answer");
     }
   }
 

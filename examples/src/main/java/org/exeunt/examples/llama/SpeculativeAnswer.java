@@ -24,6 +24,15 @@ public final class SpeculativeAnswer implements Answer {
   }
 
   @Override
+  public void resume(int... more) {
+    int before = position();
+    decoder.resume(0, before, more);
+    next = 0;
+    taken = 0;
+    prompt = before + more.length;
+  }
+
+  @Override
   public int next() {
     return decoder.token(0, next++);
   }

@@ -78,20 +78,33 @@ public final class SpeculativeDecoder implements Rounds {
 
   private void check(Decoder verifying, LlamaWeights drafting) {
     Speculation.check(verifying.options());
-    if (longest >= verifying.capacity()) {
-      throw new IllegalArgumentException("a draft of " + longest + " tokens does not fit: there is "
-          + "room for " + verifying.capacity() + ", prompt and answer");
-    }
+    Speculation.checkRoom(longest, verifying.capacity());
     if (verifying.sequences() * (longest + 1) > verifying.mostRows()) {
       throw new IllegalArgumentException("drafts of " + longest + " tokens for "
           + verifying.sequences() + " sequences are " + verifying.sequences() * (longest + 1)
           + " rows with the token before each; one pass takes " + verifying.mostRows());
     }
-    int vocabulary = verifying.weights().config().vocabulary();
-    if (drafting != null && drafting.config().vocabulary() != vocabulary) {
-      throw new IllegalArgumentException("the model that drafts has "
-          + drafting.config().vocabulary() + " tokens, the one that verifies " + vocabulary);
+    if (drafting != null) {
+      Speculation.checkVocabulary(
+          drafting.config().vocabulary(), verifying.weights().config().vocabulary());
     }
+  }
+
+  @Override
+  public void resume(int sequence, int kept, int... ids) {
+    int surplus = decoder.position(sequence) - kept;
+    if (kept < 0 || surplus < 0) {
+      throw new IllegalArgumentException("sequence " + sequence + " has "
+          + decoder.position(sequence) + " tokens, of which the first " + kept + " cannot stay");
+    }
+    if (ids.length == 0 || ids.length > decoder.capacity() - kept) {
+      throw new IllegalArgumentException(ids.length + " more tokens after " + kept
+          + " are none, or exceed the " + decoder.capacity() + " there is room for");
+    }
+    decoder.forget(sequence, surplus);
+    sources.restart(sequence);
+    drafts.context(sequence).cut(kept);
+    prefill(sequence, ids);
   }
 
   @Override

@@ -16,6 +16,11 @@ final class TokenList {
     size = 0;
   }
 
+  /** Forgets all but the first {@code count}. */
+  void cut(int count) {
+    size = Math.min(size, count);
+  }
+
   void add(int id) {
     if (size == ids.length) {
       ids = Arrays.copyOf(ids, 2 * size);

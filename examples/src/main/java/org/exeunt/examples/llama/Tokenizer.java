@@ -20,7 +20,8 @@ public final class Tokenizer {
   private static final int USER_DEFINED_TOKEN = 4;
 
   /** Tokens that end a turn of a conversation, whether or not the file says so. */
-  private static final List<String> TURN_ENDS = List.of("<end_of_turn>", "<|eot_id|>");
+  private static final List<String> TURN_ENDS =
+      List.of("<end_of_turn>", "<|eot_id|>", "<|im_end|>");
 
   private final Vocabulary tokens;
   private final boolean[] special;
@@ -149,6 +150,12 @@ public final class Tokenizer {
   public int[] encodePrompt(String text) {
     IntStream first = begin < 0 ? IntStream.empty() : IntStream.of(begin);
     return IntStream.concat(first, IntStream.of(encode(text))).toArray();
+  }
+
+  /** The same of a text that a chat template has written, which may begin with that token itself. */
+  public int[] encodeChat(String text) {
+    int[] ids = encode(text);
+    return ids.length > 0 && ids[0] == begin ? ids : encodePrompt(text);
   }
 
   private void spell(String text, IntStream.Builder result) {

@@ -59,7 +59,7 @@ public final class SkipDemo {
       int length = PROMPT + (quick ? QUICK_STEPS : STEPS);
       String chat =
           new ChatTemplate(file).render(List.of(new ChatTemplate.Message("user", QUESTION)));
-      new SkipDemo(report, weights, tokenizer, tokenizer.encode(chat),
+      new SkipDemo(report, weights, tokenizer, tokenizer.encodeChat(chat),
           Arrays.copyOf(ids, Math.min(ids.length, length)))
           .run();
     }

@@ -341,7 +341,8 @@ public final class FileFuzz {
     }
     texts(draft, "tokenizer.ggml.merges", "a b", "b a");
     number(draft, "tokenizer.ggml.eos_token_id", 0);
-    text(draft, "tokenizer.chat_template", "<|im_start|>system\nBe kind.<|im_end|>\n");
+    text(draft, "tokenizer.chat_template",
+        "{% for m in messages %}{{ m['role']|trim + ':' + m.content }}{% endfor %}{{ bos_token }}");
     return tensors(draft, entries);
   }
 
@@ -393,7 +394,7 @@ public final class FileFuzz {
     }
     number(draft, "tokenizer.ggml.eos_token_id", 0);
     number(draft, "tokenizer.ggml.bos_token_id", 0);
-    text(draft, "tokenizer.chat_template", "<start_of_turn>");
+    text(draft, "tokenizer.chat_template", "{% if messages[1:] %}a{% endif %}<start_of_turn>");
     return tensors(draft, entries);
   }
 

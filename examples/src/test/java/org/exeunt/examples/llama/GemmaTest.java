@@ -296,7 +296,7 @@ class GemmaTest {
           new ChatTemplate.Message("system", "Be kind."), new ChatTemplate.Message("user", " hi "),
           new ChatTemplate.Message("assistant", "Hello."),
           new ChatTemplate.Message("user", "Why?")));
-      assertEquals("<start_of_turn>user\nBe kind.\n\nhi<end_of_turn>\n"
+      assertEquals("<bos><start_of_turn>user\nBe kind.\n\nhi<end_of_turn>\n"
               + "<start_of_turn>model\nHello.<end_of_turn>\n"
               + "<start_of_turn>user\nWhy?<end_of_turn>\n<start_of_turn>model\n",
           prompt);

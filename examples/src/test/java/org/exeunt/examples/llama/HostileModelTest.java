@@ -159,7 +159,9 @@ class HostileModelTest {
     }
     assertProblem(
         "'tokenizer.ggml.eos_token_id' is 4,", "tokenizer.ggml.eos_token_id", 4, Tokenizer::new);
-    assertProblem("no default system message", "tokenizer.chat_template", "{{ messages }}",
-        ChatTemplate::new);
+    assertProblem("'tokenizer.chat_template', line 2: a tag has no end", "tokenizer.chat_template",
+        "a\n{{ messages", ChatTemplate::new);
+    assertProblem(
+        "'tokenizer.ggml.bos_token_id' is 4,", "tokenizer.ggml.bos_token_id", 4, ChatTemplate::new);
   }
 }

@@ -61,7 +61,12 @@ public final class TinyGemma {
     metadata.put("tokenizer.ggml.bos_token_id", 1);
     metadata.put("tokenizer.ggml.eos_token_id", 0);
     metadata.put("tokenizer.ggml.add_space_prefix", false);
-    metadata.put("tokenizer.chat_template", "{{ '<start_of_turn>' }}");
+    metadata.put("tokenizer.chat_template",
+        "{{ bos_token }}{% set ns = namespace(system='') %}{% for m in messages %}"
+            + "{% if m.role == 'system' %}{% set ns.system = m.content + '\n\n' %}{% else %}"
+            + "{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) + '\n' }}"
+            + "{{ ns.system + m.content|trim + '<end_of_turn>\n' }}{% set ns.system = '' %}"
+            + "{% endif %}{% endfor %}{{ '<start_of_turn>model\n' }}");
     return metadata;
   }
 

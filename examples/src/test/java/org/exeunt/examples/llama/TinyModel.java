@@ -52,7 +52,11 @@ public final class TinyModel {
         IntStream.range(0, tokens().length).map(id -> id == 0 ? 3 : 1).toArray());
     metadata.put("tokenizer.ggml.merges", new String[0]);
     metadata.put("tokenizer.ggml.eos_token_id", 0);
-    metadata.put("tokenizer.chat_template", "<|im_start|>system\nbe kind<|im_end|>\n");
+    metadata.put("tokenizer.chat_template",
+        "{% for message in messages %}{% if loop.first and messages[0].role != 'system' %}"
+            + "{{ 'system\nbe kind\n' }}{% endif %}"
+            + "{{ message.role + '\n' + message.content + '\n' }}{% endfor %}"
+            + "{% if add_generation_prompt %}{{ 'assistant\n' }}{% endif %}");
     return metadata;
   }
 

@@ -68,7 +68,7 @@ class TokenizerTest {
       }
       String prompt = template.render(messages);
       assertEquals(entry.get("prompt"), prompt);
-      assertArrayEquals(ids(entry), tokenizer.encode(prompt));
+      assertArrayEquals(ids(entry), tokenizer.encodeChat(prompt));
     }
   }
 
