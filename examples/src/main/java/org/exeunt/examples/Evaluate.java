@@ -20,6 +20,7 @@ import org.exeunt.examples.evaluate.Evaluation.Method;
 import org.exeunt.examples.evaluate.Interruption;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.io.ModelChangedException;
+import org.exeunt.examples.llama.HeadScreen;
 import org.exeunt.examples.llama.LlamaConfig;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Speculation;
@@ -30,6 +31,7 @@ public final class Evaluate {
   private static final int USUAL_TOKENS = 32;
   private static final int USUAL_PROMPTS = 4; // of each group of those that come with the examples
   private static final int FULL_TOKENS = 64;
+  private static final int USUAL_TURNS = 3;
 
   private Path model = Models.find();
   private Path prompts; // null: those that come with the examples
@@ -37,6 +39,7 @@ public final class Evaluate {
   private DType weights; // null: as the file has them
   private boolean weightsSaid;
   private int maxTokens; // 0: not said
+  private int turns = USUAL_TURNS;
   private int limit; // prompts of a group; 0: not said
   private boolean full;
   private boolean equality;
@@ -116,9 +119,10 @@ public final class Evaluate {
         weightsSaid = true;
       }
       case "--max-tokens" -> maxTokens = GenerateOptions.integer(option, value, 1, 1 << 20);
+      case "--turns" -> turns = GenerateOptions.integer(option, value, 1, 1000);
       case "--limit" -> limit = GenerateOptions.integer(option, value, 1, 1 << 20);
       case "--threads" -> threads = GenerateOptions.integer(option, value, 1, 256);
-      case "--method" -> methods.add(GenerateOptions.present(option, value).strip());
+      case "--method" -> methods.add(GenerateOptions.present(option, value));
       default -> throw new IllegalArgumentException("unknown option '" + option + "'");
     }
   }
@@ -131,12 +135,13 @@ public final class Evaluate {
     try (GgufFile file = GgufFile.open(model)) {
       LlamaConfig config = LlamaConfig.of(file);
       int layers = config.layers();
-      List<Method> chosen = new ArrayList<>(List.of(method("", layers)));
+      List<Method> chosen = new ArrayList<>(List.of(method("", config)));
       if (methods.isEmpty() && equality) {
-        chosen.addAll(drafts(layers, config.vocabulary()));
+        chosen.addAll(drafts(config));
       } else {
-        (methods.isEmpty() ? usual(layers) : methods)
-            .forEach(options -> chosen.add(method(options, layers)));
+        for (String options : methods.isEmpty() ? usual(layers) : methods) {
+          chosen.add(method(options, config));
+        }
       }
       if (threads > 0) {
         Backend.setThreads(threads);
@@ -147,15 +152,23 @@ public final class Evaluate {
       int each = limit > 0 ? limit : full || prompts != null ? Integer.MAX_VALUE : USUAL_PROMPTS;
       if (equality) {
         return compare(file, chosen,
-            (loaded, type) -> Evaluation.of(file, loaded, type, prompts, text, each, raw, most));
+            (loaded,
+                type) -> Evaluation.of(file, loaded, type, prompts, text, each, setup(type, most)));
       }
-      try (LlamaWeights loaded = LlamaWeights.load(file, weights, System.err)) {
-        Evaluation evaluation =
-            Evaluation.of(file, loaded, weights, prompts, text, each, raw, most);
+      try (LlamaWeights loaded = LlamaWeights.load(file, weights, System.err);
+          Evaluation evaluation =
+              Evaluation.of(file, loaded, weights, prompts, text, each, setup(weights, most))) {
         evaluation.check(chosen);
         return report(evaluation, chosen);
       }
     }
+  }
+
+  private Evaluation.Setup setup(DType type, int most) {
+    return new Evaluation.Setup(raw, most, turns,
+        (loaded, tokenizer)
+            -> HeadScreen.openOrMake(
+                Models.screen(model, type), loaded, tokenizer, Texts.essay(), System.err));
   }
 
   private int report(Evaluation evaluation, List<Method> chosen) throws IOException {
@@ -188,11 +201,43 @@ public final class Evaluate {
   }
 
   /** A method by its options, which are those of generate. */
-  private static Method method(String options, int layers) {
-    return method(options.isEmpty() ? List.of() : List.of(options.split("\\s+")), layers);
+  private static Method method(String options, LlamaConfig config) throws IOException {
+    return method(words(options), config);
   }
 
-  private static Method method(List<String> words, int layers) {
+  /** The words of a line, of which those in quotes may have blanks. */
+  static List<String> words(String line) {
+    List<String> words = new ArrayList<>();
+    StringBuilder word = null;
+    char quote = 0;
+    for (char c : line.toCharArray()) {
+      if (quote == 0 && Character.isWhitespace(c)) {
+        if (word != null) {
+          words.add(word.toString());
+        }
+        word = null;
+        continue;
+      }
+      word = word == null ? new StringBuilder() : word;
+      if (quote == 0 && (c == '\'' || c == '"')) {
+        quote = c;
+      } else if (c == quote) {
+        quote = 0;
+      } else {
+        word.append(c);
+      }
+    }
+    if (quote != 0) {
+      throw new IllegalArgumentException("--method '" + line + "': a quote has no end");
+    }
+    if (word != null) {
+      words.add(word.toString());
+    }
+    return words;
+  }
+
+  private static Method method(List<String> words, LlamaConfig config) throws IOException {
+    int layers = config.layers();
     String options = String.join(" ", words);
     List<String> arguments = new ArrayList<>(List.of("--prompt", "-"));
     arguments.addAll(words);
@@ -204,21 +249,30 @@ public final class Evaluate {
     }
     if (!parsed.isMethod()) {
       throw new IllegalArgumentException("--method is '" + options + "', but takes --exit, "
-          + "--exit-points, --kv, --schedule, --ffn-skip, --drop, --speculate, --draft-rule, "
-          + "--draft-length, --draft-translators and --draft-shortlist alone");
+          + "--exit-points, --kv, --schedule, --ffn-skip, --drop, --head, --speculate, "
+          + "--draft-rule, --draft-length, --draft-translators and --draft-shortlist alone");
     }
-    Method method = new Method(options, parsed.decoder(layers), parsed.speculation(layers));
-    if (method.speculation() != null) {
-      Speculation.check(method.decoding());
+    try {
+      Method method =
+          new Method(options, parsed.decoder(layers), parsed.speculation(layers), parsed.certified);
+      method.decoding().check(config, method.certified());
+      if (method.speculation() != null) {
+        Speculation.check(method.decoding());
+        method.speculation().check(config);
+      }
+      return method;
+    } catch (IllegalArgumentException e) {
+      throw new IllegalArgumentException("--method '" + options + "': " + e.getMessage(), e);
     }
-    return method;
   }
 
   /**
    * Everything that drafts, by each rule that it takes, for a model of so many layers. Several
    * sequences share the rows of a pass, so that the longest drafts are shorter than usual.
    */
-  private List<Method> drafts(int layers, int vocabulary) {
+  private List<Method> drafts(LlamaConfig config) throws IOException {
+    int layers = config.layers();
+    int vocabulary = config.vocabulary();
     List<List<String>> all = new ArrayList<>();
     List<String> fixed = List.of("--draft-rule", "fixed:4");
     List<String> few = List.of("--draft-length", "12");
@@ -249,7 +303,11 @@ public final class Evaluate {
       all.add(joined("del", few, shortlist));
       all.add(joined("del-paper", few));
     }
-    return all.stream().map(words -> method(words, layers)).toList();
+    List<Method> methods = new ArrayList<>();
+    for (List<String> words : all) {
+      methods.add(method(words, config));
+    }
+    return methods;
   }
 
   @SafeVarargs
@@ -281,6 +339,7 @@ public final class Evaluate {
         "--schedule unified:" + many, skip + "0.99", "--drop snapkv:16,64",
         "--drop fastv:" + Math.min(2, layers - 1) + ",0.5"));
     if (full) {
+      usual.add("--head certified");
       usual.add("--speculate lookup --draft-rule fixed:7");
       if (layers > 1) {
         usual.add("--speculate selfdraft:" + half);

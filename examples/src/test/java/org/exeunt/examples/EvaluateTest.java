@@ -17,10 +17,12 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import javax.xml.parsers.DocumentBuilderFactory;
 import org.exeunt.examples.evaluate.Interruption;
 import org.exeunt.examples.io.Json;
 import org.exeunt.examples.llama.TinyModel;
+import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -37,6 +39,16 @@ class EvaluateTest {
   static void write() throws IOException {
     model = TinyModel.write(folder.resolve("tiny.gguf"));
     prompts = Files.writeString(folder.resolve("prompts.txt"), PROMPTS);
+  }
+
+  @AfterAll
+  static void removeScreens() throws IOException {
+    try (Stream<Path> files = Files.list(Models.encoder())) {
+      for (Path file :
+          files.filter(f -> f.getFileName().toString().startsWith("tiny.gguf")).toList()) {
+        Files.delete(file);
+      }
+    }
   }
 
   private record Result(int status, String out, String log) {}
@@ -86,6 +98,7 @@ class EvaluateTest {
     assertEquals(0, methods.size() % 3);
     boolean drafts = false;
     boolean changes = false;
+    boolean certified = false;
     int silent = 0;
     for (Object method : methods) {
       String options = (String) ((Map<?, ?>) method).get("method");
@@ -98,15 +111,24 @@ class EvaluateTest {
       assertTrue(number(method, "bytes_per_token") > 0, options);
       assertTrue(number(method, "perplexity") >= 1, options);
       double agreement = number(method, "agreement");
-      if (options.isEmpty() || options.contains("--speculate")) {
+      assertEquals(number(method, "speed"),
+          number(method, "tokens_per_second") / number(method, "plain_tokens_per_second"),
+          1e-4 * number(method, "speed"));
+      certified |= options.equals("--head certified");
+      if (options.isEmpty() || options.matches(".*--(speculate|head).*")) {
         assertEquals(1, agreement, options);
       }
       drafts |= options.contains("--speculate") && number(method, "tokens_per_pass") > 1.1;
       changes |= agreement < 0.9;
       assertTrue(agreement >= 0 && agreement <= 1, options);
     }
-    assertTrue(drafts && changes && silent < 4, methods.toString());
+    assertTrue(drafts && changes && certified && silent < 4, methods.toString());
     String page = Files.readString(report.resolve("report.html"));
+    Map<?, ?> run = (Map<?, ?>) ((Map<?, ?>) Json.parse(
+        Files.readString(report.resolve("report.json")))).get("run");
+    assertEquals("3", run.get("turns"));
+    assertEquals("file", run.get("weights"));
+    assertEquals("20", run.get("most tokens"));
     for (String part : List.of("All prompts", "Prompts: loops", "Prompts: others", "<svg", "plain",
              "--speculate lookup")) {
       assertTrue(page.contains(part), part);
@@ -137,6 +159,20 @@ class EvaluateTest {
     assertTrue(number(methods.get(6), "tokens_per_pass") > 3.5);
     assertTrue(
         number(methods.get(3), "bytes_per_token") < number(methods.get(0), "bytes_per_token"));
+  }
+
+  /** A file whose name has blanks, as the launcher hands it on. */
+  @Test
+  void wordsInQuotesStayTogether() throws IOException {
+    assertEquals(List.of("--speculate", "model:a b", "c", "", "d'e"),
+        Evaluate.words(" --speculate 'model:a b' c \"\" \"d'e\"\t"));
+    Path blank = Files.createDirectories(folder.resolve("a b"));
+    Path copy = Files.copy(model, blank.resolve("c.gguf"));
+    List<?> methods = methods(folder.resolve("quoted"), "--turns", "1", "--method",
+        "--speculate 'model:" + copy + "' --draft-rule fixed:4");
+    assertEquals(1, number(methods.get(3), "acceptance"));
+    assertEquals(null, ((Map<?, ?>) methods.get(3)).get("speed_low"));
+    assertEquals("-", ((Map<?, ?>) methods.get(3)).get("verdict"));
   }
 
   /** With fewer methods than all, and of each group the first prompts alone. */
@@ -266,6 +302,14 @@ class EvaluateTest {
     assertRefused("--method is '--temperature 1', but takes --exit", "--model", file, "--method",
         "--temperature 1");
     assertRefused("--exit is 'early'", "--model", file, "--method", "--exit early");
+    assertRefused(
+        "--method '--head certified --exit threshold:0.9': a certified head cannot be used",
+        "--model", file, "--method", "--head certified --exit threshold:0.9");
+    assertRefused("--method '--head certified --temperature 1'", "--model", file, "--method",
+        "--head certified --temperature 1");
+    assertRefused(
+        "--method '--exit 'a': a quote has no end", "--model", file, "--method", "--exit 'a");
+    assertRefused("--turns is '0'", "--turns", "0");
     assertRefused("drafts cannot be used together with an exit rule", "--raw", "--model", file,
         "--out", out, "--prompts", prompts.toString(), "--max-tokens", "9", "--method",
         "--exit fixed:2 --speculate lookup");

@@ -257,7 +257,8 @@ public final class EncoderDemo {
         "Heads by %s. Of each rule, and of fixed depths, the fastest setting that is better than "
             + "all layers by a standard error where settings are chosen, or else the most accurate "
             + "(encoder-curve.csv has all). A sentence that leaves takes its tokens out of the "
-            + "batch. Sentences a second, median of rounds of %d:",
+            + "batch. Sentences a second are medians of rounds of %d, in which all rules take turns; "
+            + "\"of all layers\" is the quotient of two of them:",
         fitted.setup(), ROUND);
     Table table = new Table("rule", "accuracy", "mean layers", "batch " + BATCH, "of all layers",
         "one by one", "of all layers");
@@ -306,11 +307,9 @@ public final class EncoderDemo {
     return values.stream().sorted().skip((values.size() - 1) / 2).findFirst().orElse(Double.NaN);
   }
 
-  /** Round against the same round, which had the same neighbours. */
-  private static double ratio(List<Double> rates, List<Double> others) {
-    return median(IntStream.range(0, rates.size())
-            .mapToObj(round -> rates.get(round) / others.get(round))
-            .toList());
+  /** The quotient of two medians as they are shown, so that it follows from what stands beside it. */
+  static double ratio(List<Double> rates, List<Double> others) {
+    return Math.rint(median(rates)) / Math.rint(median(others));
   }
 
   private static double meanLayers(Trial trial) {

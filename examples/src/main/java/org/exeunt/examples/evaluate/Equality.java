@@ -112,8 +112,8 @@ public final class Equality {
 
   private void run(List<Method> methods, DType type) throws IOException {
     String storage = type == null ? "file" : type.name().toLowerCase(Locale.ROOT);
-    try (LlamaWeights weights = LlamaWeights.load(file, type, System.err)) {
-      Evaluation evaluation = loader.load(weights, type);
+    try (LlamaWeights weights = LlamaWeights.load(file, type, System.err);
+        Evaluation evaluation = loader.load(weights, type)) {
       evaluation.check(methods);
       int[][] expected = null;
       for (int batch : BATCHES) {
@@ -260,7 +260,7 @@ public final class Equality {
     private final Decoder decoder;
     private final int[] next;
 
-    Plain(Evaluation evaluation, Method method, int batch) {
+    Plain(Evaluation evaluation, Method method, int batch) throws IOException {
       decoder = evaluation.decoder(method, batch);
       next = new int[batch];
       Arrays.fill(next, -1);

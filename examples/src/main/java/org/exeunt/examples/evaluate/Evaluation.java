@@ -7,12 +7,15 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Locale;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CancellationException;
 import java.util.function.BiConsumer;
 import java.util.function.IntConsumer;
 import java.util.stream.IntStream;
 import org.exeunt.DType;
+import org.exeunt.Screen;
 import org.exeunt.examples.Texts;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.llama.ChatTemplate;
@@ -27,29 +30,46 @@ import org.exeunt.examples.report.Report;
 import org.exeunt.examples.skips.TextRun;
 
 /**
- * Methods on prompts, beside the decoder that does without any. Each method's turn on a prompt
- * follows one without a method, so that both meet the same neighbours on the machine.
+ * Methods on prompts, beside the decoder that does without any. On each prompt a method and the
+ * decoder without one take turns, so that both meet the same neighbours on the machine.
  *
  * <p>Methods that change answers are judged on the plain ones: each reads them token by token and
  * says what it would have said. Those that change none are compared token by token.
  */
-public final class Evaluation {
+public final class Evaluation implements AutoCloseable {
   /**
    * A method.
    *
    * @param options as they stand on a command line
    * @param speculation null: nothing is drafted
+   * @param certified whether the head is read by its screen
    */
-  public record Method(String options, DecoderOptions decoding, Speculation speculation) {
-    /** Drafts are verified by what is left of a prompt: where some is dropped, the answer changes. */
+  public record
+      Method(String options, DecoderOptions decoding, Speculation speculation, boolean certified) {
+    /** Nothing changes where nothing is left out, whatever is drafted or certified. */
     Outcome.Kind kind() {
       if (options.isEmpty()) {
         return Outcome.Kind.PLAIN;
       }
-      boolean whole = speculation != null && decoding.drop() == null;
-      return whole ? Outcome.Kind.DRAFT : Outcome.Kind.CHANGE;
+      boolean whole = (speculation != null || certified) && decoding.leavesNothingOut();
+      return whole ? Outcome.Kind.LOSSLESS : Outcome.Kind.CHANGE;
     }
   }
+
+  /** Opens or makes the screen of a model's head. */
+  public interface Certifier {
+    Screen screen(LlamaWeights weights, Tokenizer tokenizer) throws IOException;
+  }
+
+  /**
+   * How prompts are answered.
+   *
+   * @param raw whether they are gone on with as they are, instead of put into a chat
+   * @param most tokens of an answer
+   * @param turns of each method on each prompt
+   * @param certifier asked once a method needs it
+   */
+  public record Setup(boolean raw, int most, int turns, Certifier certifier) {}
 
   private final String model;
   private final LlamaWeights weights;
@@ -57,18 +77,20 @@ public final class Evaluation {
   private final DType type;
   private final List<Prompt> prompts;
   private final List<int[]> ids;
-  private final int most;
+  private final Setup setup;
   private final int capacity;
+  private Screen screen; // null: not needed so far
 
   private Evaluation(String model, LlamaWeights weights, Tokenizer tokenizer, DType type,
-      List<Prompt> prompts, List<int[]> ids, int most) {
+      List<Prompt> prompts, List<int[]> ids, Setup setup) {
     this.model = model;
     this.weights = weights;
     this.tokenizer = tokenizer;
     this.type = type;
     this.prompts = prompts;
     this.ids = ids;
-    this.most = most;
+    this.setup = setup;
+    int most = setup.most;
     int longest = ids.stream().mapToInt(list -> list.length).max().orElse(0);
     capacity = longest + most;
     if (capacity > weights.config().context()) {
@@ -84,14 +106,13 @@ public final class Evaluation {
    * @param type what the weights have become, and those of a second model are to
    * @param from the file of the prompts; null: they come with the examples
    * @param limit most prompts of a group: the first
-   * @param raw whether prompts are gone on with as they are, instead of put into a chat
    */
   public static Evaluation of(GgufFile file, LlamaWeights weights, DType type, Path from,
-      String text, int limit, boolean raw, int most) throws IOException {
+      String text, int limit, Setup setup) throws IOException {
     Tokenizer tokenizer = new Tokenizer(file);
     List<Prompt> prompts = Prompt.first(
         limit, Prompt.parse(from == null ? Path.of("the examples' prompts") : from, text));
-    ChatTemplate chat = raw || !ChatTemplate.in(file) ? null : new ChatTemplate(file);
+    ChatTemplate chat = setup.raw || !ChatTemplate.in(file) ? null : new ChatTemplate(file);
     List<int[]> ids = new ArrayList<>();
     for (Prompt prompt : prompts) {
       ids.add(chat == null
@@ -103,7 +124,7 @@ public final class Evaluation {
       }
     }
     return new Evaluation(
-        file.path().getFileName().toString(), weights, tokenizer, type, prompts, ids, most);
+        file.path().getFileName().toString(), weights, tokenizer, type, prompts, ids, setup);
   }
 
   /**
@@ -116,10 +137,11 @@ public final class Evaluation {
   public List<String> report(List<Method> methods, Report report, Interruption interruption)
       throws IOException {
     List<Progress.Stage> stages = new ArrayList<>();
+    int turns = setup.turns;
     stages.add(new Progress.Stage("plain, to compare with", 2));
     for (Method method : methods) {
       String name = method.kind() == Outcome.Kind.PLAIN ? "plain" : method.options();
-      stages.add(new Progress.Stage(name, method.kind().exact() ? 2 : 3));
+      stages.add(new Progress.Stage(name, 2 * turns + (method.kind().exact() ? 0 : 1)));
     }
     Progress progress = new Progress(
         System.err, System.console() != null, System::nanoTime, stages, prompts.size());
@@ -145,6 +167,15 @@ public final class Evaluation {
                   "--method '" + method.options() + "': " + e.getMessage(), e);
       }
     }
+  }
+
+  private Map<String, String> conditions() {
+    Map<String, String> conditions = Conditions.current();
+    conditions.put("model", model);
+    conditions.put("weights", type == null ? "file" : type.name().toLowerCase(Locale.ROOT));
+    conditions.put("most tokens", String.valueOf(setup.most));
+    conditions.put("turns", String.valueOf(setup.turns));
+    return conditions;
   }
 
   /** All prompts, and the groups if there are several. */
@@ -177,12 +208,29 @@ public final class Evaluation {
 
   /** Most tokens of an answer. */
   int most() {
-    return most;
+    return setup.most;
   }
 
   /** A decoder of some sequences with room for any prompt and its answer. */
-  Decoder decoder(Method method, int sequences) {
-    return new Decoder(weights, method.decoding(), sequences, capacity);
+  Decoder decoder(Method method, int sequences) throws IOException {
+    return new Decoder(weights, decoding(method), sequences, capacity);
+  }
+
+  private DecoderOptions decoding(Method method) throws IOException {
+    if (!method.certified()) {
+      return method.decoding();
+    }
+    if (screen == null) {
+      screen = setup.certifier.screen(weights, tokenizer);
+    }
+    return method.decoding().withScreen(screen);
+  }
+
+  @Override
+  public void close() {
+    if (screen != null) {
+      screen.close();
+    }
   }
 
   /** The second model of a method; null: it needs none. */
@@ -221,13 +269,14 @@ public final class Evaluation {
    */
   Findings run(List<Method> methods, BiConsumer<Integer, Integer> progress,
       Interruption interruption) throws IOException {
-    Findings findings = new Findings(model, prompts.size(), new ArrayList<>(), new ArrayList<>());
+    Findings findings =
+        new Findings(model, prompts.size(), conditions(), new ArrayList<>(), new ArrayList<>());
     List<TextRun> full = new ArrayList<>();
     int tried = 0;
     try (Trial reference = new Trial(this, methods.get(0), interruption)) {
       for (int p = 0; p < ids.size(); p++) {
         progress.accept(0, p);
-        reference.run(ids.get(p)); // its first time, which warms up
+        reference.run(p, ids.get(p)); // its first time, which warms up
         full.add(read(methods.get(0), ids.get(p), reference.answer(p)));
       }
       for (Method method : methods) {
@@ -254,8 +303,11 @@ public final class Evaluation {
         for (; done < ids.size(); done++) {
           int[] prompt = ids.get(done);
           progress.accept(done);
-          plain.run(prompt);
-          trial.run(prompt);
+          for (int turn = 0; turn < setup.turns; turn++) {
+            // Who is first has found the caches as somebody else has left them.
+            (turn % 2 == 0 ? plain : trial).run(done, prompt);
+            (turn % 2 == 0 ? trial : plain).run(done, prompt);
+          }
           read.add(method.kind().exact()
                   ? full.get(done)
                   : read(method, prompt, reference.answer(done)));
@@ -263,8 +315,8 @@ public final class Evaluation {
       } finally {
         for (String group : groups()) {
           if (!members(group, done).isEmpty()) {
-            findings.outcomes().add(
-                outcome(method, group, members(group, done), plain, trial, reference, read, full));
+            findings.outcomes().add(outcome(method, group, members(group, done), plain, trial,
+                reference, read, full, findings));
           }
         }
       }
@@ -276,15 +328,25 @@ public final class Evaluation {
     } finally {
       if (trouble != null) {
         findings.troubles().add((method.options().isEmpty() ? "plain" : method.options())
-            + " stopped behind " + done + " of " + ids.size() + " prompts" + trouble);
+            + " stopped after " + done + " of " + ids.size() + " prompts" + trouble);
       }
     }
   }
 
-  private static Outcome outcome(Method method, String group, List<Integer> members, Trial plain,
-      Trial trial, Trial reference, List<TextRun> read, List<TextRun> full) {
-    Trial.Part took = trial.sum(members);
-    Trial.Part beside = plain.sum(members);
+  private Outcome outcome(Method method, String group, List<Integer> members, Trial plain,
+      Trial trial, Trial reference, List<TextRun> read, List<TextRun> full, Findings findings) {
+    Trial.Part[] took = trial.sums(members, setup.turns);
+    Speed speed = Speed.of(took, plain.sums(members, setup.turns));
+    Speed noise = method.kind() == Outcome.Kind.PLAIN
+        ? speed
+        : findings.of(group)
+              .stream()
+              .filter(o -> o.kind() == Outcome.Kind.PLAIN)
+              .map(Outcome::speed)
+              .findFirst()
+              .orElse(null);
+    String verdict =
+        noise == null || method.kind() == Outcome.Kind.PLAIN ? "-" : speed.verdict(noise);
     double same = 0;
     double nll = 0;
     double steps = 0;
@@ -292,7 +354,7 @@ public final class Evaluation {
     for (int p : members) {
       int[] expected = reference.answer(p);
       int length = expected.length;
-      differing += Arrays.equals(expected, trial.answer(p)) ? 0 : 1;
+      differing += trial.always(p, expected) ? 0 : 1;
       if (length == 0) {
         continue; // it ends at once
       }
@@ -302,12 +364,14 @@ public final class Evaluation {
       nll += length * read.get(p).meanNll();
       steps += length;
     }
-    // Answers that end at once say nothing about speed.
-    double perSecond = took.tokens() == 0 ? Double.NaN : 1e9 * took.tokens() / took.nanos();
+    Trial.Part all = Trial.Part.NOTHING;
+    for (Trial.Part turn : took) {
+      all = all.plus(turn, 1);
+    }
     return new Outcome(method.options(), method.kind(), group, members.size(), differing,
-        took.tokens(), perSecond, perSecond * beside.nanos() / (1e9 * beside.tokens()),
-        (double) took.tokens() / took.passes(), (double) took.accepted() / took.drafted(),
-        (double) took.bytes() / took.tokens(), same / steps, Math.exp(nll / steps));
+        all.tokens(), speed, verdict, (double) all.tokens() / all.passes(),
+        (double) all.accepted() / all.drafted(), (double) all.bytes() / all.tokens(), same / steps,
+        Math.exp(nll / steps));
   }
 
   /** How many tokens are the same, of the longer answer. */

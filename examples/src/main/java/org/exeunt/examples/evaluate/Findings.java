@@ -3,16 +3,19 @@ package org.exeunt.examples.evaluate;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 
 /**
  * What an evaluation found.
  *
  * @param model what to call it
  * @param prompts that there are
+ * @param conditions what figures depend on, by name
  * @param outcomes of each method, first for all prompts and then for each group
  * @param troubles sentences that say what kept the run from being whole
  */
-record Findings(String model, int prompts, List<Outcome> outcomes, List<String> troubles) {
+record Findings(String model, int prompts, Map<String, String> conditions, List<Outcome> outcomes,
+    List<String> troubles) {
   /** The troubles, and behind them each method that broke its promise. */
   List<String> problems() {
     List<String> problems = new ArrayList<>(troubles);

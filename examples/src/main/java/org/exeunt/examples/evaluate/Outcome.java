@@ -8,9 +8,9 @@ package org.exeunt.examples.evaluate;
  * @param group of prompts; empty: all of them
  * @param prompts that it answered
  * @param differing of them, whose answers are not those without a method
- * @param tokens that were decoded behind the first of each answer
- * @param perSecond of them
- * @param speed the same, of what no method decoded in the same minutes
+ * @param tokens that were decoded after the first of each answer, in all turns
+ * @param speed how fast
+ * @param verdict what that says
  * @param perPass tokens for each pass through the layers
  * @param acceptance of what was drafted, the share that was right
  * @param bytes of weights read per token
@@ -18,12 +18,16 @@ package org.exeunt.examples.evaluate;
  * @param perplexity of the answers without a method
  */
 record Outcome(String method, Kind kind, String group, int prompts, int differing, long tokens,
-    double perSecond, double speed, double perPass, double acceptance, double bytes,
-    double agreement, double perplexity) {
+    Speed speed, String verdict, double perPass, double acceptance, double bytes, double agreement,
+    double perplexity) {
+  /** The plain decoder is to be beside itself within so much where there is to be a verdict. */
+  static final double NOISE = 0.1;
+
   /** What may become of an answer. */
   enum Kind {
     PLAIN,
-    DRAFT,
+    /** Nothing: drafts, and a certified head. */
+    LOSSLESS,
     CHANGE;
 
     /** Whether the answer is that of the plain decoder, whatever the model. */
@@ -44,6 +48,6 @@ record Outcome(String method, Kind kind, String group, int prompts, int differin
 
   /** Whether it has a place in a plot. */
   boolean hasPlace() {
-    return Double.isFinite(speed) && Double.isFinite(agreement);
+    return Double.isFinite(speed.ratio()) && Double.isFinite(agreement);
   }
 }

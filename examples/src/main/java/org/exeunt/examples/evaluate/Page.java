@@ -20,11 +20,13 @@ final class Page {
       .grid { stroke: var(--line); } .one { stroke: var(--faint); stroke-dasharray: 4 3; }
       .leader { stroke: var(--faint); stroke-width: .7px; }
       .dot { stroke: var(--page); stroke-width: 1px; }
-      .plain, .draft { fill: var(--exact); background: var(--exact); }
+      .plain, .lossless { fill: var(--exact); background: var(--exact); }
       .change { fill: var(--change); background: var(--change); }
       .failed { fill: var(--bad); background: var(--bad); }
       .plain { fill: var(--page); stroke: var(--exact); stroke-width: 2.5px; background: none;
         box-shadow: inset 0 0 0 2px var(--exact); }
+      dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; }
+      dt { color: var(--faint); } dd { margin: 0; }
       .scroll { overflow-x: auto; } table { border-collapse: collapse; }
       td, th { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
         white-space: nowrap; }
@@ -58,8 +60,12 @@ final class Page {
       line("<p class=\"bad\" role=\"alert\">" + escaped(problem) + ".</p>");
     }
     line("<p>" + escaped(summary) + "</p>");
+    line("<dl>");
+    findings.conditions().forEach(
+        (name, value) -> line("<dt>" + escaped(name) + "</dt><dd>" + escaped(value) + "</dd>"));
+    line("</dl>");
     line("<p class=\"keys\"><span><span class=\"key plain\"></span> the plain decoder</span>"
-        + "<span><span class=\"key draft\"></span> drafts, which must not change an answer</span>"
+        + "<span><span class=\"key lossless\"></span> methods that must not change an answer</span>"
         + "<span><span class=\"key change\"></span> methods that change answers</span></p>");
     for (String group : findings.groups()) {
       List<Outcome> outcomes = findings.of(group);
@@ -106,7 +112,7 @@ final class Page {
   static String styled(Outcome outcome) {
     return outcome.failed() ? "failed" : switch (outcome.kind()) {
       case PLAIN -> "plain";
-      case DRAFT -> "draft";
+      case LOSSLESS -> "lossless";
       case CHANGE -> "change";
     };
   }

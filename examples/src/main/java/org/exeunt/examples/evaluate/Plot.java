@@ -69,8 +69,8 @@ final class Plot {
     this.text = text;
     List<Outcome> placed = outcomes.stream().filter(Outcome::hasPlace).toList();
     double worst = placed.stream().mapToDouble(Outcome::agreement).min().orElse(1);
-    double slowest = placed.stream().mapToDouble(Outcome::speed).min().orElse(1);
-    double fastest = placed.stream().mapToDouble(Outcome::speed).max().orElse(1);
+    double slowest = placed.stream().mapToDouble(o -> o.speed().ratio()).min().orElse(1);
+    double fastest = placed.stream().mapToDouble(o -> o.speed().ratio()).max().orElse(1);
     across = Axis.over(Math.min(worst, 0.98) * 100, 100);
     up = Axis.over(Math.min(slowest, 0.95), Math.max(fastest, 1.05));
   }
@@ -105,7 +105,7 @@ final class Plot {
         (TOP + BOTTOM) / 2);
     for (Outcome o : outcomes) {
       if (o.hasPlace()) {
-        taken.add(new Box(x(o), y(o.speed()), 2 * DOT, 2 * DOT));
+        taken.add(new Box(x(o), y(o.speed().ratio()), 2 * DOT, 2 * DOT));
       }
     }
     for (int i = 0; i < outcomes.size(); i++) {
@@ -120,7 +120,7 @@ final class Plot {
   /** A circle for what changes no answer, a square for what does. */
   private void dot(Outcome o) {
     double x = x(o);
-    double y = y(o.speed());
+    double y = y(o.speed().ratio());
     String title = "<title>" + told(o) + "</title>";
     if (o.kind().exact()) {
       line("<circle class=\"dot %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%d\">%s</circle>", Page.styled(o),
@@ -133,13 +133,13 @@ final class Plot {
 
   private static String told(Outcome o) {
     return Page.escaped(o.name())
-        + Results.format(": %.2f x, %.1f %%", o.speed(), 100 * o.agreement());
+        + Results.format(": %.2f x, %.1f %%", o.speed().ratio(), 100 * o.agreement());
   }
 
   /** Stands as near to its dot as there is room, joined by a line. */
   private void number(Outcome o, int number) {
     double x = x(o);
-    double y = y(o.speed());
+    double y = y(o.speed().ratio());
     Box place = new Box(x, y, 0, 0);
   search:
     for (int far = 18; far <= FURTHEST; far += 6) {

@@ -3,11 +3,14 @@ package org.exeunt.examples.evaluate;
 
 import java.io.IOException;
 import java.nio.file.Files;
+import java.util.Collection;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Set;
 import java.util.function.Function;
+import java.util.stream.Stream;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
 
@@ -20,16 +23,22 @@ final class Results {
   }
 
   /** How a page explains its columns. */
-  static final String NOTES = "Speed is that of the plain decoder in the same minutes, times so "
-      + "much. Agreement: tokens that are the plain decoder's, had all before them been the plain "
+  static final String NOTES = "Tokens/s: of all turns together; plain: of the plain decoder, whose "
+      + "turns on the same prompts took turns with the method's. Speed is the quotient of the two, "
+      + "and 95 % the interval in which it lies, by how far the turns differ (Student's t). "
+      + "Agreement: tokens that are the plain decoder's, had all before them been the plain "
       + "decoder's. Perplexity is that of its answers. A pass goes through the layers once, for one "
       + "token or for a draft. Right: the share of drafted tokens that were accepted. Same answers: "
-      + "prompts whose whole answer is the plain decoder's. A dash: there was nothing to divide by.";
+      + "prompts whose whole answer is the plain decoder's, in each turn. A dash: there was nothing "
+      + "to divide by, or no second turn.";
 
   private static final Column METHOD = new Column("method", Outcome::name);
   private static final Column PER_SECOND =
-      new Column("tokens/s", o -> figure("%.1f", o.perSecond()));
-  private static final Column SPEED = new Column("speed", o -> figure("%.2f x", o.speed()));
+      new Column("tokens/s", o -> Speed.text(o.speed().rate()));
+  private static final Column BESIDE = new Column("plain", o -> Speed.text(o.speed().plain()));
+  private static final Column SPEED = new Column("speed", o -> figure("%.2f x", o.speed().ratio()));
+  private static final Column INTERVAL = new Column("95 %", Results::interval);
+  private static final Column VERDICT = new Column("verdict", Outcome::verdict);
   private static final Column PER_PASS =
       new Column("tokens/pass", o -> figure("%.2f", o.perPass()));
   private static final Column RIGHT =
@@ -41,8 +50,8 @@ final class Results {
       new Column("perplexity", o -> figure("%.2f", o.perplexity()));
   private static final Column SAME = new Column("same answers", Results::same);
 
-  private static final List<Column> ALL =
-      List.of(METHOD, PER_SECOND, SPEED, PER_PASS, RIGHT, BYTES, AGREEMENT, PERPLEXITY, SAME);
+  private static final List<Column> ALL = List.of(METHOD, PER_SECOND, BESIDE, SPEED, INTERVAL,
+      VERDICT, PER_PASS, RIGHT, BYTES, AGREEMENT, PERPLEXITY, SAME);
 
   /** A column of a table. */
   record Column(String title, Function<Outcome, String> cell) {}
@@ -64,10 +73,12 @@ final class Results {
   }
 
   private static final List<Section> SECTIONS = List.of(
-      new Section(Outcome.Kind.DRAFT, "Drafts, which must not change an answer",
-          List.of(METHOD, PER_SECOND, SPEED, PER_PASS, RIGHT, BYTES, SAME)),
+      new Section(Outcome.Kind.LOSSLESS, "Methods that must not change an answer",
+          List.of(
+              METHOD, PER_SECOND, BESIDE, SPEED, INTERVAL, VERDICT, PER_PASS, RIGHT, BYTES, SAME)),
       new Section(Outcome.Kind.CHANGE, "Methods that change answers: what they give and cost",
-          List.of(METHOD, PER_SECOND, SPEED, BYTES, AGREEMENT, PERPLEXITY, SAME)));
+          List.of(METHOD, PER_SECOND, BESIDE, SPEED, INTERVAL, VERDICT, BYTES, AGREEMENT,
+              PERPLEXITY, SAME)));
 
   /** The sections that have something of their own to say of outcomes. */
   static List<Section> sections(List<Outcome> outcomes) {
@@ -90,15 +101,42 @@ final class Results {
 
   /** How far figures of speed are to be trusted. */
   private String wander() {
-    return findings.of("")
-        .stream()
-        .filter(o -> o.kind() == Outcome.Kind.PLAIN && o.hasPlace())
-        .findFirst()
-        .map(plain
-            -> format(" Beside itself the plain decoder had %.2f times its speed: by so much, "
-                    + "at least, the machine made figures of speed wander.",
-                plain.speed()))
-        .orElse("");
+    Speed plain =
+        findings.of("")
+            .stream()
+            .filter(o -> o.kind() == Outcome.Kind.PLAIN && o.hasPlace())
+            .map(Outcome::speed)
+            .findFirst()
+            .orElse(null);
+    if (plain == null) {
+      return "";
+    }
+    double slowest = plain.plain();
+    double fastest = plain.plain();
+    for (Outcome o : findings.of("")) {
+      if (o.hasPlace()) {
+        slowest = Math.min(slowest, o.speed().plain());
+        fastest = Math.max(fastest, o.speed().plain());
+      }
+    }
+    String beside =
+        format(" Beside itself the plain decoder had %.2f times its speed", plain.ratio());
+    String within =
+        Double.isFinite(plain.low()) ? format(" (%.2f to %.2f)", plain.low(), plain.high()) : "";
+    String seen = " and beside the methods " + Speed.text(slowest) + " to " + Speed.text(fastest)
+        + " tokens a second: so much did the machine wander. ";
+    return beside + within + seen
+        + (plain.isQuiet()
+                ? "A method is called faster or slower where its interval lies beyond both 1 and the "
+                    + "plain decoder's own."
+                : "That is not known to be within 10 %, so that no method is called faster or "
+                    + "slower.");
+  }
+
+  private static String interval(Outcome o) {
+    return Double.isFinite(o.speed().low()) && Double.isFinite(o.speed().high())
+        ? format("%.2f to %.2f", o.speed().low(), o.speed().high())
+        : "-";
   }
 
   void writeTo(Report report) throws IOException {
@@ -107,6 +145,9 @@ final class Results {
       report.text("**" + plain(problem) + ".**\n\n");
     }
     report.text(summary() + "\n\n");
+    Table conditions = new Table("run", "");
+    findings.conditions().forEach((name, value) -> conditions.row(name, value));
+    report.text(conditions.toMarkdown() + "\n");
     Set<String> files = new HashSet<>();
     for (String group : findings.groups()) {
       List<Outcome> outcomes = findings.of(group);
@@ -117,8 +158,8 @@ final class Results {
         report.text(section.title() + ":\n\n" + table.toMarkdown() + "\n");
       }
       Section all = new Section(null, "", ALL);
-      Table table = new Table(all.titles());
-      outcomes.forEach(o -> table.row(all.cells(o)));
+      Table table = new Table(with(all.titles(), findings.conditions().keySet()));
+      outcomes.forEach(o -> table.row(with(all.cells(o), findings.conditions().values())));
       String name = group.isEmpty() ? "methods" : "methods-" + file(group);
       String free = name;
       for (int i = 2; !files.add(free); i++) {
@@ -128,6 +169,10 @@ final class Results {
     }
     Files.writeString(report.file("report.json"), json());
     Files.writeString(report.file("report.html"), new Page(findings).render(summary()));
+  }
+
+  private static String[] with(String[] cells, Collection<String> more) {
+    return Stream.concat(Stream.of(cells), more.stream()).toArray(String[] ::new);
   }
 
   private static String same(Outcome o) {
@@ -155,8 +200,15 @@ final class Results {
   private String json() {
     StringBuilder text = new StringBuilder("{\n");
     text.append("  \"model\": ").append(quoted(findings.model())).append(",\n");
-    text.append("  \"prompts\": ").append(findings.prompts()).append(",\n  \"problems\": [");
+    text.append("  \"run\": {");
     String separator = "";
+    for (Map.Entry<String, String> fact : findings.conditions().entrySet()) {
+      text.append(separator).append(quoted(fact.getKey())).append(": ");
+      text.append(quoted(fact.getValue()));
+      separator = ", ";
+    }
+    text.append("},\n  \"prompts\": ").append(findings.prompts()).append(",\n  \"problems\": [");
+    separator = "";
     for (String problem : findings.problems()) {
       text.append(separator).append(quoted(problem));
       separator = ", ";
@@ -170,8 +222,12 @@ final class Results {
       text.append(", \"prompts\": ").append(o.prompts());
       text.append(", \"differing_answers\": ").append(o.differing());
       text.append(", \"tokens\": ").append(o.tokens());
-      number(text, "tokens_per_second", o.perSecond());
-      number(text, "speed", o.speed());
+      number(text, "tokens_per_second", o.speed().rate());
+      number(text, "plain_tokens_per_second", o.speed().plain());
+      number(text, "speed", o.speed().ratio());
+      number(text, "speed_low", o.speed().low());
+      number(text, "speed_high", o.speed().high());
+      text.append(", \"verdict\": ").append(quoted(o.verdict()));
       number(text, "tokens_per_pass", o.perPass());
       number(text, "acceptance", o.acceptance());
       number(text, "bytes_per_token", o.bytes());

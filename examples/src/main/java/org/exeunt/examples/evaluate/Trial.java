@@ -3,7 +3,10 @@ package org.exeunt.examples.evaluate;
 
 import java.io.IOException;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 import java.util.stream.IntStream;
 import org.exeunt.examples.evaluate.Evaluation.Method;
 import org.exeunt.examples.llama.Answer;
@@ -20,8 +23,9 @@ final class Trial implements AutoCloseable {
   private final SpeculativeDecoder speculative; // null: nothing is drafted
   private final Answer answer;
   private final Interruption interruption;
-  private final List<int[]> answers = new ArrayList<>();
-  private final List<Part> parts = new ArrayList<>();
+  private final List<int[]> answers = new ArrayList<>(); // of the first turn on each prompt
+  private final List<List<Part>> parts = new ArrayList<>(); // by prompt and turn
+  private final Set<Integer> unsteady = new HashSet<>(); // prompts that got different answers
 
   /** What has happened up to some moment, or between two. */
   record Part(long tokens, long nanos, long passes, long drafted, long accepted, long bytes) {
@@ -52,8 +56,12 @@ final class Trial implements AutoCloseable {
     }
   }
 
-  /** Answers a prompt, and returns the tokens, without the one that ends them. */
-  int[] run(int... prompt) {
+  /**
+   * Answers a prompt, for the first time or again.
+   *
+   * @param index the prompt's number, those before it having been answered
+   */
+  void run(int index, int... prompt) {
     interruption.check();
     answer.begin(prompt);
     Part before = now();
@@ -71,12 +79,16 @@ final class Trial implements AutoCloseable {
     }
     long nanos = System.nanoTime() - begin;
     int[] found = tokens.build().toArray();
-    answers.add(found);
+    if (index == answers.size()) {
+      answers.add(found);
+      parts.add(new ArrayList<>());
+    } else if (!Arrays.equals(found, answers.get(index))) {
+      unsteady.add(index);
+    }
     // Of the last pass some tokens may not have been wanted.
     Part part = now().plus(before, -1);
-    parts.add(new Part(Math.max(0, found.length - (found.length == most ? 1 : 0)), nanos,
+    parts.get(index).add(new Part(Math.max(0, found.length - (found.length == most ? 1 : 0)), nanos,
         part.passes, part.drafted, part.accepted, part.bytes));
-    return found;
   }
 
   private Part now() {
@@ -87,13 +99,21 @@ final class Trial implements AutoCloseable {
               work.bytes());
   }
 
-  /** What the prompts of these numbers came to. */
-  Part sum(List<Integer> prompts) {
-    Part sum = Part.NOTHING;
-    for (int prompt : prompts) {
-      sum = sum.plus(parts.get(prompt), 1);
+  /** What the prompts of these numbers came to, in each of so many turns. */
+  Part[] sums(List<Integer> prompts, int turns) {
+    Part[] sums = new Part[turns];
+    for (int turn = 0; turn < turns; turn++) {
+      sums[turn] = Part.NOTHING;
+      for (int prompt : prompts) {
+        sums[turn] = sums[turn].plus(parts.get(prompt).get(turn), 1);
+      }
     }
-    return sum;
+    return sums;
+  }
+
+  /** Whether all turns on a prompt had this answer. */
+  boolean always(int prompt, int... expected) {
+    return !unsteady.contains(prompt) && Arrays.equals(expected, answers.get(prompt));
   }
 
   int[] answer(int prompt) {

@@ -68,6 +68,11 @@ public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, Ff
     }
   }
 
+  /** Whether answers are the model's own. */
+  public boolean leavesNothingOut() {
+    return !exit.mayLeave() && schedule == null && ffnSkip == null && drop == null;
+  }
+
   private void checkCertified() {
     if (keepLogits) {
       throw new IllegalArgumentException("a certified head and a temperature cannot be used "

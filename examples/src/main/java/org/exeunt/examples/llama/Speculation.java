@@ -308,9 +308,19 @@ public final class Speculation {
     for (Path file : new Path[] {translatorFile, acceptanceFile()}) {
       if (file != null && Files.exists(file)) {
         SafetensorsFile.open(file).close();
-      } else if (file != null && !Files.isWritable(file.toAbsolutePath().getParent())) {
-        throw new IOException(file + " is not there, and cannot be made in its folder");
+      } else if (file != null) {
+        checkMakeable(file);
       }
+    }
+  }
+
+  private static void checkMakeable(Path file) throws IOException {
+    Path folder = file.toAbsolutePath().getParent();
+    while (!Files.exists(folder)) {
+      folder = folder.getParent();
+    }
+    if (!Files.isDirectory(folder) || !Files.isWritable(folder)) {
+      throw new IOException(file + " is not there, and cannot be made in " + folder);
     }
   }
 

@@ -12,6 +12,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.regex.Pattern;
 import javax.xml.parsers.DocumentBuilderFactory;
 import org.exeunt.browser.Browser;
@@ -30,18 +31,22 @@ class PageTest {
       "--speculate model:</td></svg><script>alert('x')</script>|\"&quot; %s %n.gguf";
   private static final String HOSTILE_GROUP = "<img src=\"http://example.com/x\" onerror='y()'>";
   private static final double NONE = Double.NaN;
+  private static final Map<String, String> CONDITIONS =
+      new TreeMap<>(Map.of("processor", "a <fast> one", "threads", "2"));
 
   @TempDir Path folder;
 
   private static Outcome outcome(
       String method, Kind kind, String group, int differing, double speed, double agreement) {
-    return new Outcome(method, kind, group, 8, differing, 400, 50 * speed, speed, 1.5,
-        kind == Kind.DRAFT ? 0.75 : NONE, 9e7, agreement, 3.25);
+    return new Outcome(method, kind, group, 8, differing, 400,
+        new Speed(50 * speed, 50, speed * 0.98, speed * 1.02), "faster", 1.5,
+        kind == Kind.LOSSLESS ? 0.75 : NONE, 9e7, agreement, 3.25);
   }
 
   /** Nothing was decoded, nothing drafted: 0 / 0 and 1 / 0. */
   private static Outcome empty(String method, Kind kind, String group) {
-    return new Outcome(method, kind, group, 8, 0, 0, NONE, Double.POSITIVE_INFINITY, NONE, NONE,
+    return new Outcome(method, kind, group, 8, 0, 0,
+        new Speed(NONE, NONE, NONE, Double.POSITIVE_INFINITY), "-", NONE, NONE,
         Double.NEGATIVE_INFINITY, NONE, NONE);
   }
 
@@ -53,7 +58,7 @@ class PageTest {
       double[] speeds = {1.72, 1.71, 1.0, 0.99, 0.985, 0.64};
       for (int i = 0; i < speeds.length; i++) {
         outcomes.add(
-            outcome(i == 0 ? HOSTILE : "--draft " + i, Kind.DRAFT, group, 0, speeds[i], 1));
+            outcome(i == 0 ? HOSTILE : "--draft " + i, Kind.LOSSLESS, group, 0, speeds[i], 1));
       }
       double[][] others = {{1.21, 0.982}, {1.21, 0.982}, {1.22, 0.981}, {1.4, 0.71}, {1.45, 0.64},
           {1.01, 0.999}, {1.005, 1}, {0.97, 0.9}, {1.1, 0.41}, {1.3, 0.8}, {1.31, 0.803}};
@@ -61,10 +66,10 @@ class PageTest {
         outcomes.add(
             outcome("--exit fixed:" + i, Kind.CHANGE, group, 5, others[i][0], others[i][1]));
       }
-      outcomes.add(empty("--empty", Kind.DRAFT, group));
+      outcomes.add(empty("--empty", Kind.LOSSLESS, group));
     }
     outcomes.add(empty("", Kind.PLAIN, "silent"));
-    return new Findings("a <model> & 'more'.gguf", 16, outcomes, List.of());
+    return new Findings("a <model> & 'more'.gguf", 16, CONDITIONS, outcomes, List.of());
   }
 
   private String written(Findings findings, String file) throws IOException {
@@ -100,9 +105,14 @@ class PageTest {
     assertEquals(null, silent.get("speed"));
     assertEquals(0L, silent.get("tokens"));
     assertEquals(HOSTILE, ((Map<?, ?>) methods.get(1)).get("method"));
-    assertEquals("draft", ((Map<?, ?>) methods.get(1)).get("kind"));
+    assertEquals("lossless", ((Map<?, ?>) methods.get(1)).get("kind"));
+    assertEquals(CONDITIONS, json.get("run"));
     String silence = Files.readString(folder.resolve("methods-silent.csv"));
-    assertEquals("plain,-,-,-,-,-,-,-,8 of 8", silence.lines().toList().get(1));
+    assertEquals("method,tokens/s,plain,speed,95 %,verdict,tokens/pass,right,MB/token,agreement,"
+            + "perplexity,same answers,processor,threads",
+        silence.lines().toList().get(0));
+    assertEquals(
+        "plain,-,-,-,-,-,-,-,-,-,-,8 of 8,a <fast> one,2", silence.lines().toList().get(1));
     String page = Files.readString(folder.resolve("report.md"));
     assertFalse(page.contains("NaN"));
     assertFalse(page.contains("Infinity"));
@@ -110,11 +120,60 @@ class PageTest {
     assertTrue(page.contains("\\<script>alert('x')\\</script>\\|"), page);
   }
 
+  /** What a reader divides is what stands beside it. */
+  @Test
+  void ratiosFollowFromTheirColumns() throws IOException {
+    List<Outcome> outcomes = new ArrayList<>(List.of(outcome("", Kind.PLAIN, "", 0, 1, 1)));
+    double[][] turns = {{3, 7}, {1234.5, 777.7}, {0.123456, 0.2}, {99999, 1e-3}, {5, 5}};
+    for (double[] one : turns) {
+      Trial.Part own = new Trial.Part(1000, (long) (1e12 / one[0]), 1, 0, 0, 0);
+      Trial.Part beside = new Trial.Part(1000, (long) (1e12 / one[1]), 1, 0, 0, 0);
+      Speed speed = Speed.of(new Trial.Part[] {own}, new Trial.Part[] {beside});
+      outcomes.add(
+          new Outcome("--m " + one[0], Kind.CHANGE, "", 8, 0, 400, speed, "-", 1, NONE, 1, 1, 1));
+    }
+    written(new Findings("m", 8, CONDITIONS, outcomes, List.of()), "report.md");
+    List<String> rows = Files.readAllLines(folder.resolve("methods.csv"));
+    assertEquals(2 + turns.length, rows.size());
+    for (String row : rows.subList(1, rows.size())) {
+      String[] cells = row.split(",");
+      double ratio = Double.parseDouble(cells[1]) / Double.parseDouble(cells[2]);
+      assertEquals(Results.format("%.2f x", ratio), cells[3], row);
+    }
+  }
+
+  @Test
+  void conditionsAreOnThePage() throws IOException {
+    assertTrue(written(crowded(), "report.html")
+            .contains("<dt>processor</dt><dd>a &lt;fast&gt; one</dd>"));
+    assertTrue(
+        Files.readString(folder.resolve("report.md")).contains("| processor | a \\<fast> one |"));
+    Map<String, String> now = Conditions.current();
+    for (String name :
+        List.of("processor", "cores", "threads", "system", "jdk", "exeunt", "commit", "date")) {
+      assertFalse(now.get(name).isBlank(), name);
+    }
+  }
+
+  /** Where the machine was loud, nothing is called faster. */
+  @Test
+  void theNoiseIsStated() throws IOException {
+    String quiet = written(crowded(), "report.md");
+    assertTrue(quiet.contains("1.00 times its speed (0.98 to 1.02)"), quiet);
+    assertTrue(quiet.contains("beside the methods 50 to 50 tokens a second"), quiet);
+    assertTrue(quiet.contains("A method is called faster or slower where"), quiet);
+    Outcome plain = new Outcome(
+        "", Kind.PLAIN, "", 8, 0, 400, new Speed(50, 40, 0.9, 1.7), "-", 1, NONE, 1, 1, 1);
+    String loud = written(new Findings("m", 8, CONDITIONS, List.of(plain), List.of()), "report.md");
+    assertTrue(loud.contains("1.25 times its speed (0.90 to 1.70)"), loud);
+    assertTrue(loud.contains("no method is called faster or slower"), loud);
+  }
+
   /** In the tables each stands among its like, and the plain decoder in both. */
   @Test
   void draftsStandApartFromWhatChangesAnswers() throws IOException {
     String page = written(crowded(), "report.md");
-    int drafts = page.indexOf("Drafts, which");
+    int drafts = page.indexOf("Methods that must not");
     int changes = page.indexOf("Methods that change");
     int next = page.indexOf("###", changes);
     assertTrue(0 < drafts && drafts < changes && changes < next, page);
@@ -129,11 +188,11 @@ class PageTest {
 
   @Test
   void aDraftThatChangesAnAnswerHasFailed() throws IOException {
-    Findings bad = new Findings("m", 8,
+    Findings bad = new Findings("m", 8, CONDITIONS,
         List.of(outcome("", Kind.PLAIN, "", 0, 1, 1),
-            outcome("--speculate lookup", Kind.DRAFT, "", 1, 2, 0.9999),
+            outcome("--speculate lookup", Kind.LOSSLESS, "", 1, 2, 0.9999),
             outcome("--exit fixed:2", Kind.CHANGE, "", 8, 2, 0.5)),
-        List.of("--drop <x> stopped behind 3 of 8 prompts: no memory"));
+        List.of("--drop <x> stopped after 3 of 8 prompts: no memory"));
     String failure = "FAILED: --speculate lookup answered 1 of 8 prompts otherwise";
     assertEquals(2, bad.problems().size());
     assertTrue(bad.problems().get(1).startsWith(failure), bad.problems().get(1));
@@ -155,7 +214,7 @@ class PageTest {
     for (String group : List.of("", "a b", "a-b", "A/B")) {
       outcomes.add(outcome("", Kind.PLAIN, group, 0, 1, 1));
     }
-    written(new Findings("m", 8, outcomes, List.of()), "report.md");
+    written(new Findings("m", 8, CONDITIONS, outcomes, List.of()), "report.md");
     for (String name : List.of("methods", "methods-a-b", "methods-a-b-2", "methods-a-b-3")) {
       assertTrue(Files.exists(folder.resolve(name + ".csv")), name);
     }
@@ -193,12 +252,13 @@ class PageTest {
       for (int i = 0; i < placed.size(); i++) {
         Outcome o = placed.get(i);
         Map<?, ?> dot = (Map<?, ?>) dots.get(i);
-        String figures = Results.format(": %.2f x, %.1f %%", o.speed(), 100 * o.agreement());
+        String figures =
+            Results.format(": %.2f x, %.1f %%", o.speed().ratio(), 100 * o.agreement());
         assertEquals(o.name() + figures, dot.get("title"));
         assertEquals(true, dot.get("same"), "its number tells something else");
         assertEquals(String.valueOf(outcomes.indexOf(o) + 1), dot.get("number"));
         assertEquals(100 * o.agreement(), ((Number) dot.get("agreement")).doubleValue(), 0.2);
-        assertEquals(o.speed(), ((Number) dot.get("speed")).doubleValue(), 0.005, o.name());
+        assertEquals(o.speed().ratio(), ((Number) dot.get("speed")).doubleValue(), 0.005, o.name());
       }
     }
   }
