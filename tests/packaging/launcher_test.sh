@@ -190,12 +190,12 @@ program+=' -cp the-class-path org.exeunt'
 soon='-XX:+UseSerialGC -Xmn8m -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Xlog:disable'
 main="UTF-8: $soon $program.examples.Generate"
 
-generate --model own.gguf --prompt 'two words' --fast
+generate --model own.gguf --prompt 'two words' --raw
 expect 'generate refuses with one sentence' 2 "generate: unknown option '--fast'"
 [[ $out != *$'\n'* ]] || status='2, but with more than a sentence'
 expect 'generate adds nothing to it' 2 ''
 expect_told 'generate hands its options on, and files as seen from the user' \
-  "$main --model $WORK/own.gguf --prompt two words --fast"
+  "$main --model $WORK/own.gguf --prompt two words --raw"
 generate --model own.gguf --prompt a --speculate model:small.gguf
 expect_told 'generate knows a second model from here' \
   "$main --model $WORK/own.gguf --prompt a --speculate model:$WORK/small.gguf"
@@ -204,6 +204,21 @@ expect_told 'generate knows an acceptance head from here' \
   "$main --model /own.gguf --prompt a --draft-rule specdec:$WORK/head,0.5"
 generate --model /own.gguf --prompt --help
 expect_told 'a prompt may be --help' "$main --model /own.gguf --prompt --help"
+generate --model /own.gguf --prompt a --system --verify
+expect_told 'what a system says may be --verify' \
+  "$main --model /own.gguf --prompt a --system --verify"
+evaluate="UTF-8: $program.Evaluate"
+evaluate=${evaluate/exeunt.Evaluate/exeunt.examples.Evaluate}
+started evaluate --model own.gguf --method '--speculate model:small.gguf --draft-rule fixed:4'
+expect_told 'evaluate knows the files of a method from here' \
+  "$evaluate --model $WORK/own.gguf --method --speculate model:$WORK/small.gguf --draft-rule fixed:4"
+started evaluate --model /own.gguf \
+  --method "--speculate 'lookup+model:two words.gguf' --draft-translators \"it's\" --exit ''"
+expect_told 'evaluate knows files with blanks and quotes' "$evaluate --model /own.gguf --method \
+--speculate 'lookup+model:$WORK/two words.gguf' --draft-translators \"$WORK/it's\" --exit ''"
+started evaluate --model /own.gguf --method '--exit fixed:2'
+expect_told 'evaluate leaves other methods as they are' \
+  "$evaluate --model /own.gguf --method --exit fixed:2"
 generate EXEUNT_MODEL="$WORK/bin/java" --prompt a
 expect_told 'generate takes EXEUNT_MODEL' "$main --model $WORK/bin/java --prompt a"
 generate EXEUNT_MODEL=bin/java --prompt a
@@ -235,6 +250,30 @@ started bench --decode --model own.gguf --text own.gguf
 expect 'bench --decode says what java said' 1 "bench --decode: generate: unknown option '--fast'"
 expect_told 'bench --decode hands the model on, as seen from the user' \
   "${main/Generate/DecodeFigures} tokens --model $WORK/own.gguf --text ${told##* --text }"
+
+# Options that make no sense, on a tree that has to be built first: before it is.
+printf '#!/bin/sh\necho a build began\nexit 1\n' >"$WORK/bin/mvn"
+chmod +x "$WORK/bin/mvn"
+touch -d tomorrow "$WORK/tree/pom.xml"
+refused() {
+  started "${@:2}"
+  expect "${*:2} is refused at once" 2 "$1"
+  [[ $out == "exeunt: $2: "* && $out != *$'\n'* && -z $told ]] || status='2, but not one sentence'
+  expect "${*:2} is refused in one sentence" 2 ''
+}
+refused "unknown option '--foo'" demo --foo
+refused '--threads needs a value' demo --quick --threads
+refused "unknown option '--promt'" generate --promt x
+refused "'x' is not an option" generate --prompt a x
+refused "--model needs a value" generate --prompt a --model
+refused "unknown option '--'" generate --prompt a -- b
+refused "unknown option '--\$(touch x)'" generate "--\$(touch x)"
+refused "unknown option '--raw --chat'" generate '--raw --chat'
+refused '--method needs a value' evaluate --method
+refused "--method '--exit' has an option" evaluate --method --exit
+refused "--method '--fast 2' has an option" evaluate --method '--fast 2'
+refused "unknown option '--exit'" evaluate --exit fixed:2
+refused "unknown option '--fast'" spark --fast
 
 # On a tree that has to be built first, by a build that reads all it is given.
 printf '#!/bin/sh\ncat\n' >"$WORK/bin/mvn"

@@ -20,6 +20,9 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.exeunt.examples.llama.ExitPolicy;
 import org.exeunt.examples.llama.FfnSkip;
@@ -450,6 +453,35 @@ class GenerateTest {
     Result result = generate("--help");
     assertEquals(0, result.status);
     assertTrue(result.out.startsWith("usage: generate --prompt"), result.out);
+  }
+
+  /** The launcher goes by the help pages, so that they name every option, and no other. */
+  @ParameterizedTest
+  @CsvSource({"generate, GenerateOptions", "evaluate, Evaluate Forced", "demo, Demo"})
+  void helpNamesEveryOption(String page, String classes) throws IOException {
+    Set<String> named = new TreeSet<>();
+    Pattern row = Pattern.compile("(?m)^  (--[a-z-]+)");
+    row.matcher(Help.of(page)).results().forEach(found -> named.add(found.group(1)));
+    Set<String> taken = new TreeSet<>(Set.of("--help"));
+    for (String name : classes.split(" ")) {
+      String source =
+          Files.readString(Path.of("src/main/java/org/exeunt/examples", name + ".java"));
+      Pattern.compile("case \"(--[a-z-]+)\"")
+          .matcher(source)
+          .results()
+          .forEach(found -> taken.add(found.group(1)));
+    }
+    taken.add("--verify"); // the launcher's, where it is not the program's
+    if (page.equals("evaluate")) {
+      taken.remove("--verify");
+    }
+    assertEquals(taken, named);
+    for (String option : named) {
+      boolean value = Help.of(page).matches("(?s).*\\R  " + option + " \\S.*");
+      if (page.equals("generate") && value) {
+        assertRefused(option + " needs a value", option);
+      }
+    }
   }
 
   @Test

@@ -269,6 +269,75 @@ class DecoderTest {
     }
   }
 
+  private static final String FALLING = "skipdecode:5,1,8,0";
+
+  private static Decoder scheduled(int sequences) {
+    Schedule schedule = Schedule.parse(FALLING, TinyModel.LAYERS);
+    return new Decoder(
+        weights, DecoderOptions.FULL.withSchedule(schedule).withLogits(), sequences, CAPACITY);
+  }
+
+  /** The logits of a sequence that goes on behind a prompt, alone. */
+  private static List<float[]> scheduledAlone(int[] prompt, int... steps) {
+    List<float[]> logits = new ArrayList<>();
+    try (Decoder decoder = scheduled(1)) {
+      decoder.prefill(0, prompt);
+      for (int token : steps) {
+        decoder.step(token);
+        logits.add(decoder.logits().row(0).toFloatArray());
+      }
+    }
+    return logits;
+  }
+
+  /**
+   * One sequence has begun and needs most layers, the other, before or after it, is about to end and
+   * needs few: the first one gets what it gets alone.
+   */
+  @Test
+  void whereSchedulesDifferTheLongestHolds() {
+    int[] prompt = tokens(5, 1);
+    int[] steps = tokens(4, 2);
+    List<float[]> expected = scheduledAlone(prompt, steps);
+    for (int fresh = 0; fresh < 2; fresh++) {
+      try (Decoder decoder = scheduled(2)) {
+        int old = 1 - fresh;
+        decoder.prefill(old, tokens(7, 3));
+        int[] ids = {-1, -1};
+        for (int token : tokens(7, 4)) {
+          ids[old] = token;
+          decoder.step(ids);
+        }
+        decoder.prefill(fresh, prompt);
+        for (int i = 0; i < steps.length; i++) {
+          ids[fresh] = steps[i];
+          long before = decoder.work().layers();
+          decoder.step(ids);
+          assertTrue(decoder.work().layers() - before >= 2 * (4 - i), "too few layers");
+          assertArrayEquals(expected.get(i), decoder.logits().row(fresh).toFloatArray(),
+              "step " + i + " of sequence " + fresh);
+        }
+      }
+    }
+  }
+
+  /** A schedule goes by the length of a prompt, which is another after a restart. */
+  @Test
+  void aRestartForgetsTheSchedule() {
+    int[] steps = tokens(6, 2);
+    List<float[]> expected = scheduledAlone(tokens(3, 5), steps);
+    try (Decoder decoder = scheduled(1)) {
+      decoder.prefill(0, tokens(9, 1));
+      decoder.step(1);
+      decoder.restart(0);
+      decoder.prefill(0, tokens(3, 5));
+      for (int i = 0; i < steps.length; i++) {
+        decoder.step(steps[i]);
+        assertArrayEquals(expected.get(i), decoder.logits().row(0).toFloatArray(), "step " + i);
+      }
+    }
+  }
+
   @Test
   void aScheduleOfAllLayersChangesNothing() {
     Remains full = run(DecoderOptions.FULL, false, 3).get(0);

@@ -526,4 +526,65 @@ class SpeculativeDecoderTest {
       }
     }
   }
+
+  /**
+   * A token's own row has no numbers, though the model says that token: drafted, it is accepted, and
+   * what follows it is not known. Nothing goes on from there.
+   */
+  @Test
+  void aRowWithoutNumbersEndsWhatWasAcceptedBeforeIt() throws IOException {
+    int tried = 0;
+    for (int seed = 0; seed < 20; seed++) {
+      int[] prompt = new Random(seed).ints(6, 1, 24).toArray();
+      int[] answer = new int[4];
+      try (Decoder decoder = new Decoder(MODELS.get("f32"), DecoderOptions.FULL, 1, CAPACITY)) {
+        decoder.prefill(0, prompt);
+        for (int i = 0; i < answer.length; i++) {
+          answer[i] = decoder.argmax(0);
+          decoder.step(answer[i]);
+        }
+      }
+      // After how many accepted tokens: the row of the last of them is the one.
+      for (int right = 1; right < answer.length; right++) {
+        int bad = answer[right];
+        if (IntStream.concat(IntStream.of(prompt), IntStream.of(answer).limit(right))
+                .noneMatch(token -> token == bad)) {
+          assertEndsBehind(prompt, answer, right);
+          tried++;
+        }
+      }
+    }
+    assertTrue(tried > 5, tried + " tried");
+  }
+
+  private static void assertEndsBehind(int[] prompt, int[] answer, int right) throws IOException {
+    List<TinyModel.Weight> weights = new ArrayList<>(TinyModel.weights());
+    TinyModel.Weight embedding =
+        weights.stream()
+            .filter(weight -> weight.name().equals("token_embd.weight"))
+            .findFirst()
+            .orElseThrow();
+    weights.add(new TinyModel.Weight(
+        "output.weight", embedding.rows(), embedding.columns(), embedding.values().clone()));
+    embedding.values()[answer[right] * embedding.columns()] = Float.NaN;
+    try (GgufFile file = GgufFile.open(
+             TinyModel.writeWeights(folder.resolve("holed.gguf"), TinyModel.metadata(), weights));
+        LlamaWeights holed = LlamaWeights.load(file, DType.F32);
+        SpeculativeDecoder decoder = new SpeculativeDecoder(
+            new Decoder(holed, DecoderOptions.FULL, 1, CAPACITY),
+            Speculation.parse("model:clean", 0, "fixed:6", TinyModel.LAYERS), MODELS.get("f32"),
+            NEVER)) {
+      decoder.prefill(0, prompt);
+      assertArrayEquals(new int[] {answer[0]}, decoder.tokens(0));
+      decoder.round();
+      int[] expected = Arrays.copyOfRange(answer, 1, right + 2);
+      expected[right] = -1;
+      assertArrayEquals(expected, decoder.tokens(0));
+      assertEquals(right, decoder.accepted());
+      assertEquals(prompt.length + 1 + right, decoder.position(0));
+      assertTrue(assertThrows(IllegalArgumentException.class, decoder::round)
+              .getMessage()
+              .contains("none goes on"));
+    }
+  }
 }
