@@ -87,8 +87,8 @@ void step(const FfnSkipRuleCase& c, int64_t token, int32_t layer, const Inputs& 
   for (int64_t r = 0; r < c.rows; ++r) {
     int64_t skips = layer < 0 ? 0 : state->integer_at(r * EXN_FFN_SKIP_STATE_WORDS);
     int64_t skipped = layer < 0 ? 0 : state->integer_at(r * EXN_FFN_SKIP_STATE_WORDS + 1);
-    if (layer >= 0 && cold(layer) && in.cosine.at(0, r) >= static_cast<double>(c.threshold))
-      skips = 1;
+    const double threshold = static_cast<double>(c.threshold);
+    if (layer >= 0 && cold(layer) && threshold < 1 && in.cosine.at(0, r) >= threshold) skips = 1;
     const bool warm = id_or(in.token, r, token) >= c.warm_up;
     const bool affordable = c.budget < 0 || skipped < c.budget;
     const bool now = skips == 1 && cold(layer + 1) && warm && affordable;

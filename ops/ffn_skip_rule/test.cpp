@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <limits>
+
 #include "cache_fixture.h"
 
 namespace exn::test {
@@ -38,6 +41,23 @@ TEST(FfnSkipRule, ByHand) {
     EXPECT_EQ(step(2, 1, 0.6), (Mask{0, 1}));    // the first has spent its budget
     EXPECT_EQ(step(3, 1, 1), (Mask{0, 0}));      // layer 4 always runs
     EXPECT_EQ(integers_of(state.read()), (Mask{1, 1, 1, 1}));
+  }
+}
+
+// However alike a block's input and output: with a threshold of 1 every block runs.
+TEST(FfnSkipRule, AThresholdOfOneSkipsNothing) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    const float below = std::nextafterf(1, 0);
+    for (const float threshold : {below, 1.0f, 1.5f, std::numeric_limits<float>::infinity()}) {
+      Placed cosine(target, filled(Type::kF32, {3}, 1));
+      Placed state(target, zeros(Type::kI32, {3, EXN_FFN_SKIP_STATE_WORDS}));
+      Placed skip(target, poisoned(Type::kU8, {3}));
+      const P p = {sizeof p, cosine.dl(), nullptr, state.dl(), skip.dl(), 2,        8,
+                   1,        6,           0,       0,          -1,        threshold};
+      EXPECT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+      EXPECT_EQ(skip.read().bytes, std::vector<uint8_t>(3, threshold < 1 ? 1 : 0)) << threshold;
+    }
   }
 }
 

@@ -6,14 +6,14 @@
  * layer + 1:
  *
  *   layer = -1: the row's state is forgotten (a new token)
- *   layer >= 0, inside [cold_start, cold_end), cosine[r] >= threshold: the row begins to skip
+ *   layer >= 0, inside [cold_start, cold_end), cosine[r] >= threshold < 1: the row begins to skip
  *   skip[r] = 1 iff the row skips, layer + 1 is inside [cold_start, cold_end), its token index is
  *             >= warm_up, and it has skipped fewer than `budget` blocks of this token (budget -1:
  *             no limit)
  *
- * A skipped block measures nothing (its cosine is NaN and is no evidence), so a row that skips goes
- * on to cold_end or to its budget. threshold, cold_start, cold_end and warm_up have no known good
- * values: calibrate them per model.
+ * A threshold of 1 or more lets no row begin: a cosine that rounds to 1 proves nothing. Nor does one
+ * of a skipped block, a NaN: a row that skips goes on to cold_end or to its budget. threshold,
+ * cold_start, cold_end and warm_up have no known good values: calibrate them per model.
  *
  * Deterministic, capture-safe, a decision never visits the host. Bytes that must move: about 21 per
  * row.
@@ -45,7 +45,7 @@ typedef struct exn_ffn_skip_rule_params {
   int32_t warm_up;        /**< tokens that run in full, >= 0 */
   int32_t token_index;    /**< for all rows when `token` is NULL, >= 0 */
   int32_t budget;         /**< most blocks a token may skip, or -1 */
-  float threshold;        /**< not NaN */
+  float threshold;        /**< not NaN; from 1 on nothing is skipped */
 } exn_ffn_skip_rule_params;
 
 EXN_API exn_status exn_ffn_skip_rule_supported(const exn_ffn_skip_rule_params* params);

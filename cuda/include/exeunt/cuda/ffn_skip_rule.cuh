@@ -39,10 +39,11 @@ static __global__ __launch_bounds__(kFfnSkipRuleThreads) void ffn_skip_rule_kern
   const int32_t budget = task.budget < 0 ? INT32_MAX : task.budget;
   for (; row < task.rows; row += step) {
     const bool forgets = task.layer < 0;
+    const bool measures = !forgets && is_cold(task, task.layer) && task.threshold < 1;
     int32_t skips = forgets ? 0 : task.state[2 * row];
     int32_t skipped = forgets ? 0 : task.state[2 * row + 1];
     // A NaN, of a block that was skipped, is no evidence.
-    if (!forgets && is_cold(task, task.layer) && task.cosine[row] >= task.threshold) skips = 1;
+    if (measures && task.cosine[row] >= task.threshold) skips = 1;
     const int32_t token = task.token != nullptr ? task.token[row] : task.token_index;
     const bool affordable = skipped < budget;
     const bool skip =

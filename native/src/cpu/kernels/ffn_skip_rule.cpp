@@ -10,7 +10,7 @@ exn_status ffn_skip_rule(const FfnSkipRuleArgs& args, Workspace& ws) {
   const FfnSkipRuleArgs a = args;  // a copy that no store of bytes can alias
   ran(EXN_CPU_PATH("ffn_skip_rule"));
   const auto may_skip = [&](int32_t layer) { return layer >= a.cold_start && layer < a.cold_end; };
-  const bool forget = a.layer < 0, measures = !forget && may_skip(a.layer),
+  const bool forget = a.layer < 0, measures = !forget && may_skip(a.layer) && a.threshold < 1,
              next = may_skip(a.layer + 1);
   // There are not more layers; a count from a state that was never forgotten stays in range.
   const int32_t budget = a.budget < 0 ? INT32_MAX : a.budget;

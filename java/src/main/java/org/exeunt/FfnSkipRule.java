@@ -27,8 +27,8 @@ import org.exeunt.jni.global.exeunt;
  *       this token.
  * </ul>
  *
- * <p>A skipped block measures nothing (its cosine is NaN, which is no evidence), so a row that
- * skips goes on to coldEnd or to its budget. Threshold, cold layers and warm-up have no known good
+ * <p>With a threshold of 1 or more no row begins: a cosine that rounds to 1 proves nothing. Nor does
+ * that of a skipped block, a NaN: a row that skips goes on to coldEnd or to its budget. Threshold, cold layers and warm-up have no known good
  * values: calibrate the first two for each model ({@link FfnSkipFit}), and try the warm-up out.
  * Bytes that must move: about 21 for each row.
  *
@@ -211,7 +211,7 @@ public final class FfnSkipRule extends Op {
     /**
      * From which cosine on a row begins to skip.
      *
-     * @param value not NaN
+     * @param value not NaN; from 1 on nothing is skipped
      * @return this
      */
     public Builder threshold(float value) {

@@ -269,6 +269,30 @@ class DecoderTest {
     }
   }
 
+  /** Blocks that add next to nothing have cosines that round to 1, which proves nothing. */
+  @Test
+  void aThresholdOfOneSkipsNoBlock() throws IOException {
+    List<TinyModel.Weight> parts = TinyModel.weights();
+    parts.stream().filter(weight -> weight.name().endsWith("ffn_down.weight")).forEach(weight -> {
+      for (int i = 0; i < weight.values().length; i++) {
+        weight.values()[i] *= 1e-5f;
+      }
+    });
+    try (GgufFile file = GgufFile.open(
+             TinyModel.writeWeights(folder.resolve("still.gguf"), TinyModel.metadata(), parts));
+        LlamaWeights still = LlamaWeights.load(file, DType.F32)) {
+      for (float threshold : new float[] {0.999f, 1}) {
+        FfnSkip skip = new FfnSkip(0, TinyModel.LAYERS, 0, threshold, -1);
+        try (Decoder decoder =
+                 new Decoder(still, DecoderOptions.FULL.withFfnSkip(skip), 1, CAPACITY)) {
+          decoder.prefill(0, tokens(5, 1));
+          decoder.step(1);
+          assertEquals(threshold < 1 ? 1 : TinyModel.LAYERS, decoder.work().feedForwards());
+        }
+      }
+    }
+  }
+
   private static final String FALLING = "skipdecode:5,1,8,0";
 
   private static Decoder scheduled(int sequences) {
