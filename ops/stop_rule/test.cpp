@@ -25,23 +25,11 @@ HostTensor numbers(const Ints& values) {
 class Samples {
  public:
   Samples(const Target& target, int64_t rows)
-      : p(),
-        target_(target),
-        state_(target, filled(Type::kI32, {rows, EXN_STOP_STATE_WORDS}, 77)),
-        reason_(target, poisoned(Type::kI32, {rows})),
-        list_(target, poisoned(Type::kI32, {rows})),
-        count_(target, poisoned(Type::kI32, {1})),
-        winner_(target, poisoned(Type::kI32, {1})) {
-    p.struct_size = sizeof p;
-    p.state = state_.dl();
-    p.reason = reason_.dl();
-    p.active_list = list_.dl();
-    p.active_count = count_.dl();
-    p.winner = winner_.dl();
-    p.vocabulary = 100;
-    p.temperature = 1;
+      : Samples(target, filled(Type::kI32, {rows, EXN_STOP_STATE_WORDS}, 77)) {
     p.first = 1;
   }
+  // Rows that go on, of which so many tokens are known and nothing else.
+  Samples(const Target& target, const Ints& drawn) : Samples(target, after(drawn)) {}
 
   exn_status step(const Ints& tokens) {
     Placed token(target_, numbers(tokens));
@@ -61,6 +49,32 @@ class Samples {
   P p;
 
  private:
+  static HostTensor after(const Ints& drawn) {
+    const auto rows = static_cast<int64_t>(drawn.size());
+    HostTensor state = filled(Type::kI32, {rows, EXN_STOP_STATE_WORDS}, 0);
+    for (int64_t row = 0; row < rows; ++row)
+      state.set_integer(row * EXN_STOP_STATE_WORDS + 1, drawn[static_cast<size_t>(row)]);
+    return state;
+  }
+
+  Samples(const Target& target, const HostTensor& state)
+      : p(),
+        target_(target),
+        state_(target, state),
+        reason_(target, poisoned(Type::kI32, {state.rows})),
+        list_(target, poisoned(Type::kI32, {state.rows})),
+        count_(target, poisoned(Type::kI32, {1})),
+        winner_(target, poisoned(Type::kI32, {1})) {
+    p.struct_size = sizeof p;
+    p.state = state_.dl();
+    p.reason = reason_.dl();
+    p.active_list = list_.dl();
+    p.active_count = count_.dl();
+    p.winner = winner_.dl();
+    p.vocabulary = 100;
+    p.temperature = 1;
+  }
+
   Target target_;
   Placed state_, reason_, list_, count_, winner_;
 };
@@ -232,6 +246,66 @@ TEST(StopRule, SumsKeepWhatRoundingTakes) {
     s.p.log_p = one.dl();
     for (int i = 0; i < 15; ++i) s.step({1});
     EXPECT_EQ(score.read().at(0, 0), -(0x1p24 + 15 + 1) / 16);  // of a sum rounded once, to even
+  }
+}
+
+// Without a budget no number of tokens ends a row; with the largest the largest number does.
+TEST(StopRule, WithoutABudgetNothingEnds) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    for (const int32_t budget : {0, 70002, INT32_MAX}) {
+      SCOPED_TRACE(budget);
+      const bool none = budget == 0;
+      Samples s(target, Ints{0, 70000, INT32_MAX - (none ? 3 : 2), none ? 1 << 24 : INT32_MAX});
+      s.p.budget = budget;
+      const int32_t some = budget == 70002 ? kFull : kRuns, last = none ? kRuns : kFull;
+      EXPECT_EQ(s.step({1, 1, 1, -1}), EXN_OK) << exn_last_error();
+      EXPECT_EQ(s.reason(), (Ints{kRuns, kRuns, some, last}));
+      EXPECT_EQ(s.step({-1, 1, 1, 1}), EXN_OK) << exn_last_error();
+      EXPECT_EQ(s.reason(), (Ints{kRuns, some, last, last}));
+      const Ints words = s.state();
+      EXPECT_EQ(words[1], 1);
+      EXPECT_EQ(words[7], 70002);
+      EXPECT_EQ(words[19], none ? (1 << 24) + 1 : INT32_MAX);  // and stays
+    }
+  }
+}
+
+// A device, where nobody can say so, passes over ids that there are none of; the CPU refuses them
+// (StopRuleMisuse). What lies where they lead is the next row's, or NaN behind the last.
+TEST(StopRule, DevicesPassOverStrayIds) {
+  for (const Target& target : targets()) {
+    if (target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    constexpr int64_t kColumns = 6, kStride = 8;
+    HostTensor z = make_tensor(Type::kF32, {2, kColumns}, kStride - kColumns);
+    for (int64_t r = 0; r < 2; ++r) {
+      for (int64_t i = 0; i < kColumns; ++i) z.set(r, i, i == 2 ? 0 : -4);
+    }
+    Placed logits(target, z), lse(target, floats({1, 1}));
+    Placed ends(target, make_integers({-1, 6, 7, INT32_MAX, INT32_MIN}));
+    Samples s(target, 2);
+    s.p.vocabulary = static_cast<int32_t>(kColumns);
+    s.p.logits = logits.dl();
+    s.p.lse = lse.dl();
+    s.p.stop_ids = ends.dl();
+    s.p.confident_at = .5f;
+    s.p.abstain_below = .3f;
+    // e^(0 - 1) = .37 of token 2; any more, such as a NaN, would decide otherwise.
+    for (const int64_t stray :
+         {int64_t{-1}, kColumns, kColumns + 1, int64_t{INT32_MAX}, int64_t{INT32_MIN}}) {
+      SCOPED_TRACE(stray);
+      Placed answer(target, make_integers({stray, 2}));
+      s.p.answer_ids = answer.dl();
+      s.p.first = 1;
+      EXPECT_EQ(s.step({1, 1}), EXN_OK) << exn_last_error();
+      EXPECT_EQ(s.reason(), (Ints{kRuns, kRuns}));
+      // A token out of range counts for nothing, and is no stop id.
+      EXPECT_EQ(s.step({static_cast<int32_t>(stray), 1}), EXN_OK) << exn_last_error();
+      EXPECT_EQ(s.reason(), (Ints{kRuns, kRuns}));
+      EXPECT_EQ(s.state()[1], 1);
+      EXPECT_EQ(s.state()[7], 2);
+    }
   }
 }
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -282,6 +283,67 @@ TEST_F(Pool, AWorkerThatComputesKeepsItsCore) {
     });
   }
   EXPECT_TRUE(kept);
+}
+
+// ---- children -----------------------------------------------------------------------------------
+
+#if defined(__SANITIZE_THREAD__)
+constexpr bool kForks = false;  // ThreadSanitizer starts no thread in the child of several
+#else
+constexpr bool kForks = true;
+#endif
+
+// Whether f holds in a child that is forked now. One that hangs is ended, and says no.
+bool holds_in_a_child(const std::function<bool()>& f) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    _exit(f() ? 0 : 1);
+  }
+  int status = -1;
+  return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+}
+
+// The lock for starting is held for as long as it takes to begin so many threads.
+TEST_F(Pool, AChildForkedWhileThePoolStartsStartsItsOwn) {
+  if (!kForks) GTEST_SKIP() << "no threads in children here";
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(set_threads(64));
+    std::atomic<bool> begins{false};
+    std::thread other([&] {
+      begins = true;
+      parallel_for(2, 1, [](int64_t, int64_t) {});
+    });
+    while (!begins) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::microseconds(i * 50));
+    const bool holds = holds_in_a_child([] {
+      std::atomic<int64_t> sum{0};
+      parallel_for(100, 1, [&](int64_t begin, int64_t end) { sum += end - begin; });
+      return sum == 100;
+    });
+    other.join();
+    ASSERT_TRUE(holds) << "fork " << i;
+  }
+}
+
+TEST_F(Pool, AChildForkedWithinALoopHasAllThreadsAndNoPieces) {
+  if (!kForks) GTEST_SKIP() << "no threads in children here";
+  ASSERT_TRUE(set_threads(4));
+  std::atomic<bool> inside{false}, in_child{false}, strays{false};
+  std::thread other([&] {
+    parallel_for(300, 1, [&](int64_t begin, int64_t end) {
+      inside = true;
+      if (in_child) strays = true;
+      for (; begin < end; ++begin) sleep_ms(1);
+    });
+  });
+  while (!inside) std::this_thread::yield();
+  EXPECT_TRUE(holds_in_a_child([&] {
+    in_child = true;
+    const bool all = threads_of_loop(400) == 4 && !strays;
+    return all && set_threads(2) && threads_of_loop(100) == 2;  // which waits for every loop's end
+  }));
+  other.join();
 }
 
 }  // namespace
