@@ -268,6 +268,9 @@ int64_t expect_same(const Model& m, const Question& q) {
     // Around the estimate there is room for what f32 loses, but no more than that of rows read.
     EXPECT_LE(got.low[r], got.p1[r] * (1 - 0.9e-5f));
     EXPECT_GE(got.high[r], std::min(1.0f, got.p1[r] * (1 + 0.9e-5f)));
+    EXPECT_LE(got.high[r], 1);
+    EXPECT_NEAR(got.lse[r], got.top[r] - std::log(got.p1[r]),
+                1e-5f + 1e-6f * (std::fabs(got.top[r]) + std::fabs(got.lse[r])));
     EXPECT_LE(got.low[r], full.p1[r] * 1.00001f);
     EXPECT_GE(got.high[r], full.p1[r] * 0.99999f);
     // With budget enough, the CPU reads all rows that weigh anything.
@@ -1274,6 +1277,114 @@ TEST(ScreenAnswers, TheLastCandidateMayBeTheOne) {
   }
 }
 
+// An image of which nothing is left but w m, which a test says, and the code of each row's bound.
+// Rows of the head are multiples of one, so their logits are a number each.
+class Plain {
+ public:
+  explicit Plain(const std::vector<double>& logits)
+      : m_(head_of(logits), kDim, 1, 0, 11), image_(m_) {
+    const auto clear = [&](int64_t at, int64_t count) {
+      for (int64_t i = 0; i < count; ++i) image_.set(at, i, 0);
+    };
+    clear(image_.means, kDim);
+    clear(image_.rotation, kDim * kDim);
+    for (int32_t g = 0; g <= image_.groups; ++g) image_.set(88, g, 0);
+    for (int64_t v = 0; v < m_.vocabulary; ++v) set(v, logits[static_cast<size_t>(v)], 0);
+    x_ = emptied(make_tensor(Type::kF32, {1, kDim}));
+    x_.set(0, 0, 1);
+  }
+  // What the screen takes a row's logit for, and how many units it may be off.
+  void set(int64_t v, double logit, int code) {
+    image_.set(image_.base, v, logit);
+    image_.set_code(image_.groups, v, code);
+  }
+  // Makes a unit of the norms come to this.
+  Answers ask_with(double unit, int32_t budget) {
+    // Of y = 0 and |d| = |x| = 1 there remains R.
+    image_.set(124, 0, 1);
+    image_.set(128, 0, 0);
+    image_.set(88, image_.groups, unit);
+    sign(m_);
+    Question q;
+    q.hidden = x_;
+    q.budget = budget;
+    const Answers a = ask(m_, q, true), full = ask(m_, q, false);
+    EXPECT_EQ(a.argmax[0], full.argmax[0]);
+    EXPECT_EQ(a.top[0], full.top[0]);
+    return a;
+  }
+
+ private:
+  static constexpr int64_t kDim = 32;
+  static HostTensor head_of(const std::vector<double>& logits) {
+    HostTensor head = emptied(make_tensor(Type::kF32, {static_cast<int64_t>(logits.size()), kDim}));
+    for (int64_t v = 0; v < head.rows; ++v) head.set(v, 0, logits[static_cast<size_t>(v)]);
+    return head;
+  }
+  Model m_;
+  Image image_;
+  HostTensor x_;
+};
+
+// Where bounds are nothing, what reaches them counts: the lowest of all that may be the largest.
+TEST(ScreenAnswers, BoundsThatAreReachedCount) {
+  std::vector<double> logits(600, -5);
+  for (const size_t v : {7u, 77u, 590u}) logits[v] = 1;
+  Plain plain(logits);
+  Answers a = plain.ask_with(0, 3);
+  EXPECT_EQ(a.certified[0], EXN_CERTIFIED_PROVEN);
+  EXPECT_EQ(a.argmax[0], 7);
+  EXPECT_EQ(a.read[0], 3);
+  // More that may be larger by far, and are not: they are read first.
+  for (size_t v = 100; v < 100 + 140; ++v) logits[v] = 1;
+  Plain many(logits);
+  for (int64_t v = 100; v < 100 + 140; ++v) many.set(v, 1, 100);
+  a = many.ask_with(0.01, 600);
+  EXPECT_EQ(a.certified[0], EXN_CERTIFIED_PROVEN);
+  EXPECT_EQ(a.argmax[0], 7);
+  EXPECT_EQ(a.read[0], 143);
+}
+
+// The rows with the largest bounds are read first, and where p1 is wide also last.
+TEST(ScreenAnswers, TheWidestAreReadFirst) {
+  // 256 rows whose bounds are 128 to 255 units, two of each, in no order; one is as large as it may.
+  constexpr int64_t kRows = 600, kWide = 256;
+  const std::vector<int64_t> order = shuffled(kWide, 5, 1);
+  std::vector<double> logits(kRows, 0);
+  for (int64_t i = 0; i < kWide; ++i) {
+    if (order[static_cast<size_t>(i)] / 2 == 127) logits[static_cast<size_t>(2 * i)] = 1.9;
+  }
+  Plain plain(logits);
+  for (int64_t v = 0; v < kRows; ++v) plain.set(v, -30, 0);
+  for (int64_t i = 0; i < kWide; ++i)
+    plain.set(2 * i, 0, 128 + static_cast<int>(order[static_cast<size_t>(i)] / 2));
+  // CPUs read 32 at first, devices 128, and all others are ruled out by what they find.
+  const int32_t first = device().cpu() ? 32 : 128;
+  Answers a = plain.ask_with(1.0 / 128, first);
+  EXPECT_EQ(a.certified[0], EXN_CERTIFIED_PROVEN);
+  EXPECT_EQ(a.read[0], first);
+  if (!device().cpu()) return;  // which reads no more
+  for (const int32_t budget : {33, 100, 255}) {
+    SCOPED_TRACE(budget);
+    a = plain.ask_with(1.0 / 128, budget);
+    EXPECT_EQ(a.read[0], budget);
+    // Two rows are 1.9; the others that were read are 0, those that were not are up to 2 off.
+    double low = 2, high = 2;
+    for (int64_t i = 0; i < kWide; ++i) {
+      const auto rank = static_cast<double>(i);
+      if (i < 2) continue;
+      const double wide = (255 - std::floor(rank / 2)) / 128;
+      low += std::exp((i < budget ? 0 : -wide) - 1.9);
+      high += std::exp((i < budget ? 0 : wide) - 1.9);
+    }
+    EXPECT_NEAR(static_cast<double>(a.high[0]), 1 / low, 0.01 / low);
+    EXPECT_NEAR(static_cast<double>(a.low[0]), 1 / high, 0.01 / high);
+  }
+  // Enough of them for all: nothing else is read.
+  a = plain.ask_with(1.0 / 128, kRows);
+  EXPECT_EQ(a.read[0], kWide);
+}
+
 // Rows that differ in their last bits, with the state along their difference.
 TEST(ScreenAnswers, NearTiesAreTheHeads) {
   for (uint64_t seed = 0; seed < (quick() ? 2 : 20); ++seed) {
@@ -1368,6 +1479,20 @@ TEST(ScreenAnswers, WhatIsNotFiniteIsTheHeads) {
   expect_same(m, q);
   q.bias[299] = 1;
   expect_same(m, q);
+}
+
+// A head that has changed since is not told, but what is read of it is looked at.
+TEST(ScreenAnswers, RowsThatAreReadMustBeFinite) {
+  for (const double odd : {std::nan(""), HUGE_VAL}) {
+    Model m(make_head(Type::kF32, nullptr, 300, 40, 8), 40, 1, 0, 8);
+    Question q;
+    q.hidden = hidden_of(m, Type::kF32, 3, 8);
+    const int32_t best = ask(m, q, true).argmax[2];
+    q.hidden = part_of(q.hidden, 2, 1);
+    m.head.set(best, 3, odd);
+    EXPECT_EQ(expect_same(m, q), 0);
+    EXPECT_EQ(ask(m, q, true).valid[0], 0);
+  }
 }
 
 // A bias of -inf takes a row out of the choice, not its screen.
