@@ -76,6 +76,38 @@ TEST(DraftLookup, ByHand) {
   }
 }
 
+// What ends the row before would make the beginning of a text the longest match.
+TEST(DraftLookup, TextsBeginWhereTheyBegin) {
+  constexpr int64_t kSlots = 100, kLength = 90;
+  std::vector<int64_t> tokens(2 * kSlots, 11);
+  for (int64_t i = 0; i < kLength; ++i) tokens[static_cast<size_t>(kSlots + i)] = 200 + i;
+  const auto put = [&](int64_t at, std::initializer_list<int64_t> some) {
+    std::copy(some.begin(), some.end(), tokens.begin() + kSlots + at);
+  };
+  put(0, {12, 13, 14});
+  put(40, {50, 12, 13, 60, 61});
+  put(kLength - 3, {11, 12, 13});
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    Placed context(target, integers({2, kSlots}, tokens)),
+        length(target, make_integers({4, kLength}));
+    Placed drafted(target, poisoned(Type::kI32, {2, 2})), count(target, poisoned(Type::kI32, {2}));
+    Placed matched(target, poisoned(Type::kI32, {2}));
+    P p = {};
+    p.struct_size = sizeof p;
+    p.context = context.dl();
+    p.length = length.dl();
+    p.drafted = drafted.dl();
+    p.draft_length = count.dl();
+    p.matched = matched.dl();
+    p.min_ngram = 1;
+    p.max_ngram = 3;
+    ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+    EXPECT_EQ(integers_of(drafted.read()), (Integers{11, 11, 60, 61}));
+    EXPECT_EQ(integers_of(matched.read()), (Integers{3, 2}));
+  }
+}
+
 // Of several parts on CUDA, which are read from the end on.
 TEST(DraftLookup, LongTexts) {
   constexpr int64_t kTokens = 40001, kSlots = 40010;

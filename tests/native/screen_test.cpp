@@ -810,7 +810,8 @@ TEST(ScreenBuilder, TellsWhatItSaw) {
     float bits;
     int32_t parts[3];
   };
-  for (const Kind& kind : {Kind{40, 90, 1, 0, {0, 1, 1}}, Kind{260, 20, 3, 6.3f, {2, 7, 0}}}) {
+  for (const Kind& kind : {Kind{40, 90, 1, 0, {0, 1, 1}}, Kind{128, 40, 2, 6.3f, {1, 2, 1}},
+                           Kind{260, 20, 3, 6.3f, {2, 7, 0}}}) {
     SCOPED_TRACE(kind.dim);
     if (quick() && kind.dim > 256) continue;
     const Model m(make_head(Type::kF32, nullptr, kind.vocabulary, kind.dim, 15), kind.dim,
@@ -830,6 +831,8 @@ TEST(ScreenBuilder, TellsWhatItSaw) {
     EXPECT_EQ(info.states, count);
     EXPECT_EQ(info.level_count, m.levels);
     EXPECT_EQ(info.groups, std::min<int64_t>(image.blocks, 8));
+    for (int32_t g = 0; g < image.groups; ++g)
+      EXPECT_EQ(image.ends[g], (g + 1) * image.blocks / image.groups);
     double bits = 0;
     for (int i = 0; i < 3; ++i) {
       EXPECT_EQ(image.count[i], kind.parts[i]) << "part " << i;
@@ -1299,7 +1302,7 @@ class Plain {
     image_.set_code(image_.groups, v, code);
   }
   // Makes a unit of the norms come to this.
-  Answers ask_with(double unit, int32_t budget) {
+  Answers ask_with(double unit, int32_t budget, float temperature = 1) {
     // Of y = 0 and |d| = |x| = 1 there remains R.
     image_.set(124, 0, 1);
     image_.set(128, 0, 0);
@@ -1308,6 +1311,7 @@ class Plain {
     Question q;
     q.hidden = x_;
     q.budget = budget;
+    q.temperature = temperature;
     const Answers a = ask(m_, q, true), full = ask(m_, q, false);
     EXPECT_EQ(a.argmax[0], full.argmax[0]);
     EXPECT_EQ(a.top[0], full.top[0]);
@@ -1377,9 +1381,12 @@ TEST(ScreenAnswers, TheWidestAreReadFirst) {
       low += std::exp((i < budget ? 0 : -wide) - 1.9);
       high += std::exp((i < budget ? 0 : wide) - 1.9);
     }
-    EXPECT_NEAR(static_cast<double>(a.high[0]), 1 / low, 0.01 / low);
-    EXPECT_NEAR(static_cast<double>(a.low[0]), 1 / high, 0.01 / high);
+    EXPECT_NEAR(static_cast<double>(a.high[0]), 1 / low, 0.003 / low);
+    EXPECT_NEAR(static_cast<double>(a.low[0]), 1 / high, 0.003 / high);
   }
+  // Of what is 16 temperatures lower nobody would notice a difference.
+  a = plain.ask_with(1.0 / 128, 255, 0.02f);
+  EXPECT_EQ(a.read[0], 32 + 2 * (239 - 202));  // from 1.9 - 0.32 = 202.2 units on
   // Enough of them for all: nothing else is read.
   a = plain.ask_with(1.0 / 128, kRows);
   EXPECT_EQ(a.read[0], kWide);
@@ -1462,10 +1469,10 @@ TEST(ScreenAnswers, WhatIsNotFiniteIsTheHeads) {
   q.hidden.set(1, 3, std::nan(""));
   q.hidden.set(4, 39, HUGE_VAL);
   q.hidden.set(7, 0, 3e38);
-  q.hidden.set(9, 0, 1e30);
+  q.hidden.set(10, 0, 1e30);  // of the second eight, of which the first has no such row here
   expect_same(m, q);
   const Answers answers = ask(m, q, true);
-  for (const size_t r : {1, 4, 7, 9}) EXPECT_EQ(answers.certified[r], EXN_CERTIFIED_NOT) << r;
+  for (const size_t r : {1, 4, 7, 10}) EXPECT_EQ(answers.certified[r], EXN_CERTIFIED_NOT) << r;
   for (const double odd : {std::nan(""), HUGE_VAL, -HUGE_VAL, 1e38, -1e38}) {
     SCOPED_TRACE(odd);
     q.bias.assign(300, 0.5f);
@@ -1752,6 +1759,30 @@ TEST(ScreenArguments, AreNamed) {
   View infinite = view_of(odd);
   refused("row 9 of weight", [&](exn_screen_params* q) { q->weight = infinite.dl(); });
   EXPECT_EQ(exn_screen_build(&p), EXN_OK) << exn_last_error();
+}
+
+// Wherever it lies of many rows that a thread looks through.
+TEST(ScreenArguments, EveryRowIsLookedAt) {
+  const std::vector<float> states(22 * 20, 1);
+  ASSERT_EQ(exn_cpu_set_threads(1), EXN_OK);
+  for (const int64_t v : {255, 256, 700, 1099}) {
+    HostTensor head = make_head(Type::kF32, nullptr, 1100, 20, 1);
+    head.set(v, 19, v % 2 == 0 ? -HUGE_VAL : std::nan(""));
+    View weight = view_of(head), x = view_of(states, {22, 20});
+    exn_screen_params p = {};
+    p.struct_size = sizeof p;
+    p.weight = weight.dl();
+    p.states = x.dl();
+    p.level_count = 1;
+    size_t bytes = 0;
+    ASSERT_EQ(exn_screen_size(&p, &bytes), EXN_OK) << exn_last_error();
+    const Aligned image(bytes);
+    View to = image.view();
+    p.image = to.dl();
+    const std::string why = said(exn_screen_build(&p));
+    EXPECT_NE(why.find("row " + std::to_string(v) + " of weight"), std::string::npos) << why;
+  }
+  ASSERT_EQ(exn_cpu_set_threads(0), EXN_OK);
 }
 
 }  // namespace
