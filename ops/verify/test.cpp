@@ -164,6 +164,26 @@ TEST(Verify, SampledByHand) {
     expect_sampled({}, false, .31, v, token, 0);
 }
 
+// The first token up to which the shares are more than the uniform: of equal ones, exactly.
+TEST(Verify, AShareThatIsReachedIsNotEnough) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    for (const auto& [v, token] : {std::pair(0., 0),
+                                   {.25 - 0x1p-24, 0},
+                                   {.25, 1},
+                                   {.5 - 0x1p-24, 1},
+                                   {.5, 2},
+                                   {.75, 3},
+                                   {1., 3}}) {
+      SCOPED_TRACE(v);
+      Round round(target, integers({1, 1}, {-1}), {}, reals({2, 4}, std::vector<double>(8, 0)), {},
+                  reals({1, 2}, {.5, v}), {});
+      round.run();
+      round.expect({token}, 0, EXN_VERIFY_GOES_ON);
+    }
+  }
+}
+
 // p has nothing but the drafted token, and a uniform of 1 rejects it: p takes the residual's place.
 TEST(Verify, AnEmptyResidual) {
   const double none = -std::numeric_limits<double>::infinity();
