@@ -207,6 +207,13 @@ TEST_F(GatherMisuse, OfATensor) {
     dl->shape[last] = inner - 1;
     refused({name + ".out", std::to_string(inner - 1), name + ".input", std::to_string(inner)});
     dl->shape[last] = inner;
+    for (int32_t axis = 0; axis < k; ++axis) {  // before the one that is gathered along
+      const int64_t size = dl->shape[axis];
+      dl->shape[axis] = size + 1;
+      refused({name + ".out", std::to_string(size + 1), "axis " + std::to_string(axis),
+               name + ".input"});
+      dl->shape[axis] = size;
+    }
     *dl = before;
   }
   DLTensor flat = *rows_out_.dl();

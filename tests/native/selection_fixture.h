@@ -120,6 +120,13 @@ void spoil_selection(const Op<Params>& op, const Params& params, exn_selection P
   poked(&placed->keep, 0, -1, {"selection.keep[0]", "-1..5"});
   poked(&placed->drop, 3, 9, {"selection.drop[1]", "9", "8"});
   poked(&placed->drop, 2, 2147483647, {"selection.drop[1]", "2147483647"});
+  // Of each row's own.
+  HostTensor of_rows = make_tensor(Type::kI32, {2, 1, 2});
+  for (int64_t i = 0; i < 4; ++i) of_rows.set_integer(i, i == 3 ? 9 : 3);
+  Placed each(kCpu, of_rows);
+  Params by_row = params;
+  (by_row.*field).keep = each.dl();
+  expect_run_refused(op, by_row, written, {"selection.keep[1]", "3..9", "8"});
 }
 
 // The selection that spoil_selection() expects.
