@@ -167,6 +167,10 @@ TEST_P(AttentionMisuse, IsRefused) {
   spoil.on_another_device(&out_, "out");
   Placed narrow(kCpu, normal(Type::kF32, {3, 4, 7}));
   spoil.value(&P::query, narrow.dl(), {"query", "7", "8"});
+  DLTensor apart = *query_.dl();  // heads that do not lie side by side
+  int64_t strides[3] = {48, 9, 1};
+  apart.strides = strides;
+  spoil.value(&P::query, static_cast<const DLTensor*>(&apart), {"query", "9 and 1", "8 and 1"});
   spoil.size(&sequence_, "sequence", 0, 2);
   spoil.size(&visible_, "visible", 0, 2);
   spoil.size(&out_, "out", 0, 2);

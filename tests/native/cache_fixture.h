@@ -93,6 +93,8 @@ void spoil_cache(const Op<Params>& op, const Params& params, exn_kv_cache Params
   spoil.size(&cache->v, v.c_str(), 0, 1);
   cache->v.mutable_dl()->dtype = dl_type(Type::kI32);
   expect_refused(op, params, written, EXN_INVALID_ARGUMENT, {v, "i32", "f32"});
+  cache->v.mutable_dl()->dtype = dl_type(Type::kF16);  // a float type, but not that of K
+  expect_refused(op, params, written, EXN_INVALID_ARGUMENT, {v, "f16", k, "f32"});
   cache->v.mutable_dl()->dtype = dl_type(Type::kF32);
   p = params;
   if (cache->layout == EXN_KV_PAGED) {
