@@ -55,6 +55,32 @@ void spoil_normalizer(Spoiler<Params>* spoil) {
   spoil->value(&Params::softcap, kInf, {"softcap", "inf"});
 }
 
+// An input may be one row several times over, and two of them are several.
+TEST(Inputs, MayRepeatARow) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    Placed logits(target, normal(Type::kF32, {1, 40}));
+    for (int64_t rows : {2, 3}) {
+      DLTensor repeated = *logits.dl();
+      int64_t shape[2] = {rows, 40}, strides[2] = {0, 1};
+      repeated.shape = shape;
+      repeated.strides = strides;
+      Placed argmax(target, poisoned(Type::kI32, {rows})),
+          lse(target, poisoned(Type::kF32, {rows}));
+      exn_row_stats_params p = {sizeof p, &repeated, EXN_SOFTMAX, 1, 0, 0, {}};
+      p.out.argmax = argmax.dl();
+      p.out.lse = lse.dl();
+      ASSERT_EQ(run_once(target, kRowStats, p), EXN_OK) << exn_last_error();
+      const HostTensor best = argmax.read(), sums = lse.read();
+      EXPECT_GE(best.integer_at(0), 0);
+      for (int64_t r = 1; r < rows; ++r) {
+        EXPECT_EQ(best.integer_at(r), best.integer_at(0));
+        EXPECT_EQ(sums.at(0, r), sums.at(0, 0));
+      }
+    }
+  }
+}
+
 TEST(Misuse, RowStats) {
   Placed logits(kCpu, normal(Type::kF32, {3, 8}));
   Placed p1(kCpu, poisoned(Type::kF32, {3})), entropy(kCpu, poisoned(Type::kF32, {3})),
