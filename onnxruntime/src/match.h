@@ -87,7 +87,8 @@ struct Claim {
 };
 
 struct Policy {
-  bool f32 = true;  // take products of f32 weights too
+  bool f32 = true;   // take products of f32 weights too
+  bool all = false;  // take also what ONNX Runtime alone computes as fast
 };
 
 struct Settings {

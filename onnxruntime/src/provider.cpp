@@ -22,7 +22,7 @@ namespace {
 constexpr const char* kName = "ExeuntExecutionProvider";
 // ONNX Runtime puts this, in lower case, before the names of a provider's options.
 constexpr const char* kPrefix = "ep.exeuntexecutionprovider.";
-constexpr const char* kOptions = "threads, report, f32";
+constexpr const char* kOptions = "threads, report, f32, all";
 
 // What stands for nodes of which nobody reads anything.
 class Nothing : public Step {
@@ -113,6 +113,8 @@ Settings settings_of(const Api& api, const OrtSessionOptions* options) {
       settings.report = value;
     } else if (key == "f32") {
       settings.policy.f32 = whole_number(key, value, 0, 1) != 0;
+    } else if (key == "all") {
+      settings.policy.all = whole_number(key, value, 0, 1) != 0;
     } else {
       throw Failure(kInvalidArgument,
                     "exeunt: there is no option '" + key + "'; the options are " + kOptions);

@@ -8,101 +8,26 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import ai.onnxruntime.OnnxTensor;
-import ai.onnxruntime.OrtEnvironment;
 import ai.onnxruntime.OrtException;
 import ai.onnxruntime.OrtSession;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
 import java.nio.IntBuffer;
+import java.nio.LongBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Random;
 import java.util.Set;
 import org.bytedeco.javacpp.Loader;
 import org.exeunt.presets.LibraryFiles;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 
 /** Small graphs, each with and without the provider; what it says it took, and what it left. */
-class ClaimTest {
-  private static final OrtEnvironment ENVIRONMENT = MiniLm.environment();
-  private static final int K = 64;
-  private static final int N = 96;
-
-  private final Random random = new Random(7);
-
-  @TempDir Path folder;
-
-  private float[] random(int count) {
-    float[] values = new float[count];
-    for (int i = 0; i < count; i++) {
-      values[i] = (float) random.nextGaussian();
-    }
-    return values;
-  }
-
-  private OnnxTensor tensor(long... shape) throws OrtException {
-    int count = 1;
-    for (long extent : shape) {
-      count *= (int) extent;
-    }
-    return OnnxTensor.createTensor(ENVIRONMENT, FloatBuffer.wrap(random(count)), shape);
-  }
-
-  private static List<float[]> run(
-      byte[] model, ExeuntProvider provider, Map<String, OnnxTensor> inputs) throws OrtException {
-    try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
-      options.setIntraOpNumThreads(2);
-      if (provider != null) {
-        provider.add(options);
-      }
-      try (OrtSession session = ENVIRONMENT.createSession(model, options);
-          OrtSession.Result result = session.run(inputs)) {
-        List<float[]> outputs = new ArrayList<>();
-        for (Map.Entry<String, ai.onnxruntime.OnnxValue> output : result) {
-          OnnxTensor tensor = (OnnxTensor) output.getValue();
-          if (tensor.getInfo().type == ai.onnxruntime.OnnxJavaType.INT64) {
-            long[] values = new long[tensor.getLongBuffer().remaining()];
-            tensor.getLongBuffer().get(values);
-            float[] floats = new float[values.length];
-            for (int i = 0; i < values.length; i++) {
-              floats[i] = values[i];
-            }
-            outputs.add(floats);
-          } else {
-            float[] values = new float[tensor.getFloatBuffer().remaining()];
-            tensor.getFloatBuffer().get(values);
-            outputs.add(values);
-          }
-        }
-        return outputs;
-      }
-    }
-  }
-
-  /** Runs both ways, compares, and returns the first line of the report. */
-  private String check(byte[] model, Map<String, OnnxTensor> inputs, float tolerance)
-      throws Exception {
-    return check(model, inputs, run(model, null, inputs), tolerance);
-  }
-
-  private String check(byte[] model, Map<String, OnnxTensor> inputs, List<float[]> expected,
-      float tolerance) throws Exception {
-    Path report = Files.createTempFile(folder, "report", ".txt");
-    List<float[]> actual = run(model, ExeuntProvider.configure().threads(2).report(report), inputs);
-    assertEquals(expected.size(), actual.size());
-    for (int i = 0; i < expected.size(); i++) {
-      assertArrayEquals(expected.get(i), actual.get(i), tolerance, "output " + i);
-    }
-    String text = Files.readString(report);
-    return text.isEmpty() ? "" : text.lines().findFirst().get();
-  }
-
+class ClaimTest extends GraphTestBase {
   private interface Weight {
     double at(int n, int k);
   }
@@ -357,7 +282,7 @@ class ClaimTest {
       try (OnnxTensor in = OnnxTensor.createTensor(
                ENVIRONMENT, FloatBuffer.wrap(values), new long[] {rows, K})) {
         float[] expected = run(reference.model(17), null, Map.of("x", in)).get(0);
-        float[] actual = run(graph.model(17), ExeuntProvider.configure(), Map.of("x", in)).get(0);
+        float[] actual = run(graph.model(17), everything(), Map.of("x", in)).get(0);
         assertArrayEquals(expected, actual, 1e-3f);
       }
     }
@@ -442,7 +367,7 @@ class ClaimTest {
                      ENVIRONMENT, FloatBuffer.wrap(values), new long[] {rows, k})) {
               float[] expected = run(plain.model(17), null, Map.of("x", in)).get(0);
               float[] actual =
-                  run(graph.model(17), ExeuntProvider.configure().threads(2), Map.of("x", in))
+                  run(graph.model(17), everything(), Map.of("x", in))
                       .get(0);
               assertArrayEquals(expected, actual, 1e-5f * k + 1e-4f,
                   n + " x " + k + " of type " + type + ", " + rows + " rows");
@@ -527,6 +452,7 @@ class ClaimTest {
     private final List<Message> attributes;
     private final float[] cosines;
     private final float[] sines;
+    private final List<String> optional = new ArrayList<>();
 
     GroupQuery(int heads, int kvHeads, int dim, boolean packed, Message... more) {
       this.heads = heads;
@@ -544,6 +470,12 @@ class ClaimTest {
         cosines[i] = (float) Math.cos(angle);
         sines[i] = (float) Math.sin(angle);
       }
+    }
+
+    /** What comes behind the tables: position_ids, attention_bias, head_sink. */
+    GroupQuery with(String... names) {
+      optional.addAll(List.of(names));
+      return this;
     }
 
     byte[] model(int type) {
@@ -575,6 +507,15 @@ class ClaimTest {
         sin = graph.halves(narrow(sines, type), type, sines.length / (dim / 2), dim / 2);
       }
       inputs.addAll(List.of(cos, sin));
+      for (String name : optional) {
+        inputs.add(name);
+        switch (name) {
+          case "positions" -> graph.input(name, Graph.INT64, -1, -1);
+          case "bias" -> graph.input(name, Graph.FLOAT, 1, 1, -1, -1);
+          case "sink" -> graph.input(name, Graph.FLOAT, heads);
+          default -> { }
+        }
+      }
       String[] results =
           type == Graph.FLOAT ? outputs : new String[] {"y_", "present_key_", "present_value_"};
       graph.node(
@@ -653,6 +594,55 @@ class ClaimTest {
     }
   }
 
+  /** Of sequences that are shorter than the others of a first prompt, what is no padding. */
+  @Test
+  void groupQueryAttentionOfPaddedPrompts() throws Exception {
+    GroupQuery layer = new GroupQuery(4, 2, 32, false, attribute("do_rotary", 1));
+    int rows = 7;
+    int[] lengths = {3, 7, 1};
+    Map<String, OnnxTensor> inputs = layer.inputs(rows, 0, rows, lengths);
+    byte[] model = layer.model(Graph.FLOAT);
+    List<float[]> expected = run(model, null, inputs);
+    List<float[]> actual = run(model, everything(), inputs);
+    for (int b = 0; b < lengths.length; b++) {
+      int row = layer.heads * layer.dim;
+      for (int i = b * rows * row; i < (b * rows + lengths[b]) * row; i++) {
+        assertEquals(expected.get(0)[i], actual.get(0)[i], 1e-5f, "sequence " + b);
+      }
+      for (int head = b * layer.kvHeads; head < (b + 1) * layer.kvHeads; head++) {
+        for (int i = head * rows * layer.dim; i < (head * rows + lengths[b]) * layer.dim; i++) {
+          assertEquals(expected.get(1)[i], actual.get(1)[i], 1e-5f, "keys of sequence " + b);
+          assertEquals(expected.get(2)[i], actual.get(2)[i], 1e-5f, "values of sequence " + b);
+        }
+      }
+    }
+    inputs.values().forEach(OnnxTensor::close);
+  }
+
+  @Test
+  void groupQueryAttentionAtGivenPositions() throws Exception {
+    GroupQuery layer =
+        new GroupQuery(4, 2, 32, false, attribute("do_rotary", 1)).with("positions");
+    for (long first : new long[] {0, 5, 31}) {
+      // In a first prompt ONNX Runtime counts on from the first position.
+      Map<String, OnnxTensor> inputs = layer.inputs(3, 4, 7, 7);
+      long[] positions = {first + 2, first, first + 7};
+      inputs.put("positions", OnnxTensor.createTensor(
+                                  ENVIRONMENT, LongBuffer.wrap(positions), new long[] {1, 3}));
+      String line = check(layer.model(Graph.FLOAT), inputs, 1e-5f);
+      assertTrue(line.endsWith(", rotary"), line);
+      inputs.values().forEach(OnnxTensor::close);
+    }
+    Map<String, OnnxTensor> beyond = layer.inputs(1, 0, 1, 1);
+    beyond.put("positions",
+        OnnxTensor.createTensor(ENVIRONMENT, LongBuffer.wrap(new long[] {64}), new long[] {1, 1}));
+    OrtException failure = assertThrows(
+        OrtException.class, () -> run(layer.model(Graph.FLOAT), everything(), beyond));
+    assertTrue(failure.getMessage().contains("a row is at position 64, cos_cache has 64"),
+        failure.getMessage());
+    beyond.values().forEach(OnnxTensor::close);
+  }
+
   /** Past and present in one buffer, over several steps. */
   @Test
   void groupQueryAttentionInPlace() throws Exception {
@@ -709,6 +699,17 @@ class ClaimTest {
       GroupQuery layer = new GroupQuery(4, 2, 32, false, reason.getKey());
       assertEquals("left GroupQueryAttention node_y: " + reason.getValue(),
           check(layer.model(Graph.FLOAT), layer.inputs(1, 9, 10, 10), 1e-5f));
+    }
+    for (String input : List.of("bias", "sink")) {
+      GroupQuery layer = new GroupQuery(4, 2, 32, false);
+      layer = input.equals("bias") ? layer.with("", "bias") : layer.with("", "", "sink");
+      Map<String, OnnxTensor> inputs = layer.inputs(1, 9, 10, 10);
+      inputs.put(input, input.equals("bias") ? tensor(1, 1, 1, 10) : tensor(4));
+      assertEquals("left GroupQueryAttention node_y: "
+              + (input.equals("bias") ? "it has an attention_bias"
+                                      : "its softmax has a sink (smooth_softmax or head_sink)"),
+          check(layer.model(Graph.FLOAT), inputs, 1e-5f));
+      inputs.values().forEach(OnnxTensor::close);
     }
     // What no run can mean.
     GroupQuery layer = new GroupQuery(4, 2, 32, false);
