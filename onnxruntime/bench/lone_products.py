@@ -47,6 +47,7 @@ class Builder:
         self.type = TensorProto.FLOAT16 if storage.startswith("f16") else TensorProto.FLOAT
         self.dtype = numpy.float16 if storage.startswith("f16") else numpy.float32
         self.width = n if not storage.startswith("norm") else k
+        self.outputs = []
 
     def constant(self, array, cast=None):
         self.names += 1
@@ -105,6 +106,10 @@ class Builder:
         return self.node("MatMulNBits", inputs, output, "com.microsoft", K=self.k, N=self.n,
                          bits=bits, block_size=block, accuracy_level=int(parts[-2][1:]))
 
+    def out(self, name, width, type_=None):
+        self.outputs.append(helper.make_tensor_value_info(name, type_ or self.type, ["m", width]))
+        return name
+
     def copy(self, x, r, output):
         chain = self.storage.split("+")[1:]
         kind = self.storage.split("-")[0].split("+")[0]
@@ -115,6 +120,10 @@ class Builder:
         if "before" in chain:
             x = self.norm("layer", x, None, self.k)
             chain.remove("before")
+        if "three" in chain:
+            chain.remove("three")
+            for more in "ab":
+                self.node("MatMul", [x, self.weights()], self.out(output + more, self.n))
         w = self.dequantised() if kind in ("i8", "u8") else self.weights()
         y = self.node("MatMul", [x, w], output if not chain else None)
         for i, what in enumerate(chain):
@@ -131,6 +140,12 @@ class Builder:
                 y = self.node("Add", [r, y], to)
             elif what == "layer":
                 y = self.norm("layer", y, to)
+            elif what == "argmax":
+                self.node("ArgMax", [y], self.out(output, 1, TensorProto.INT64), axis=-1)
+            elif what == "p1":
+                p = self.node("Softmax", [y], axis=-1)
+                self.node("ReduceMax", [p, self.constant(numpy.array([-1]))],
+                          self.out(output + "p", 1))
             else:
                 sys.exit(f"lone_products.py: there is no step '{what}'")
         return y
@@ -147,14 +162,15 @@ class Builder:
 
     def model(self):
         residual = "+residual" in self.storage
-        inputs, outputs = [], []
+        inputs = []
         for i in range(self.copies):
             inputs.append(helper.make_tensor_value_info(f"x{i}", self.type, ["m", self.k]))
             if residual:
                 inputs.append(helper.make_tensor_value_info(f"r{i}", self.type, ["m", self.n]))
-            outputs.append(helper.make_tensor_value_info(f"y{i}", self.type, ["m", self.width]))
+            if "+argmax" not in self.storage:
+                self.out(f"y{i}", self.width)
             self.copy(f"x{i}", f"r{i}", f"y{i}")
-        graph = helper.make_graph(self.nodes, "lone", inputs, outputs, self.constants)
+        graph = helper.make_graph(self.nodes, "lone", inputs, self.outputs, self.constants)
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
 
@@ -164,7 +180,8 @@ STORAGES = ("f32", "f32-as-bf16", "f16", "i8-tensor", "i8-column", "i8-block", "
             "q4-zeros-a4-b32", "q8-a0-b32", "q8-a4-b32", "q8-zeros-a0-b32", "q8-zeros-a4-b32",
             "f32+bias", "f32+bias+gelu", "f32+bias+residual+layer", "f32+before+bias",
             "f32-as-bf16+bias+gelu", "f32-as-bf16+bias+residual+layer", "i8-column+bias+gelu",
-            "i8-column+bias+residual+layer", "norm-layer", "norm-rms")
+            "i8-column+bias+residual+layer", "f32+three", "f32+argmax", "f32+p1+argmax",
+           "norm-layer", "norm-rms")
 
 
 def session(model, threads, options):
@@ -179,18 +196,23 @@ def session(model, threads, options):
     return onnxruntime.InferenceSession(model, made)
 
 
-def bound(run, builder, rows, rng):
+def bound(run, rows, rng):
     """A call of no arguments that runs a session on arrays that stay where they are."""
     binding = run.io_binding()
+    kept = []  # an OrtValue does not hold the array it was made of
+
+    def bind(to, one, make):
+        dtype = {"tensor(float)": numpy.float32, "tensor(float16)": numpy.float16,
+                 "tensor(int64)": numpy.int64}[one.type]
+        kept.append(make((rows, one.shape[1])).astype(dtype))
+        kept.append(onnxruntime.OrtValue.ortvalue_from_numpy(kept[-1]))
+        to(one.name, kept[-1])
+
     for one in run.get_inputs():
-        width = one.shape[1]
-        x = rng.standard_normal((rows, width)).astype(builder.dtype)
-        binding.bind_ortvalue_input(one.name, onnxruntime.OrtValue.ortvalue_from_numpy(x))
+        bind(binding.bind_ortvalue_input, one, rng.standard_normal)
     for one in run.get_outputs():
-        y = onnxruntime.OrtValue.ortvalue_from_numpy(
-            numpy.zeros((rows, builder.width), builder.dtype))
-        binding.bind_ortvalue_output(one.name, y)
-    return lambda: run.run_with_iobinding(binding)
+        bind(binding.bind_ortvalue_output, one, numpy.zeros)
+    return lambda: (run.run_with_iobinding(binding), kept)
 
 
 def times(calls, clock, turns):
@@ -247,7 +269,7 @@ def main():
             line = f"{k:>6} x {n:<4}"
             for r in rows:
                 rng = numpy.random.default_rng(r)
-                alone, exeunt = times([bound(one, builder, r, rng) for one in pair], clock,
+                alone, exeunt = times([bound(one, r, rng) for one in pair], clock,
                                       arguments.turns)
                 quotients = [a / b for a, b in zip(alone, exeunt)]
                 low, _, high = statistics.quantiles(quotients, n=4)

@@ -145,4 +145,9 @@ uint16_t half_of(float value) {
   return static_cast<uint16_t>(sign | (shift == -24 ? q : q + (uint32_t(shift + 24) << 10)));
 }
 
+bool holds_bf16(const TensorView& f32) {
+  const auto* words = f32.as<uint32_t>();
+  return std::all_of(words, words + f32.count(), [](uint32_t w) { return (w & 0xffff) == 0; });
+}
+
 }  // namespace exn::ort

@@ -20,4 +20,7 @@ void transpose(const void* in, int64_t rows, int64_t cols, int64_t bytes, void* 
 
 uint16_t half_of(float value);
 
+// Whether f32 is bf16 in all but name, as constants that were folded after a Cast are.
+bool holds_bf16(const TensorView& f32);
+
 }  // namespace exn::ort

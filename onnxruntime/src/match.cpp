@@ -8,6 +8,7 @@
 
 #include "clusters.h"
 #include "products.h"
+#include "worth.h"
 
 namespace exn::ort {
 namespace {
@@ -18,7 +19,12 @@ constexpr int64_t kWideSoftmax = 4096;
 class Matcher {
  public:
   Matcher(const Graph& graph, const Policy& policy, const Refused& refused)
-      : g(graph), m_(graph), products_(m_, policy), refused_(refused), owner_(graph.nodes.size()) {}
+      : g(graph),
+        m_(graph),
+        policy_(policy),
+        products_(m_, policy),
+        refused_(refused),
+        owner_(graph.nodes.size()) {}
 
   Claims run() {
     for (const auto& [node, why] : refused_) decline(node, why);
@@ -33,6 +39,7 @@ class Matcher {
  private:
   const Graph& g;
   Patterns m_;
+  const Policy& policy_;
   Products products_;
   const Refused& refused_;
   Claims claims_;
@@ -120,6 +127,13 @@ class Matcher {
         products_.describe(&product);
       }
       products_.precede(&group);
+      if (!policy_.all && !worth(g, group, policy_.release)) {
+        for (const Product& p : group.products) {
+          m_.release(p.nodes);
+          decline(p.node, "ONNX Runtime is as fast or faster here");
+        }
+        continue;
+      }
       Claim claim;
       claim.inputs = {group.input};
       for (const Product& p : group.products) {

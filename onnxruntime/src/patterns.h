@@ -29,6 +29,9 @@ class Patterns {
   void use(const std::vector<int>& nodes) {
     for (const int node : nodes) used_[node] = true;
   }
+  void release(const std::vector<int>& nodes) {
+    for (const int node : nodes) used_[node] = false;
+  }
 
   // The node that alone reads a value; null if there is none, or if another claim has it.
   const Node* reader(int value, int* index) const;

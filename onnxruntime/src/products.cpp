@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "elementwise.h"
+
 namespace exn::ort {
 namespace {
 
@@ -124,7 +126,8 @@ bool Products::start_dense(const Node& node, Product* p, std::string* why) const
     *why = "its operands differ in type";
     return false;
   }
-  if (p->storage == Storage::kDense && w.type == kFloat && !policy_.f32 && !narrow(*p)) {
+  if (p->storage == Storage::kDense && w.type == kFloat && !policy_.f32 &&
+      !holds_bf16(view_of(g.api, w.constant))) {
     *why = "its weights are f32, which option f32 leaves alone";
     return false;
   }
@@ -133,13 +136,6 @@ bool Products::start_dense(const Node& node, Product* p, std::string* why) const
     return false;
   }
   return true;
-}
-
-// Whether f32 weights are bf16 in all but name, as constants that were folded behind a Cast are.
-bool Products::narrow(const Product& p) const {
-  const TensorView w = view_of(g.api, g.values[p.weight].constant);
-  const auto* words = w.as<uint32_t>();
-  return std::all_of(words, words + w.count(), [](uint32_t word) { return (word & 0xffff) == 0; });
 }
 
 bool Products::start_bits(const Node& node, Product* p, std::string* why) const {

@@ -23,7 +23,6 @@ class Products {
   bool start_bits(const Node& node, Product* p, std::string* why) const;
   bool start_dense(const Node& node, Product* p, std::string* why) const;
   bool start_dequantised(int dequantise, Product* p, std::string* why) const;
-  bool narrow(const Product& p) const;
   bool take_bias(Product* p, int value) const;
   void take(Product* p, const std::vector<int>& nodes, int output);
 

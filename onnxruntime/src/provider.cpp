@@ -3,6 +3,7 @@
 // that they lead to.
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -332,7 +333,8 @@ class Provider : public OrtEp {
 
 class Factory : public OrtEpFactory {
  public:
-  explicit Factory(const void* table) : OrtEpFactory{}, api_(table), custom_ops_(api_) {
+  Factory(const void* table, int release)
+      : OrtEpFactory{}, api_(table), release_(release), custom_ops_(api_) {
     ort_version_supported = kApiVersion;
     GetName = [](const OrtEpFactory*) { return kName; };
     GetVendor = [](const OrtEpFactory*) { return "exeunt"; };
@@ -354,8 +356,12 @@ class Factory : public OrtEpFactory {
     CreateEp = [](OrtEpFactory* self, const OrtHardwareDevice* const*,
                   const OrtKeyValuePairs* const*, size_t, const OrtSessionOptions* options,
                   const OrtLogger*, OrtEp** out) -> OrtStatus* {
-      const Api& api = static_cast<Factory*>(self)->api_;
-      return guarded(api, [&] { *out = new Provider(api, settings_of(api, options)); });
+      const auto* own = static_cast<Factory*>(self);
+      return guarded(own->api_, [&] {
+        Settings settings = settings_of(own->api_, options);
+        settings.policy.release = own->release_;
+        *out = new Provider(own->api_, std::move(settings));
+      });
     };
     ReleaseEp = [](OrtEpFactory*, OrtEp* ep) { delete static_cast<Provider*>(ep); };
     // Memory is the CPU's own, nothing is copied, and there are no streams.
@@ -393,6 +399,7 @@ class Factory : public OrtEpFactory {
 
  private:
   const Api api_;
+  const int release_;
   CustomOps custom_ops_;
 };
 
@@ -421,6 +428,13 @@ const void* table_of(const OrtApiBase* base, OrtStatus** failure) {
   return nullptr;
 }
 
+// 24 of "1.24.4"; what does not begin with 1 counts as newer.
+int release_of(const OrtApiBase* base) {
+  const char* version = base->GetVersionString();
+  if (std::strncmp(version, "1.", 2) != 0) return INT_MAX;
+  return static_cast<int>(std::strtol(version + 2, nullptr, 10));
+}
+
 }  // namespace
 }  // namespace exn::ort
 
@@ -436,7 +450,7 @@ EXN_EXPORT OrtStatus* CreateEpFactories(const char*, const OrtApiBase* base, con
       throw exn::ort::Failure(exn::ort::kInvalidArgument, "exeunt: no room for a factory");
     }
     exn::ort::start();
-    factories[0] = new exn::ort::Factory(table);
+    factories[0] = new exn::ort::Factory(table, exn::ort::release_of(base));
     *count = 1;
   });
 }

@@ -114,7 +114,7 @@ Weights dense(const Graph& g, const Product& p, bool panels) {
   if (type == kFloat) {
     const auto* words = in.as<uint32_t>();
     const int64_t n = in.count();
-    if (std::all_of(words, words + n, [](uint32_t w) { return (w & 0xffff) == 0; })) {
+    if (holds_bf16(in)) {
       narrow.resize(static_cast<size_t>(n));
       for (int64_t i = 0; i < n; ++i) narrow[i] = static_cast<uint16_t>(words[i] >> 16);
       type = kBfloat16;
