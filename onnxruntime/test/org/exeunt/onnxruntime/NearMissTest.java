@@ -292,7 +292,7 @@ class NearMissTest extends GraphTestBase {
 
   @Test
   void residualsThatAreNone() throws Exception {
-    // Of fewer axes, and of more.
+    // Of fewer axes, and of more: values alone tell whether they are broadcast as they should be.
     Graph fewer = new Graph()
                       .input("x", Graph.FLOAT, -1, -1, K)
                       .input("r", Graph.FLOAT, -1, N)
@@ -309,7 +309,7 @@ class NearMissTest extends GraphTestBase {
                      .output("y", Graph.FLOAT, -1, -1, N);
     end(more, more.node("Add", "r", product(more, "x")));
     try (OnnxTensor x = tensor(4, K); OnnxTensor r = tensor(2, 4, N)) {
-      expect(PLAIN, more, 17, Map.of("x", x, "r", r));
+      expect(PLAIN + ", residual", more, 17, Map.of("x", x, "r", r));
     }
     Graph twice = graph();
     String y = product(twice, "x");
@@ -392,8 +392,14 @@ class NearMissTest extends GraphTestBase {
     Graph added = graph().input("z", Graph.FLOAT, -1, N);
     y = product(added, "x");
     end(added, added.node("Add", y, added.node("Sigmoid", y)));
+    // sigmoid(y) times another, where y has two readers as well.
+    Graph beside = graph().input("z", Graph.FLOAT, -1, N);
+    y = product(beside, "x");
+    end(beside,
+        beside.node("Sub", beside.node("Mul", "z", beside.node("Sigmoid", y)),
+            beside.node("Tanh", y)));
     Map<Graph, String> all = Map.of(
-        other, PLAIN, twice, PLAIN, seen, PLAIN + ", bias", third, PLAIN, added, PLAIN);
+        beside, PLAIN, other, PLAIN, twice, PLAIN, seen, PLAIN + ", bias", third, PLAIN, added, PLAIN);
     for (Map.Entry<Graph, String> graph : all.entrySet()) {
       try (OnnxTensor x = tensor(3, K); OnnxTensor z = tensor(3, N)) {
         expect(graph.getValue(), graph.getKey(), 17, Map.of("x", x, "z", z));
