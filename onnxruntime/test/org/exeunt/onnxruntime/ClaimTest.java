@@ -366,9 +366,7 @@ class ClaimTest extends GraphTestBase {
             try (OnnxTensor in = OnnxTensor.createTensor(
                      ENVIRONMENT, FloatBuffer.wrap(values), new long[] {rows, k})) {
               float[] expected = run(plain.model(17), null, Map.of("x", in)).get(0);
-              float[] actual =
-                  run(graph.model(17), everything(), Map.of("x", in))
-                      .get(0);
+              float[] actual = run(graph.model(17), everything(), Map.of("x", in)).get(0);
               assertArrayEquals(expected, actual, 1e-5f * k + 1e-4f,
                   n + " x " + k + " of type " + type + ", " + rows + " rows");
             }
@@ -513,7 +511,8 @@ class ClaimTest extends GraphTestBase {
           case "positions" -> graph.input(name, Graph.INT64, -1, -1);
           case "bias" -> graph.input(name, Graph.FLOAT, 1, 1, -1, -1);
           case "sink" -> graph.input(name, Graph.FLOAT, heads);
-          default -> { }
+          default -> {
+          }
         }
       }
       String[] results =
@@ -621,14 +620,13 @@ class ClaimTest extends GraphTestBase {
 
   @Test
   void groupQueryAttentionAtGivenPositions() throws Exception {
-    GroupQuery layer =
-        new GroupQuery(4, 2, 32, false, attribute("do_rotary", 1)).with("positions");
+    GroupQuery layer = new GroupQuery(4, 2, 32, false, attribute("do_rotary", 1)).with("positions");
     for (long first : new long[] {0, 5, 31}) {
       // In a first prompt ONNX Runtime counts on from the first position.
       Map<String, OnnxTensor> inputs = layer.inputs(3, 4, 7, 7);
       long[] positions = {first + 2, first, first + 7};
-      inputs.put("positions", OnnxTensor.createTensor(
-                                  ENVIRONMENT, LongBuffer.wrap(positions), new long[] {1, 3}));
+      inputs.put("positions",
+          OnnxTensor.createTensor(ENVIRONMENT, LongBuffer.wrap(positions), new long[] {1, 3}));
       String line = check(layer.model(Graph.FLOAT), inputs, 1e-5f);
       assertTrue(line.endsWith(", rotary"), line);
       inputs.values().forEach(OnnxTensor::close);
@@ -636,8 +634,8 @@ class ClaimTest extends GraphTestBase {
     Map<String, OnnxTensor> beyond = layer.inputs(1, 0, 1, 1);
     beyond.put("positions",
         OnnxTensor.createTensor(ENVIRONMENT, LongBuffer.wrap(new long[] {64}), new long[] {1, 1}));
-    OrtException failure = assertThrows(
-        OrtException.class, () -> run(layer.model(Graph.FLOAT), everything(), beyond));
+    OrtException failure =
+        assertThrows(OrtException.class, () -> run(layer.model(Graph.FLOAT), everything(), beyond));
     assertTrue(failure.getMessage().contains("a row is at position 64, cos_cache has 64"),
         failure.getMessage());
     beyond.values().forEach(OnnxTensor::close);

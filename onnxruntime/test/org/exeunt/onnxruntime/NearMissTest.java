@@ -108,16 +108,15 @@ class NearMissTest extends GraphTestBase {
     Graph wide = graph();
     double[] values = new double[K * N];
     Arrays.setAll(values, i -> random.nextGaussian());
-    String y = wide.node(
-        "MatMul", cast(wide, DOUBLE, "x"), wide.constant(DOUBLE, bytes(values), K, N));
+    String y =
+        wide.node("MatMul", cast(wide, DOUBLE, "x"), wide.constant(DOUBLE, bytes(values), K, N));
     expect("", end(wide, cast(wide, Graph.FLOAT, y)));
     Graph whole = graph();
     byte[] raw = new byte[4 * K * N];
     for (int i = 0; i < raw.length; i += 4) {
       raw[i] = (byte) random.nextInt(9);
     }
-    y = whole.node(
-        "MatMul", cast(whole, Graph.INT32, "x"), whole.constant(Graph.INT32, raw, K, N));
+    y = whole.node("MatMul", cast(whole, Graph.INT32, "x"), whole.constant(Graph.INT32, raw, K, N));
     expect("", end(whole, cast(whole, Graph.FLOAT, y)));
     // Its operands are floats, but what comes before the Cast is not.
     Graph before = graph();
@@ -129,12 +128,11 @@ class NearMissTest extends GraphTestBase {
   void attributesOfGemm() throws Exception {
     for (Message attribute : List.of(attribute("beta", 2f), attribute("alpha", 0.5f))) {
       Graph graph = graph();
-      String y = graph.node("Gemm", List.of(attribute), "x",
-          graph.floats(random(K * N), K, N), row(graph, N));
+      String y = graph.node(
+          "Gemm", List.of(attribute), "x", graph.floats(random(K * N), K, N), row(graph, N));
       expect("", end(graph, y));
     }
-    Graph turned =
-        new Graph().input("x", Graph.FLOAT, K, -1).output("y", Graph.FLOAT, -1, N);
+    Graph turned = new Graph().input("x", Graph.FLOAT, K, -1).output("y", Graph.FLOAT, -1, N);
     turned.node("Gemm", List.of(attribute("transA", 1)),
         new String[] {"x", turned.floats(random(K * N), K, N)}, "y");
     try (OnnxTensor x = tensor(K, 5)) {
@@ -158,8 +156,8 @@ class NearMissTest extends GraphTestBase {
         count *= (int) extent;
       }
       Graph graph = graph();
-      String y = graph.node("Gemm", "x", graph.floats(random(K * N), K, N),
-          graph.floats(random(count), shape));
+      String y = graph.node(
+          "Gemm", "x", graph.floats(random(K * N), K, N), graph.floats(random(count), shape));
       try (OnnxTensor x = tensor(3, K)) {
         expect(taken ? PLAIN + ", bias" : "", end(graph, y), 17, Map.of("x", x));
       }
@@ -182,9 +180,8 @@ class NearMissTest extends GraphTestBase {
     end(vector, vector.node("MatMul", "x", row(vector, K)));
     expect("", vector);
     for (int[] shape : new int[][] {{K, 0}, {0, N}}) {
-      Graph empty = new Graph()
-                        .input("x", Graph.FLOAT, -1, shape[0])
-                        .output("y", Graph.FLOAT, -1, shape[1]);
+      Graph empty =
+          new Graph().input("x", Graph.FLOAT, -1, shape[0]).output("y", Graph.FLOAT, -1, shape[1]);
       end(empty, empty.node("MatMul", "x", empty.floats(new float[0], shape[0], shape[1])));
       try (OnnxTensor x = tensor(3, shape[0])) {
         expect("", empty, 17, Map.of("x", x));
@@ -274,7 +271,7 @@ class NearMissTest extends GraphTestBase {
         expect(taken ? PLAIN + ", bias" : PLAIN, graph, 17, Map.of("x", x));
       }
     }
-    Graph column = graph();  // one row becomes N
+    Graph column = graph(); // one row becomes N
     end(column, column.node("Add", product(column, "x"), column.floats(random(N), N, 1)));
     try (OnnxTensor x = tensor(1, K)) {
       expect(PLAIN, column, 17, Map.of("x", x));
@@ -293,20 +290,22 @@ class NearMissTest extends GraphTestBase {
   @Test
   void residualsThatAreNone() throws Exception {
     // Of fewer axes, and of more: values alone tell whether they are broadcast as they should be.
-    Graph fewer = new Graph()
-                      .input("x", Graph.FLOAT, -1, -1, K)
-                      .input("r", Graph.FLOAT, -1, N)
-                      .output("y", Graph.FLOAT, -1, -1, N);
+    Graph fewer =
+        new Graph()
+            .input("x", Graph.FLOAT, -1, -1, K)
+            .input("r", Graph.FLOAT, -1, N)
+            .output("y", Graph.FLOAT, -1, -1, N);
     end(fewer, fewer.node("Add", product(fewer, "x"), "r"));
     for (int rows : new int[] {4, 1}) {
       try (OnnxTensor x = tensor(2, 4, K); OnnxTensor r = tensor(rows, N)) {
         expect(PLAIN + ", residual", fewer, 17, Map.of("x", x, "r", r));
       }
     }
-    Graph more = new Graph()
-                     .input("x", Graph.FLOAT, -1, K)
-                     .input("r", Graph.FLOAT, -1, -1, N)
-                     .output("y", Graph.FLOAT, -1, -1, N);
+    Graph more =
+        new Graph()
+            .input("x", Graph.FLOAT, -1, K)
+            .input("r", Graph.FLOAT, -1, -1, N)
+            .output("y", Graph.FLOAT, -1, -1, N);
     end(more, more.node("Add", "r", product(more, "x")));
     try (OnnxTensor x = tensor(4, K); OnnxTensor r = tensor(2, 4, N)) {
       expect(PLAIN + ", residual", more, 17, Map.of("x", x, "r", r));
@@ -326,8 +325,8 @@ class NearMissTest extends GraphTestBase {
     end(relu, relu.node("Relu", relu.node("Add", product(relu, "x"), "r")));
     Graph bias = graph().input("r", Graph.FLOAT, -1, N);
     end(bias,
-        bias.node("Relu",
-            bias.node("Add", bias.node("Add", product(bias, "x"), "r"), row(bias, N))));
+        bias.node(
+            "Relu", bias.node("Add", bias.node("Add", product(bias, "x"), "r"), row(bias, N))));
     for (Graph graph : List.of(two, relu, bias)) {
       try (OnnxTensor x = tensor(3, K); OnnxTensor r = tensor(3, N)) {
         expect(PLAIN + ", residual", graph, 17, Map.of("x", x, "r", r));
@@ -396,10 +395,10 @@ class NearMissTest extends GraphTestBase {
     Graph beside = graph().input("z", Graph.FLOAT, -1, N);
     y = product(beside, "x");
     end(beside,
-        beside.node("Sub", beside.node("Mul", "z", beside.node("Sigmoid", y)),
-            beside.node("Tanh", y)));
-    Map<Graph, String> all = Map.of(
-        beside, PLAIN, other, PLAIN, twice, PLAIN, seen, PLAIN + ", bias", third, PLAIN, added, PLAIN);
+        beside.node(
+            "Sub", beside.node("Mul", "z", beside.node("Sigmoid", y)), beside.node("Tanh", y)));
+    Map<Graph, String> all = Map.of(beside, PLAIN, other, PLAIN, twice, PLAIN, seen,
+        PLAIN + ", bias", third, PLAIN, added, PLAIN);
     for (Map.Entry<Graph, String> graph : all.entrySet()) {
       try (OnnxTensor x = tensor(3, K); OnnxTensor z = tensor(3, N)) {
         expect(graph.getValue(), graph.getKey(), 17, Map.of("x", x, "z", z));
@@ -425,8 +424,9 @@ class NearMissTest extends GraphTestBase {
         : graph.node("Add", erf, graph.scalar(change.equals("two") ? 2 : 1));
     String half = graph.scalar(change.endsWith("third") ? 0.3f : 0.5f);
     if (change.startsWith("first")) {
-      String left = change.endsWith("of another") ? graph.node("Mul", graph.node("Abs", h), half)
-                                                  : graph.node("Mul", h, half);
+      String left = change.endsWith("of another")
+          ? graph.node("Mul", graph.node("Abs", h), half)
+          : graph.node("Mul", h, half);
       return end(graph, graph.node("Mul", left, plus));
     }
     if (change.startsWith("inner")) {
@@ -471,7 +471,8 @@ class NearMissTest extends GraphTestBase {
   void nothingFollowsANorm() throws Exception {
     for (String op : List.of("bias", "Relu", "residual", "norm", "Cast")) {
       Graph graph = graph();
-      String y = graph.node("LayerNormalization", product(graph, "x"), row(graph, N), row(graph, N));
+      String y =
+          graph.node("LayerNormalization", product(graph, "x"), row(graph, N), row(graph, N));
       String last = switch (op) {
         case "bias" -> graph.node("Add", y, row(graph, N));
         case "Relu" -> graph.node("Relu", y);
@@ -500,10 +501,11 @@ class NearMissTest extends GraphTestBase {
 
   private void norm(String kind, int opset, Normed norm) throws Exception {
     for (boolean behind : new boolean[] {false, true}) {
-      Graph graph = new Graph()
-                        .input("x", Graph.FLOAT, -1, 4, behind ? K : N)
-                        .input("s", Graph.FLOAT, N)
-                        .output("y", Graph.FLOAT, -1, 4, N);
+      Graph graph =
+          new Graph()
+              .input("x", Graph.FLOAT, -1, 4, behind ? K : N)
+              .input("s", Graph.FLOAT, N)
+              .output("y", Graph.FLOAT, -1, 4, N);
       String x = behind ? product(graph, "x") : graph.node("Neg", "x");
       end(graph, norm.of(graph, x));
       for (int rows : new int[] {2, 1}) {
@@ -534,8 +536,8 @@ class NearMissTest extends GraphTestBase {
                   row(graph, N), row(graph, N)));
       norm("RMSNorm", 23,
           (graph, x)
-              -> graph.node("RMSNormalization", List.of(attribute("axis", axis)), x,
-                  row(graph, N)));
+              -> graph.node(
+                  "RMSNormalization", List.of(attribute("axis", axis)), x, row(graph, N)));
     }
     norm("", 23,
         (graph, x)
@@ -555,10 +557,10 @@ class NearMissTest extends GraphTestBase {
       for (boolean behind : new boolean[] {true, false}) {
         Graph graph = graph();
         String x = graph.node("Mul", "x", graph.scalar(1e-4f));
-        String of = behind ? product(graph, x)
-                           : graph.node("Concat", List.of(attribute("axis", 1)), x,
-                               graph.node("Slice", x, graph.longs(0), graph.longs(N - K),
-                                   graph.longs(1)));
+        String of = behind
+            ? product(graph, x)
+            : graph.node("Concat", List.of(attribute("axis", 1)), x,
+                  graph.node("Slice", x, graph.longs(0), graph.longs(N - K), graph.longs(1)));
         end(graph,
             layer ? graph.node("LayerNormalization", of, row(graph, N), row(graph, N))
                   : graph.node("RMSNormalization", of, row(graph, N)));
@@ -570,10 +572,11 @@ class NearMissTest extends GraphTestBase {
 
   @Test
   void normsWhoseStatisticsAreRead() throws Exception {
-    Graph graph = new Graph()
-                      .input("x", Graph.FLOAT, -1, K)
-                      .output("y", Graph.FLOAT, -1, K)
-                      .output("mean", Graph.FLOAT, -1, 1);
+    Graph graph =
+        new Graph()
+            .input("x", Graph.FLOAT, -1, K)
+            .output("y", Graph.FLOAT, -1, K)
+            .output("mean", Graph.FLOAT, -1, 1);
     graph.node("LayerNormalization", List.of(), new String[] {"x", row(graph, K), row(graph, K)},
         "y", "mean");
     expect("", graph);
@@ -591,16 +594,15 @@ class NearMissTest extends GraphTestBase {
   private Graph speltOut(String change, boolean behind) {
     int width = 6;
     Graph graph = new Graph().input("x", Graph.FLOAT, 6, 6).output("y", Graph.FLOAT, 6, width);
-    String x = behind ? graph.node("MatMul", "x", graph.floats(random(36), 6, 6))
-                      : graph.node("Neg", "x");
+    String x =
+        behind ? graph.node("MatMul", "x", graph.floats(random(36), 6, 6)) : graph.node("Neg", "x");
     List<Message> last = List.of(attribute("axes", new long[] {-1}));
     List<Message> first = switch (change) {
       case "first axis" -> List.of(attribute("axes", new long[] {0}));
       case "second axis" -> List.of(attribute("axes", new long[] {1}));
       case "both axes" -> List.of(attribute("axes", new long[] {0, 1}));
       case "all axes" -> List.of();
-      case "axis lost" ->
-        List.of(attribute("axes", new long[] {-1}), attribute("keepdims", 0));
+      case "axis lost" -> List.of(attribute("axes", new long[] {-1}), attribute("keepdims", 0));
       default -> last;
     };
     String mean = graph.node("ReduceMean", first, x);
@@ -608,8 +610,9 @@ class NearMissTest extends GraphTestBase {
     String power = graph.node("Pow", d, graph.scalar(change.equals("fourth power") ? 4 : 2));
     String variance =
         graph.node("ReduceMean", change.equals("variance of all") ? List.of() : last, power);
-    String plus = change.equals("less") ? graph.node("Sub", variance, graph.scalar(1e-3f))
-                                        : graph.node("Add", variance, graph.scalar(1e-3f));
+    String plus = change.equals("less")
+        ? graph.node("Sub", variance, graph.scalar(1e-3f))
+        : graph.node("Add", variance, graph.scalar(1e-3f));
     String root = graph.node(change.equals("no root") ? "Exp" : "Sqrt", plus);
     String quotient = switch (change) {
       case "inverse" -> graph.node("Div", root, d);
@@ -621,6 +624,7 @@ class NearMissTest extends GraphTestBase {
       case "matrix" -> graph.floats(random(36), 6, 6);
       case "column" -> graph.floats(random(6), 6, 1);
       case "scalar" -> graph.scalar(2);
+      case "one element" -> graph.floats(new float[] {2}, 1);
       case "given" -> graph.input("s", Graph.FLOAT, 6) == graph ? "s" : "";
       default -> row(graph, 6);
     };
@@ -653,12 +657,12 @@ class NearMissTest extends GraphTestBase {
   void whatIsNearlyLayerNorm() throws Exception {
     for (boolean behind : new boolean[] {false, true}) {
       String plain = behind ? "linear of 6 x 6 f32" : "";
-      for (String change : List.of("", "second axis", "first axis", "both axes", "all axes",
-               "axis lost", "negated", "fourth power", "variance of all", "less", "no root",
-               "inverse", "of x", "product", "matrix", "column", "scalar", "given",
-               "bias of a matrix", "scalar bias", "added", "multiplied", "mean seen",
-               "difference seen", "power seen", "variance seen", "root seen", "quotient seen",
-               "scaled seen", "input seen")) {
+      for (String change :
+          List.of("", "second axis", "first axis", "both axes", "all axes", "axis lost", "negated",
+              "fourth power", "variance of all", "less", "no root", "inverse", "of x", "product",
+              "matrix", "column", "scalar", "one element", "given", "bias of a matrix", "scalar bias", "added",
+              "multiplied", "mean seen", "difference seen", "power seen", "variance seen",
+              "root seen", "quotient seen", "scaled seen", "input seen")) {
         Graph graph = speltOut(change, behind);
         boolean taken = change.isEmpty() || change.equals("second axis");
         // Rows with a mean and a spread that tell axes apart, and roots of what is above 0.
@@ -666,8 +670,8 @@ class NearMissTest extends GraphTestBase {
         for (int i = 0; i < 36; i++) {
           values[i] = (1 + i / 6) * values[i] + i % 6;
         }
-        try (OnnxTensor x = OnnxTensor.createTensor(
-                 ENVIRONMENT, FloatBuffer.wrap(values), new long[] {6, 6});
+        try (OnnxTensor x =
+                 OnnxTensor.createTensor(ENVIRONMENT, FloatBuffer.wrap(values), new long[] {6, 6});
             OnnxTensor s = tensor(6)) {
           expect(taken ? (behind ? plain + ", LayerNorm" : "LayerNorm") : plain, graph, 17,
               change.equals("given") ? Map.of("x", x, "s", s) : Map.of("x", x));
@@ -679,8 +683,7 @@ class NearMissTest extends GraphTestBase {
       Graph graph = new Graph().input("x", Graph.FLOAT, 6, 6).output("y", Graph.FLOAT, 6, 6);
       String x = graph.node("Neg", "x");
       String d = graph.node("Sub", x, graph.node("ReduceMean", x, graph.longs(axes)));
-      String v = graph.node(
-          "ReduceMean", graph.node("Pow", d, graph.scalar(2)), graph.longs(axes));
+      String v = graph.node("ReduceMean", graph.node("Pow", d, graph.scalar(2)), graph.longs(axes));
       String root = graph.node("Sqrt", graph.node("Add", v, graph.scalar(1e-3f)));
       end(graph,
           graph.node(
@@ -700,15 +703,16 @@ class NearMissTest extends GraphTestBase {
         if (change.equals("given bias") && !layer) {
           continue;
         }
-        Graph graph = new Graph()
-                          .input("x", Graph.FLOAT, -1, -1, K)
-                          .input("skip", Graph.FLOAT, -1, -1, K)
-                          .input("s", Graph.FLOAT, K)
-                          .output("y", Graph.FLOAT, -1, -1, K);
+        Graph graph =
+            new Graph()
+                .input("x", Graph.FLOAT, -1, -1, K)
+                .input("skip", Graph.FLOAT, -1, -1, K)
+                .input("s", Graph.FLOAT, K)
+                .output("y", Graph.FLOAT, -1, -1, K);
         String x = graph.node("Mul", "x", graph.scalar(1e-4f));
         String skip = graph.node("Mul", "skip", graph.scalar(1e-4f));
-        List<String> inputs = new ArrayList<>(
-            List.of(x, skip, change.equals("given weight") ? "s" : row(graph, K)));
+        List<String> inputs =
+            new ArrayList<>(List.of(x, skip, change.equals("given weight") ? "s" : row(graph, K)));
         if (layer) {
           inputs.add(change.equals("given bias") ? "s" : row(graph, K));
         }
@@ -731,11 +735,12 @@ class NearMissTest extends GraphTestBase {
   /** A skip of one sequence for all of a batch, and a sum that alone is read. */
   @Test
   void skipsThatAreBroadcast() throws Exception {
-    Graph graph = new Graph()
-                      .input("x", Graph.FLOAT, -1, -1, K)
-                      .input("skip", Graph.FLOAT, 1, -1, K)
-                      .output("y", Graph.FLOAT, -1, -1, K)
-                      .output("sum", Graph.FLOAT, -1, -1, K);
+    Graph graph =
+        new Graph()
+            .input("x", Graph.FLOAT, -1, -1, K)
+            .input("skip", Graph.FLOAT, 1, -1, K)
+            .output("y", Graph.FLOAT, -1, -1, K)
+            .output("sum", Graph.FLOAT, -1, -1, K);
     graph.node("com.microsoft:SkipLayerNormalization", List.of(),
         new String[] {"x", "skip", row(graph, K), row(graph, K)}, "y", "", "", "sum");
     try (OnnxTensor x = tensor(3, 5, K); OnnxTensor skip = tensor(1, 5, K)) {
@@ -788,8 +793,8 @@ class NearMissTest extends GraphTestBase {
     for (int i = 0; i < values.length; i++) {
       values[i] = random.nextInt(3) - 1;
     }
-    try (OnnxTensor x = OnnxTensor.createTensor(
-             ENVIRONMENT, FloatBuffer.wrap(values), new long[] {2, 5, K})) {
+    try (OnnxTensor x =
+             OnnxTensor.createTensor(ENVIRONMENT, FloatBuffer.wrap(values), new long[] {2, 5, K})) {
       expect(claims, graph, opset, Map.of("x", x));
     }
   }
@@ -803,12 +808,10 @@ class NearMissTest extends GraphTestBase {
     String exit = "exit head of 96 x 64 f32";
     for (String change : List.of("last tie", "axis 0", "axis 1", "axis 2", "axis lost")) {
       boolean lost = change.equals("axis lost");
-      Graph graph =
-          lost ? heads(Graph.INT64, -1, -1) : heads(Graph.INT64, -1, -1, -1);
+      Graph graph = lost ? heads(Graph.INT64, -1, -1) : heads(Graph.INT64, -1, -1, -1);
       List<Message> attributes = new ArrayList<>();
-      attributes.add(attribute("axis", change.startsWith("axis ") && !lost
-              ? change.charAt(5) - '0'
-              : -1));
+      attributes.add(
+          attribute("axis", change.startsWith("axis ") && !lost ? change.charAt(5) - '0' : -1));
       if (lost) {
         attributes.add(attribute("keepdims", 0));
       }
@@ -828,9 +831,10 @@ class NearMissTest extends GraphTestBase {
             continue;
           }
           boolean last = axes.length == 1 && axes[0] != 0;
-          Graph graph = keep == 1
-              ? heads(Graph.FLOAT, -1, -1, -1)
-              : axes.length == 2 ? heads(Graph.FLOAT, -1) : heads(Graph.FLOAT, -1, -1);
+          Graph graph = keep == 1 ? heads(Graph.FLOAT, -1, -1, -1)
+              : axes.length == 2
+              ? heads(Graph.FLOAT, -1)
+              : heads(Graph.FLOAT, -1, -1);
           List<Message> attributes = new ArrayList<>(List.of(attribute("keepdims", keep)));
           List<String> inputs = new ArrayList<>(List.of(logits(graph, "x")));
           if (axes.length > 0 && opset == 17) {
@@ -847,8 +851,9 @@ class NearMissTest extends GraphTestBase {
       Graph graph = heads(Graph.FLOAT, -1, -1, -1).output("at", Graph.INT64, -1, -1, -1);
       graph.node("TopK",
           change.equals("smallest") ? List.of(attribute("largest", 0))
-              : change.equals("axis 1") ? List.of(attribute("axis", 1))
-                                        : List.of(),
+              : change.equals("axis 1")
+              ? List.of(attribute("axis", 1))
+              : List.of(),
           new String[] {logits(graph, "x"), graph.longs(change.equals("two") ? 2 : 1)}, "y", "at");
       head(change.isEmpty() ? exit : PLAIN, 17, graph);
     }
@@ -866,8 +871,7 @@ class NearMissTest extends GraphTestBase {
         case "bias" -> graph.node("Add", z, row(graph, N));
         case "Relu" -> graph.node("Relu", graph.node("Neg", z));
         case "residual" -> graph.node("Add", z, graph.node("Tile", "x", graph.longs(1, 1, 1)));
-        case "norm" ->
-          graph.node("LayerNormalization", z, row(graph, N), row(graph, N));
+        case "norm" -> graph.node("LayerNormalization", z, row(graph, N), row(graph, N));
         case "twice" -> graph.node("Softmax", graph.node("Softmax", z));
         case "another axis" -> graph.node("Softmax", List.of(attribute("axis", 1)), z);
         case "old axis" -> graph.node("Softmax", z);
@@ -894,8 +898,7 @@ class NearMissTest extends GraphTestBase {
     relu.node("ArgMax", List.of(attribute("axis", -1)),
         new String[] {relu.node("Relu", logits(relu, "x"))}, "y");
     head(PLAIN + ", ReLU", 17, relu);
-    Graph residual =
-        heads(Graph.INT64, -1, -1, -1).input("r", Graph.FLOAT, -1, -1, N);
+    Graph residual = heads(Graph.INT64, -1, -1, -1).input("r", Graph.FLOAT, -1, -1, N);
     residual.node("ArgMax", List.of(attribute("axis", -1)),
         new String[] {residual.node("Add", logits(residual, "x"), "r")}, "y");
     try (OnnxTensor x = tensor(2, 5, K); OnnxTensor r = tensor(2, 5, N)) {
@@ -936,10 +939,11 @@ class NearMissTest extends GraphTestBase {
         int from = change.startsWith("first") ? 0 : vocabulary / 2;
         Arrays.fill(bias, from, from + vocabulary / 2, Float.NEGATIVE_INFINITY);
       }
-      Graph graph = new Graph()
-                        .input("x", Graph.FLOAT, -1, K)
-                        .output("y", Graph.INT64, -1, 1)
-                        .output("p", Graph.FLOAT, -1, 1);
+      Graph graph =
+          new Graph()
+              .input("x", Graph.FLOAT, -1, K)
+              .output("y", Graph.INT64, -1, 1)
+              .output("p", Graph.FLOAT, -1, 1);
       String z = graph.node("Gemm", List.of(attribute("transB", 1)), "x",
           graph.floats(weights, vocabulary, K), graph.floats(bias, vocabulary));
       graph.node("ArgMax", List.of(attribute("axis", -1)), new String[] {z}, "y");
@@ -970,7 +974,10 @@ class NearMissTest extends GraphTestBase {
         y = graph.node("Mul", y, product(graph, x));
       }
       graph.node("Tanh", List.of(),
-          new String[] {change.equals("norm's input") ? "x" : change.equals("norm of two") ? y : x},
+          new String[] {change.equals("norm's input") ? "x"
+                  : change.equals("norm of two")
+                  ? y
+                  : x},
           "seen");
       end(graph, y);
       String expected = switch (change) {
@@ -1012,16 +1019,18 @@ class NearMissTest extends GraphTestBase {
       int bits = change.equals("points of eight bits") ? 8 : 4;
       int block = change.equals("block of 16") ? 16 : change.equals("K of 80") ? 32 : 64;
       int blocks = (k + block - 1) / block;
-      Graph graph = new Graph()
-                        .input("x", Graph.FLOAT, -1, k)
-                        .input("s", Graph.FLOAT, (long) N * blocks)
-                        .input("b", Graph.FLOAT, N)
-                        .output("y", Graph.FLOAT, -1, N);
+      Graph graph =
+          new Graph()
+              .input("x", Graph.FLOAT, -1, k)
+              .input("s", Graph.FLOAT, (long) N * blocks)
+              .input("b", Graph.FLOAT, N)
+              .output("y", Graph.FLOAT, -1, N);
       List<String> inputs = new ArrayList<>(List.of("x",
           graph.constant(Graph.UINT8, quants(N * blocks * block * bits / 8), N, blocks,
               (long) block * bits / 8),
-          change.equals("given scales") ? "s"
-                                        : graph.floats(scales(N * blocks), (long) N * blocks)));
+          change.equals("given scales")
+              ? "s"
+              : graph.floats(scales(N * blocks), (long) N * blocks)));
       if (change.equals("points of eight bits")) {
         inputs.add(graph.constant(Graph.UINT8, quants(N * blocks), (long) N * blocks));
       } else if (change.equals("points of f32")) {
@@ -1045,9 +1054,10 @@ class NearMissTest extends GraphTestBase {
           inputs.toArray(new String[0]), "y");
       try (OnnxTensor x = tensor(3, k); OnnxTensor s = tensor(N * blocks);
           OnnxTensor b = tensor(N)) {
-        expect(change.isEmpty()     ? "linear of 96 x 64 in blocks of 4 bits"
-                : change.equals("bias") ? "linear of 96 x 64 in blocks of 4 bits, bias"
-                                        : "",
+        expect(change.isEmpty() ? "linear of 96 x 64 in blocks of 4 bits"
+                : change.equals("bias")
+                ? "linear of 96 x 64 in blocks of 4 bits, bias"
+                : "",
             graph, 17, Map.of("x", x, "s", s, "b", b));
       }
     }
@@ -1063,11 +1073,12 @@ class NearMissTest extends GraphTestBase {
       int k = change.equals("40 rows") ? 40 : change.startsWith("96") ? 96 : 64;
       int n = 64;
       boolean turned = change.startsWith("turned");
-      Graph graph = new Graph()
-                        .input("x", Graph.FLOAT, -1, k)
-                        .input("s", Graph.FLOAT, n)
-                        .input("z", Graph.INT8, n)
-                        .output("y", Graph.FLOAT, -1, n);
+      Graph graph =
+          new Graph()
+              .input("x", Graph.FLOAT, -1, k)
+              .input("s", Graph.FLOAT, n)
+              .input("z", Graph.INT8, n)
+              .output("y", Graph.FLOAT, -1, n);
       List<Message> attributes = new ArrayList<>();
       int block = change.contains("of 16") ? 16 : change.contains("of 64") ? 64 : 32;
       if (change.contains("blocks")) {
@@ -1102,8 +1113,9 @@ class NearMissTest extends GraphTestBase {
         String of = graph.floats(new float[] {1 / 32f});
         x = graph.node("DequantizeLinear", graph.node("QuantizeLinear", "x", of), of);
       }
-      String y = turned ? graph.node("Gemm", List.of(attribute("transB", 1)), x, w)
-                        : graph.node("MatMul", x, w);
+      String y = turned
+          ? graph.node("Gemm", List.of(attribute("transB", 1)), x, w)
+          : graph.node("MatMul", x, w);
       if (change.equals("read twice")) {
         y = graph.node("Mul", y, graph.node("MatMul", graph.node("Tanh", x), w));
       }
@@ -1112,17 +1124,20 @@ class NearMissTest extends GraphTestBase {
       for (int i = 0; i < values.length; i++) {
         values[i] = Math.round(values[i] * 16) / 16f;
       }
-      try (OnnxTensor in = OnnxTensor.createTensor(
-               ENVIRONMENT, FloatBuffer.wrap(values), new long[] {3, k});
+      try (OnnxTensor in =
+               OnnxTensor.createTensor(ENVIRONMENT, FloatBuffer.wrap(values), new long[] {3, k});
           OnnxTensor s = tensor(n);
-          OnnxTensor z = OnnxTensor.createTensor(ENVIRONMENT, ByteBuffer.wrap(quants(n)),
-              new long[] {n}, OnnxJavaType.INT8)) {
-        boolean takes = List.of("", "one scale", "turned columns", "turned columns, counted",
-                                "columns, counted", "blocks of 32", "turned blocks")
-                            .contains(change);
+          OnnxTensor z = OnnxTensor.createTensor(
+              ENVIRONMENT, ByteBuffer.wrap(quants(n)), new long[] {n}, OnnxJavaType.INT8)) {
+        boolean takes =
+            List.of("", "one scale", "turned columns", "turned columns, counted",
+                    "columns, counted", "blocks of 32", "turned blocks")
+                .contains(change);
         // ONNX Runtime may round the inputs of weights of bytes to bytes.
-        expect(change.equals("read twice") ? taken + "; " + taken : takes ? taken : "", graph, 21, Map.of("x", in, "s", s, "z", z),
-            takes ? 0.1f : 1e-3f);
+        expect(change.equals("read twice") ? taken + "; " + taken
+                : takes                    ? taken
+                                           : "",
+            graph, 21, Map.of("x", in, "s", s, "z", z), takes ? 0.1f : 1e-3f);
       }
     }
   }
