@@ -546,6 +546,10 @@ class NearMissTest extends GraphTestBase {
     norm("", 17, (graph, x) -> graph.node("LayerNormalization", x, "s", row(graph, N)));
     norm("", 17, (graph, x) -> graph.node("LayerNormalization", x, row(graph, N), "s"));
     norm("LayerNorm", 17, (graph, x) -> graph.node("LayerNormalization", x, row(graph, N)));
+    norm("", 17,
+        (graph, x)
+            -> graph.node(
+                "LayerNormalization", x, graph.floats(new float[] {2}, 1), row(graph, N)));
     norm("", 17, (graph, x) -> graph.node("LayerNormalization", x, graph.scalar(2), row(graph, N)));
     norm("", 17, (graph, x) -> graph.node("LayerNormalization", x, row(graph, N), graph.scalar(2)));
   }
@@ -635,6 +639,13 @@ class NearMissTest extends GraphTestBase {
     };
     String scaled = graph.node(change.equals("added") ? "Add" : "Mul", quotient, weight);
     String y = graph.node(change.equals("multiplied") ? "Mul" : "Add", scaled, bias);
+    switch (change) { // outputs of the graph themselves
+      case "mean leaves" -> graph.output(mean, Graph.FLOAT, -1, -1);
+      case "difference leaves" -> graph.output(d, Graph.FLOAT, -1, -1);
+      case "input leaves" -> graph.output(x, Graph.FLOAT, -1, -1);
+      default -> {
+      }
+    }
     String seen = switch (change) {
       case "mean seen" -> mean;
       case "difference seen" -> d;
@@ -657,12 +668,12 @@ class NearMissTest extends GraphTestBase {
   void whatIsNearlyLayerNorm() throws Exception {
     for (boolean behind : new boolean[] {false, true}) {
       String plain = behind ? "linear of 6 x 6 f32" : "";
-      for (String change :
-          List.of("", "second axis", "first axis", "both axes", "all axes", "axis lost", "negated",
-              "fourth power", "variance of all", "less", "no root", "inverse", "of x", "product",
-              "matrix", "column", "scalar", "one element", "given", "bias of a matrix", "scalar bias", "added",
-              "multiplied", "mean seen", "difference seen", "power seen", "variance seen",
-              "root seen", "quotient seen", "scaled seen", "input seen")) {
+      for (String change : List.of("", "second axis", "first axis", "both axes", "all axes",
+               "axis lost", "negated", "fourth power", "variance of all", "less", "no root",
+               "inverse", "of x", "product", "matrix", "column", "scalar", "one element", "given",
+               "bias of a matrix", "scalar bias", "added", "multiplied", "mean seen",
+               "difference seen", "power seen", "variance seen", "root seen", "quotient seen",
+               "scaled seen", "input seen", "mean leaves", "difference leaves", "input leaves")) {
         Graph graph = speltOut(change, behind);
         boolean taken = change.isEmpty() || change.equals("second axis");
         // Rows with a mean and a spread that tell axes apart, and roots of what is above 0.
