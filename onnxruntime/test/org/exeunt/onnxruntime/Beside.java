@@ -91,7 +91,7 @@ final class Beside {
       List<float[]> expected = run(model, null, level, inputs);
       Files.writeString(report, "");
       List<float[]> actual =
-          run(model, ExeuntProvider.configure().threads(2).report(report), level, inputs);
+          run(model, GraphTestBase.everything().report(report), level, inputs);
       assertEquals(expected == null, actual == null,
           "whether it runs at " + level + "; " + Files.readString(report));
       for (int i = 0; expected != null && i < expected.size(); i++) {

@@ -62,7 +62,7 @@ class RefusalTest {
 
   private static void fails(byte[] model, long[] shape, String sentence) throws OrtException {
     try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
-      Beside.everything().add(options);
+      GraphTestBase.everything().add(options);
       int count = 1;
       for (long extent : shape) {
         count *= (int) extent;
