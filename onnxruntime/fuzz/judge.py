@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Has a worker run cases, and judges what comes of them."""
+import collections
+import os
+import pathlib
+import pickle
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from graphs import wide
+from reference import Graph, UNIT, Unknown, outside
+
+HERE = pathlib.Path(__file__).parent
+# What ONNX Runtime alone does not have may be missing with the provider, too.
+MISSING = ("NotImplemented", "NOT_IMPLEMENTED", "Could not find an implementation")
+GREW_MB = 1500
+
+
+class Worker:
+    """A process that runs models, started anew after it has died."""
+
+    def __init__(self, options):
+        self.options, self.process = options, None
+        self.report = tempfile.NamedTemporaryFile(prefix="exeunt-report-", delete=False).name
+        os.remove(self.report)
+
+    def start(self):
+        environment = dict(os.environ)
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [self.options.runtime, environment.get("PYTHONPATH", "")])
+        limit = 6000
+        if self.options.preload:
+            environment["LD_PRELOAD"] = self.options.preload
+            environment.setdefault("ASAN_OPTIONS", "detect_leaks=0:alloc_dealloc_mismatch=0:"
+                                   "allocator_may_return_null=1:hard_rss_limit_mb=8000")
+            environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1:halt_on_error=1")
+            limit = 0
+        self.errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [sys.executable, "-B", str(HERE / "worker.py"), self.options.library, self.report,
+             str(limit)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+            env=environment)
+        self.version = self.read(120)
+        if not isinstance(self.version, str):
+            raise SystemExit(f"fuzz: the worker does not start ({self.died()})")
+
+    def read(self, seconds):
+        """The next answer; None: it died; "hangs"."""
+        data, until, stream = b"", time.monotonic() + seconds, self.process.stdout
+        while True:
+            if len(data) >= 8 and len(data) >= 8 + struct.unpack("<q", data[:8])[0]:
+                return pickle.loads(data[8:])
+            ready, _, _ = select.select([stream], [], [], max(0, until - time.monotonic()))
+            if not ready:
+                return {"hangs": True}
+            want = 8 - len(data) if len(data) < 8 else 8 + struct.unpack("<q", data[:8])[0] - len(
+                data)
+            part = os.read(stream.fileno(), want)
+            if not part:
+                return None
+            data += part
+
+    def died(self):
+        """How, in words, and the worker is put away."""
+        self.process.kill() if self.process.poll() is None and not self.closed() else None
+        status = self.process.wait()
+        self.errors.seek(0)
+        text = self.errors.read().decode(errors="replace")
+        self.stop()
+        found = re.findall(r"(?:ERROR: AddressSanitizer: [^\n(]*|runtime error: [^\n]*)", text)
+        place = re.findall(r"#\d+ 0x\w+ in ([^\n]*?/src/[^\n]*)", text)[:1]
+        words = found[:1] + place or text.strip().splitlines()[-1:]
+        name = signal.Signals(-status).name if status < 0 else f"status {status}"
+        return " ".join([name] + words)[:400]
+
+    def closed(self):
+        """Whether a process that closed its answers ends by itself, which sanitizers take time for."""
+        try:
+            self.process.wait(20)
+            return True
+        except subprocess.TimeoutExpired:
+            return False
+
+    def stop(self):
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            self.process.stdin.close()
+            self.process.stdout.close()
+            self.process = None
+
+    def tell(self, case):
+        """(ONNX Runtime alone, with exeunt): answers, or {"died": how} or {"hangs": True}."""
+        if self.process is None:
+            self.start()
+        data = pickle.dumps(case)
+        try:
+            self.process.stdin.write(struct.pack("<q", len(data)) + data)
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        out = []
+        for side in ("alone", "with"):
+            if side == "alone" and case.get("only") or side == "with" and case.get("alone"):
+                out.append(None)
+                continue
+            got = self.read(self.options.patience)
+            if got is None:
+                got = {"died": self.died()}
+            elif "hangs" in got:
+                self.stop()
+            out.append(got)
+            if self.process is None:
+                break
+        return out if len(out) == 2 else out + [None]
+
+
+def words(error):
+    return ": ".join(error).replace("[ONNXRuntimeError] : ", "")
+
+
+def missing(error):
+    return any(word in words(error) for word in MISSING)
+
+
+def alike(alone, ours, tolerance):
+    """"" or how two outputs differ."""
+    (type_, a), (other, b) = alone, ours
+    if type_ is None or isinstance(a, (list, dict)):
+        return "" if repr(a) == repr(b) or np.array_equal(
+            np.asarray(a), np.asarray(b), equal_nan=np.asarray(a).dtype.kind == "f") else "other values"
+    if type_ != other or a.shape != b.shape:
+        return f"type {other} and shape {b.shape}, alone {type_} and {a.shape}"
+    a, b = wide(alone), wide(ours)
+    if type_ not in UNIT:
+        # Indices of almost equal elements may differ.
+        return "" if np.array_equal(a, b) else "other whole numbers"
+    with np.errstate(all="ignore"):
+        scale = np.abs(a[np.isfinite(a)]).max(initial=0)
+        wrong = ~((np.abs(a - b) <= tolerance * scale) | (a == b) | ~np.isfinite(a) & ~np.isfinite(b))
+    if not wrong.any():
+        return ""
+    at = tuple(np.argwhere(wrong)[0])
+    return (f"{wrong.sum()} of {wrong.size} elements, at {list(map(int, at))} {b[at]!r}, alone "
+            f"{a[at]!r}, largest {scale:.3g}")
+
+
+# Without a reference: far more than rounding does where values are of one size.
+TOLERANCE = {1: 2e-3, 10: 3e-2, 16: 0.1, 11: 2e-3}
+
+
+class Judge:
+    """Counts what came of cases, and keeps what was found."""
+
+    def __init__(self, options, name):
+        self.options, self.name = options, name
+        self.worker = Worker(options)
+        self.counts, self.found = collections.Counter(), {}
+        self.claims = collections.Counter()
+
+    def references(self, model, feeds):
+        """Values by output for each of two sides; None where the graph is not known here."""
+        out = []
+        for alone in (True, False):
+            try:
+                out.append(Graph(model, alone).run(feeds))
+            except (Unknown, ArithmeticError, AttributeError, IndexError, KeyError, TypeError,
+                    ValueError):
+                out.append(None)
+        return out
+
+    def case(self, label, model, feeds, level="all", threads=1, mutant=False, tolerance=TOLERANCE,
+             reference=True):
+        """Runs a case and judges it. Returns whether nothing was found."""
+        before = sum(c for c, _ in self.found.values())
+        case = {"model": model if isinstance(model, bytes) else model.SerializeToString(),
+                "feeds": feeds, "level": level, "threads": threads}
+        keep = lambda kind, text: self.keep(kind, text, label, case)
+        self.counts["cases"] += 1
+        alone, ours = self.worker.tell(case)
+        if alone is None or "died" in alone or "hangs" in alone:
+            # Not ours, if it is so for ONNX Runtime on its own; what the provider does alone is.
+            self.counts["killed by ONNX Runtime alone"] += 1
+            return True
+        if ours is None or "died" in ours or "hangs" in ours:
+            again = self.worker.tell(case | {"only": True})[1]
+            sure = again is not None and ("died" in again or "hangs" in again)
+            how = (again if sure else ours or {}).get("died", "it hangs")
+            keep("dies" if "hangs" not in (ours or {}) else "hangs",
+                 how if sure else f"{how} (not when run again)")
+            return False
+        self.counts["claims"] += sum(c.startswith("claimed ") for c in ours["claims"])
+        self.counts["with a claim"] += any(c.startswith("claimed ") for c in ours["claims"])
+        for line in ours["claims"]:
+            if line.startswith("claimed "):
+                self.claims[line.split()[1]] += 1
+            elif not line.startswith("left ") and not mutant:
+                keep("falls back", line)
+        if ours["peak"] - alone["peak"] > GREW_MB:
+            keep("grows", f"by {ours['peak'] - alone['peak']} MB")
+        if "error" in alone:
+            self.counts["refused alone"] += 1
+            if "error" in ours:
+                if missing(alone["error"]) and not missing(ours["error"]) and not mutant:
+                    keep("fails", words(ours["error"]))
+                elif not missing(alone["error"]) and not mutant:
+                    keep("invalid", words(alone["error"]))
+                return sum(c for c, _ in self.found.values()) == before
+            if not missing(alone["error"]) and "org.exeunt" not in words(alone["error"]):
+                keep("accepts", "alone " + words(alone["error"]))
+        elif "error" in ours:
+            keep("fails", words(ours["error"]))
+            return False
+        for k, run in enumerate(ours["runs"]):
+            other = alone["runs"][k] if "runs" in alone else None
+            self.run(k, model, feeds[k], run, other, keep, mutant, tolerance, reference)
+        return sum(c for c, _ in self.found.values()) == before
+
+    def run(self, k, model, feeds, ours, alone, keep, mutant, tolerance, reference):
+        self.counts["runs"] += 1
+        refused = alone is not None and "error" in alone
+        if "error" in ours:
+            if alone is None and (mutant or missing(ours["error"])):
+                return
+            if not refused:
+                keep("fails", f"run {k}: {words(ours['error'])}")
+            else:
+                self.counts["runs refused by both"] += 1
+                if not mutant:
+                    keep("invalid", words(alone["error"]))
+            return
+        if refused:
+            keep("accepts", f"run {k}: alone {words(alone['error'])}")
+            return
+        known = (None, None)
+        if reference and not isinstance(model, bytes):
+            known = self.references(model, {n: (f[0], wide(f)) for n, f in feeds.items()})
+        self.counts["runs beside double precision"] += known[1] is not None
+        for name, output in ours.items():
+            beside = alone[name] if alone is not None else None
+            if known[1] is not None:
+                wrong, text = outside(known[1][name], wide(output))
+                if beside is not None:
+                    off = outside(known[0][name], wide(beside))
+                    if off[0] and not mutant:
+                        keep("reference", f"run {k}: ONNX Runtime alone, output {name}: {off[1]}")
+                    if off[0]:
+                        wrong = wrong and bool(alike(beside, output, 2 * tolerance.get(output[0], 0)))
+                if wrong:
+                    keep("differs", f"run {k}: output {name}: {text}")
+            elif beside is not None:
+                text = alike(beside, output, tolerance.get(output[0], 0))
+                if text:
+                    keep("differs", f"run {k}: output {name}: {text}")
+
+    def keep(self, kind, text, label, case):
+        signature = kind + " " + re.sub(r"'[^']*'|\d+(\.\d+)?(e-?\d+)?|v\d+", "#", text)[:150]
+        if kind == "differs":
+            signature = "differs " + str(sorted(set(re.findall(rb"MatMulNBits|DequantizeLinear|"
+                                                               rb"GroupQueryAttention|ArgMax|TopK",
+                                                               case["model"]))))
+        count, _ = self.found.get(signature, (0, None))
+        self.counts[kind] += 1
+        self.found[signature] = count + 1, kind
+        if count >= 3:
+            return
+        folder = pathlib.Path(self.options.keep)
+        folder.mkdir(parents=True, exist_ok=True)
+        at = folder / f"{self.name}-{label}-{kind.replace(' ', '-')}.case"
+        at.write_bytes(pickle.dumps(case))
+        at.with_suffix(".onnx").write_bytes(case["model"])
+        print(f"FOUND {self.name} {label} (case {self.counts['cases']}): {kind}: {text}\n"
+              f"      {at}", flush=True)
+
+    def close(self, least=0.0):
+        """The last words; whether all was well."""
+        self.worker.stop()
+        right = not self.found
+        print(f"{self.name} on ONNX Runtime {self.worker.version}: " + ", ".join(
+            f"{n} {what}" for what, n in self.counts.items()), flush=True)
+        if self.claims:
+            print("  claimed: " + ", ".join(f"{n} {op}" for op, n in self.claims.most_common()))
+        if self.counts["with a claim"] <= least * self.counts["cases"]:
+            print(f"FOUND {self.name}: only {self.counts['with a claim']} of "
+                  f"{self.counts['cases']} models had a node claimed")
+            right = False
+        for signature, (count, _) in sorted(self.found.items(), key=lambda x: -x[1][0]):
+            print(f"  {count} x {signature}")
+        return right
