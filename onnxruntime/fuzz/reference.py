@@ -55,7 +55,7 @@ def rounded(val, err, type_):
 
 def coarse(x, step):
     """Rows that are rounded, each group of elements to a part of its largest."""
-    group, part = step
+    group, part = step[0] or x.val.shape[-1], step[1]
     whole = np.array_equal(x.val, np.rint(x.val)) and np.abs(x.val).max(initial=0) < 2**13
     if not x.val.size or (whole and part < 0.001):
         return x
@@ -197,10 +197,12 @@ def half_scales(scale):
 
 
 class Graph:
-    """Evaluates a model's graph. `eager`: ONNX Runtime alone, where it rounds inputs to bytes."""
+    """Evaluates a model's graph. Of products with weights in blocks, `bytes_` allows what ONNX
+    Runtime does, which rounds rows to bytes, and `steps` what exeunt does, which rounds scales to
+    f16 and rows to 2^(e - 14), e the exponent of the largest of 32."""
 
-    def __init__(self, model, alone=False):
-        self.model, self.alone = model, alone
+    def __init__(self, model, bytes_=True, steps=True):
+        self.model, self.bytes, self.steps = model, bytes_, steps
         self.opset = max([o.version for o in model.opset_import if o.domain in ("", "ai.onnx")] +
                          [1])
 
@@ -336,6 +338,13 @@ class Graph:
             raise Unknown("Shape")
         return Value(np.array(i[0].val.shape, np.int64), None, T.INT64)
 
+    def Concat(self, a, i):
+        i = [x for x in i if x is not None]
+        if any(x.among for x in i):
+            raise Unknown("Concat")
+        return Value(np.concatenate([x.val for x in i], a["axis"]),
+                     np.concatenate([x.err for x in i], a["axis"]), i[0].type)
+
     def Unsqueeze(self, a, i):
         axes = tuple(a["axes"] if "axes" in a else i[1].val.tolist())
         return Value(np.expand_dims(i[0].val, axes), np.expand_dims(i[0].err, axes), i[0].type)
@@ -381,12 +390,10 @@ class Graph:
         if given:
             least = zero * scale[..., 0]
             lost = lost + np.repeat(half_scales(least), block, 1).T
-        # exeunt rounds rows to 2^(e - 14), e the exponent of the largest of 32; where it is asked
-        # to, ONNX Runtime rounds them to bytes.
-        step = (32, 2.0**-14)
-        if self.alone:
-            step = (block, 1 / 127) if a.get("accuracy_level", 0) == 4 else None
-            lost = np.zeros_like(w)
+        step = (32, 2.0**-14) if self.steps else None
+        if self.bytes and a.get("accuracy_level", 0) == 4:
+            step = block, 1 / 127
+        lost = lost if self.steps else np.zeros_like(w)
         out = product(i[0], Value(w, lost, T.FLOAT, None, step), i[0].type)
         return added(out, i[5]) if len(i) > 5 and i[5] is not None else out
 
@@ -403,10 +410,12 @@ class Graph:
             shape[axis] = -1
             scale, zero = scale.reshape(shape), zero.reshape(shape)
         out = rounded((q - zero) * scale, np.zeros(q.shape), i[1].type)
-        if self.alone:
-            return out
+        # ONNX Runtime may take it for a MatMulNBits, and then rounds rows to bytes.
+        step = (None, 1 / 127) if self.bytes else (32, 2.0**-14)
+        if not self.steps:
+            return Value(out.val, out.err, out.type, None, step)
         lost = np.abs(q - zero) * half_scales(scale)
-        return Value(out.val, out.err + lost, out.type, None, (32, 2.0**-14))
+        return Value(out.val, out.err + lost, out.type, None, step)
 
     # ---- norms, softmax, heads ----
 

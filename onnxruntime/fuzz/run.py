@@ -7,8 +7,8 @@ import random
 import sys
 import time
 
-import graphs
 from judge import Judge
+import graphs
 
 
 def random_graphs(options, until):
@@ -49,6 +49,7 @@ def main():
     parser.add_argument("--keep", default="found", help="folder for what is found")
     parser.add_argument("--preload", default="", help="libraries of a sanitizer")
     parser.add_argument("--patience", type=float, default=30, help="seconds until a model hangs")
+    parser.add_argument("--verbose", action="store_true", help="name invalid models, too")
     parser.add_argument("--replay", nargs="*", default=[], help="files that were kept")
     options = parser.parse_args()
     known = {"graphs": (random_graphs, 2000)}
