@@ -23,6 +23,7 @@ HERE = pathlib.Path(__file__).parent
 # What ONNX Runtime alone does not have may be missing with the provider, too.
 MISSING = ("NotImplemented", "NOT_IMPLEMENTED", "Could not find an implementation")
 GREW_MB = 1500
+ROWS = (b"TopK", b"ReduceMax", b"ArgMax", b"MatMulNBits")
 # What the Python binding cannot pass on.
 PYTHON = ("can't be converted to MLDataType", "Unable to handle object")
 
@@ -194,13 +195,12 @@ class Judge:
                 "feeds": feeds, "level": level, "threads": threads}
         keep = lambda kind, text: self.keep(kind, text, label, case)
         self.counts["cases"] += 1
+        if self.worker.process is None:
+            self.worker.start()
+        # ONNX Runtime 1.24 divides by the rows, or makes other shapes of none.
+        if self.worker.version.startswith("1.24.") and any(op in case["model"] for op in ROWS):
+            feeds = case["feeds"] = [f for f in feeds if all(np.size(a) for _, a in f.values())]
         alone, ours = self.worker.tell(case)
-        if alone is not None and "died" in alone:  # ONNX Runtime 1.24 divides by rows
-            filled = [f for f in feeds if all(np.size(a) for _, a in f.values())]
-            if len(filled) < len(feeds):
-                self.counts["killed by no rows alone"] += 1
-                feeds = case["feeds"] = filled
-                alone, ours = self.worker.tell(case)
         if alone is None or "died" in alone or "hangs" in alone:
             # Not ours, if it is so for ONNX Runtime on its own; what the provider does alone is.
             self.counts["killed by ONNX Runtime alone"] += 1
@@ -282,7 +282,9 @@ class Judge:
                     off = outside(known[0][name], wide(beside))
                     # It computes products of dequantised bytes in ways of its own.
                     if off[0] and not mutant and b"DequantizeLinear" not in raw:
-                        keep("reference", f"run {k}: ONNX Runtime alone, output {name}: {off[1]}")
+                        self.counts["outputs of ONNX Runtime beyond bounds"] += 1
+                        if self.options.verbose:
+                            print(f"run {k}: alone, output {name}: {off[1]}")
                     if off[0]:
                         wrong = wrong and bool(alike(beside, output, 2 * tolerance.get(output[0], 0)))
                 if wrong:
@@ -319,9 +321,11 @@ class Judge:
             f"{n} {what}" for what, n in self.counts.items()), flush=True)
         if self.claims:
             print("  claimed: " + ", ".join(f"{n} {op}" for op, n in self.claims.most_common()))
-        if self.name == "graphs" and 50 * self.counts["invalid"] > self.counts["cases"]:
-            print(f"FOUND {self.name}: {self.counts['invalid']} invalid models")
-            right = False
+        # Both happen, by ONNX Runtime's own faults; more would be one of the generator's.
+        for what in ("invalid", "outputs of ONNX Runtime beyond bounds"):
+            if self.name == "graphs" and 30 * self.counts[what] > self.counts["cases"] + 60:
+                print(f"FOUND {self.name}: {self.counts[what]} {what}")
+                right = False
         if self.counts["with a claim"] <= least * self.counts["cases"]:
             print(f"FOUND {self.name}: only {self.counts['with a claim']} of "
                   f"{self.counts['cases']} models had a node claimed")
