@@ -234,7 +234,8 @@ class Judge:
                     if strict and self.options.verbose:
                         print(f"{label}: invalid: {words(alone['error'])}")
                 return sum(c for c, _ in self.found.values()) == before
-            if not missing(alone["error"]) and not cast and "org.exeunt" not in words(alone["error"]):
+            if not missing(alone["error"]) and not cast and "org.exeunt" not in words(
+                    alone["error"]) and not self.runs_plainly(case):
                 keep("accepts", "alone " + words(alone["error"]))
         elif "error" in ours:
             keep("fails", words(ours["error"]))
@@ -254,6 +255,19 @@ class Judge:
                 cast and "error" in alone["runs"][k]) else None
             self.run(k, model, feeds[k], run, other, keep, mutant, tolerance, reference, left)
         return sum(c for c, _ in self.found.values()) == before
+
+    def runs_plainly(self, case):
+        """Whether ONNX Runtime alone takes a model that only its optimisers refuse."""
+        alone = self.worker.tell(case | {"alone": True, "level": "disable"})[0]
+        return alone is not None and "runs" in alone
+
+    def wavers(self, raw, feeds, name, beside):
+        """Whether ONNX Runtime alone, in another process, is not of its own opinion."""
+        other = Worker(self.options)
+        again = other.tell({"model": raw, "feeds": [feeds], "alone": True})[0]
+        other.stop()
+        return again is None or "runs" not in again or "error" in again["runs"][0] or bool(
+            alike(again["runs"][0][name], beside, 1e-6))
 
     def run(self, k, model, feeds, ours, alone, keep, mutant, tolerance, reference, left):
         self.counts["runs"] += 1
@@ -290,8 +304,10 @@ class Judge:
                 if wrong:
                     keep("differs", f"run {k}: output {name}: {text}")
             elif beside is not None:
-                text = alike(beside, output, tolerance.get(output[0], 0))
-                if text:
+                # Rows that became bytes on the one side alone are this far from those that did not.
+                blocks = b"DequantizeLinear" in raw or b"MatMulNBits" in raw
+                text = alike(beside, output, tolerance.get(output[0], 0) * (10 if blocks else 1))
+                if text and not (mutant and self.wavers(raw, feeds, name, beside)):
                     keep("differs", f"run {k}: output {name}: {text}")
 
     def keep(self, kind, text, label, case):
