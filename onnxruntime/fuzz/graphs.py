@@ -89,7 +89,8 @@ class Maker:
         shape = None if shown == "unknown" else dims
         self.inputs.append(helper.make_tensor_value_info(name, type_, shape))
         self.drawn.append((name, type_, lead, width))
-        return self.push(name, width, type_, "main" if lead == list(range(self.rank - 1)) else "odd")
+        main = lead == list(range(self.rank - 1))
+        return self.push(name, width, type_, "main" if main else "odd")
 
     def push(self, name, width, type_=None, lead="main"):
         self.values.append((name, width, type_ or self.type, lead))
@@ -439,7 +440,7 @@ class Maker:
         attributes = {"num_heads": heads, "kv_num_heads": kv}
         if r.random() < 0.5:
             angle = np.arange(64)[:, None] / 100 ** (np.arange(size // 2) * 2 / size)
-            inputs += [self.tensor(np.cos(angle), plain=True), self.tensor(np.sin(angle), plain=True)]
+            inputs += [self.tensor(table(angle), plain=True) for table in (np.cos, np.sin)]
             attributes |= {"do_rotary": 1, "rotary_interleaved": r.randrange(2)}
         if r.random() < 0.2:
             attributes["softcap"] = 5.0
@@ -458,7 +459,8 @@ class Maker:
         if kind < 0.5:
             self.push(self.node("Reshape", [x[0], self.node("Shape", [x[0]])]), x[1], x[2])
         elif kind < 0.6 and len(self.scopes) == 1:  # of more axes than the graph says
-            shape = self.node("Concat", [self.whole_numbers([1]), self.node("Shape", [x[0]])], axis=0)
+            shape = self.node("Concat", [self.whole_numbers([1]), self.node("Shape", [x[0]])],
+                              axis=0)
             there = self.node("Reshape", [x[0], shape])
             self.told.append(helper.make_tensor_value_info(there, x[2], ["?"] * self.rank))
             total = self.both("Add", self.product(x, x[1]), there)

@@ -86,7 +86,7 @@ class Worker:
         return " ".join([name] + words)[:400]
 
     def closed(self):
-        """Whether a process that closed its answers ends by itself, which sanitizers take time for."""
+        """Whether a process that closed its answers ends by itself; sanitizers take their time."""
         try:
             self.process.wait(20)
             return True
@@ -140,8 +140,9 @@ def alike(alone, ours, tolerance):
     """"" or how two outputs differ."""
     (type_, a), (other, b) = alone, ours
     if type_ is None or isinstance(a, (list, dict)):
-        return "" if repr(a) == repr(b) or np.array_equal(
-            np.asarray(a), np.asarray(b), equal_nan=np.asarray(a).dtype.kind == "f") else "other values"
+        real = np.asarray(a).dtype.kind == "f"
+        same = repr(a) == repr(b) or np.array_equal(np.asarray(a), np.asarray(b), equal_nan=real)
+        return "" if same else "other values"
     if (type_ != other and {type_, other} != {1, 16}) or a.shape != b.shape:
         return f"type {other} and shape {b.shape}, alone {type_} and {a.shape}"
     a, b = wide(alone), wide(ours)
@@ -152,7 +153,8 @@ def alike(alone, ours, tolerance):
         return "" if np.array_equal(a, b) else "other whole numbers"
     with np.errstate(all="ignore"):
         scale = np.abs(a[np.isfinite(a)]).max(initial=0)
-        wrong = ~((np.abs(a - b) <= tolerance * scale) | (a == b) | ~np.isfinite(a) & ~np.isfinite(b))
+        near = (np.abs(a - b) <= tolerance * scale) | (a == b)
+        wrong = ~(near | ~np.isfinite(a) & ~np.isfinite(b))
     if not wrong.any():
         return ""
     at = tuple(np.argwhere(wrong)[0])
@@ -300,7 +302,7 @@ class Judge:
                         if self.options.verbose:
                             print(f"run {k}: alone, output {name}: {off[1]}")
                     if off[0]:
-                        wrong = wrong and bool(alike(beside, output, 2 * tolerance.get(output[0], 0)))
+                        wrong = wrong and alike(beside, output, 2 * tolerance.get(output[0], 0))
                 if wrong:
                     keep("differs", f"run {k}: output {name}: {text}")
             elif beside is not None:

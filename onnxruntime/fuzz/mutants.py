@@ -65,7 +65,8 @@ class Mutator:
             del node.attribute[at]
             return f"{node.op_type} loses an attribute"
         if a.HasField("i"):
-            a.i = r.choice(HUGE) if r.random() < 0.7 else max(-2**63, min(2**63 - 1, a.i * 2 + r.choice((-1, 0, 1))))
+            near = max(-2**62, min(2**62, a.i)) * 2 + r.choice((-1, 0))
+            a.i = r.choice(HUGE) if r.random() < 0.7 else near
         elif a.HasField("f"):
             a.f = r.choice((-1.0, 0.0, 1e-30, 1e30, float("nan"), float("inf"), -a.f, 0.5))
         elif a.HasField("s"):

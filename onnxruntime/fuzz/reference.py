@@ -549,7 +549,7 @@ class Graph:
 
 
 def outside(value, array):
-    """How many elements of an output are not within their bounds, and the first of them in words."""
+    """How many elements of an output are not within their bounds, and the first of them."""
     if list(value.val.shape) != list(array.shape):
         return value.val.size or 1, f"shape {list(array.shape)}, expected {list(value.val.shape)}"
     if value.among is not None:
