@@ -15,10 +15,13 @@ LEVELS = ("disable", "basic", "extended", "all")
 
 
 class Maker:
-    def __init__(self, seed, custom=False):
+    """`small`: of few steps, more of which are what has much to be spoilt; `custom`: with an op of
+    the domain org.exeunt."""
+
+    def __init__(self, seed, small=False, custom=False):
         self.r = random.Random(seed)
         self.np = np.random.default_rng(seed)
-        self.custom = custom
+        self.small, self.custom = small, custom
         r = self.r
         self.type = r.choices(FLOATS, (6, 2, 2))[0]
         self.opset = r.choice((13, 17, 18, 20, 21, 23) if self.type == T.BFLOAT16 else
@@ -182,7 +185,7 @@ class Maker:
         """x W, perhaps with its bias within it."""
         r, (x, k, _, _) = self.r, value
         kind = r.random()
-        if k % 16 == 0 and kind < 0.15 and self.rank > 1 and self.type != T.BFLOAT16:
+        if k % 16 == 0 and kind < (0.3 if self.small else 0.15) and self.rank > 1 and self.type != T.BFLOAT16:
             return self.bits(x, k, n)
         gemm = self.rank == 2 and r.random() < 0.4
         turned = gemm and r.random() < 0.5
@@ -565,7 +568,9 @@ class Maker:
         steps = [self.linear] * 8 + [self.two_products, self.fan, self.fan, self.norm_alone,
                  self.norm_alone, self.softmax, self.head, self.head, self.attention, self.move,
                  self.constants, self.dead, self.control]
-        for _ in range(r.randint(1, 8)):
+        if self.small:
+            steps = [self.linear] * 3 + [self.attention] * 4 + steps[8:]
+        for _ in range(r.randint(1, 3 if self.small else 8)):
             r.choice(steps)()
         if self.custom:
             self.own_op()

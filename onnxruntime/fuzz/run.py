@@ -33,7 +33,7 @@ def mutants(options, until):
         if time.monotonic() > until:
             break
         seed = options.seed * 1000003 + i // 10  # ten of each graph
-        maker, r = graphs.Maker(seed, i // 10 % 12 == 0), random.Random(-seed - i)
+        maker, r = graphs.Maker(seed, True, i // 10 % 12 == 0), random.Random(-seed - i)
         model, feeds = maker.model(), [maker.feeds(k) for k in range(2)]
         data, done = Mutator(r.random()).spoilt(model)
         try:

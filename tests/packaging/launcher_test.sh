@@ -132,6 +132,10 @@ expect 'no network for llama.cpp' 3 'llama.cpp could not be fetched'
 with_launcher '[[ ! -e $ROOT/build/peer ]]'
 expect 'no half peer is left' 0 ''
 
+# shellcheck disable=SC2016
+with_launcher 'source "$ROOT/launcher/ort.sh"; ensure_ort || exit 3'
+expect 'no network for ONNX Runtime' 3 'ONNX Runtime could not be fetched'
+
 # The formatter, on a tree with one source.
 printf 'int  f( );\n' >"$WORK/tree/native.cpp"
 attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/launcher/format.sh" --check
