@@ -461,10 +461,10 @@ class Maker:
         kind = self.r.random()
         if kind < 0.5:
             self.push(self.node("Reshape", [x[0], self.node("Shape", [x[0]])]), x[1], x[2])
-        elif kind < 0.6 and len(self.scopes) == 1:  # of more axes than the graph says
+        elif kind < 0.6 and len(self.scopes) == 1 and self.opset >= 14:  # of more axes than the graph says
             shape = self.node("Concat", [self.whole_numbers([1]), self.node("Shape", [x[0]])],
                               axis=0)
-            there = self.node("Reshape", [x[0], shape])
+            there = self.node("Reshape", [x[0], shape], allowzero=1)
             self.told.append(helper.make_tensor_value_info(there, x[2], ["?"] * self.rank))
             total = self.both("Add", self.product(x, x[1]), there)
             self.outputs.append(total)
