@@ -182,8 +182,8 @@ class Judge:
         for settings in ((True, False), (left, True)):
             try:
                 out.append(Graph(model, *settings).run(feeds))
-            except (Unknown, ArithmeticError, AttributeError, IndexError, KeyError, TypeError,
-                    ValueError):
+            except (Unknown, ArithmeticError, AttributeError, IndexError, KeyError, MemoryError,
+                    TypeError, ValueError):
                 out.append(None)
         return out
 

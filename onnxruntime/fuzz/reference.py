@@ -370,6 +370,8 @@ class Graph:
         k, n, bits, block = a["K"], a["N"], a.get("bits", 4), a["block_size"]
         if (len(i) > 4 and i[4] is not None) or bits not in (4, 8) or k % block:
             raise Unknown("MatMulNBits")
+        if not 0 < n * k < 2**24:
+            raise Unknown("MatMulNBits of that size")
         blocks = k // block
         q = i[1].val.reshape(n, blocks, -1).astype(np.uint8)
         unpack = lambda b: b if bits == 8 else np.stack([b & 15, b >> 4], -1).reshape(
@@ -457,17 +459,17 @@ class Graph:
         return tuple(x % rank for x in axes) if axes else tuple(range(rank))
 
     def ReduceMean(self, a, i):
-        x, axes, keep = i[0], self.axes(a, i, i[0].val.ndim), bool(a.get("keepdims", 1))
+        x, axes, keep = i[0], self.axes(a, i, i[0].val.ndim), a.get("keepdims", 1) == 1
         n = np.prod([x.val.shape[k] for k in axes])
         mean = lambda v: v.mean(axis=axes, keepdims=keep)
         return rounded(mean(x.val), mean(x.err) + (n + 1) * EPS * mean(np.abs(x.val)), x.type)
 
     def ReduceMax(self, a, i):
-        axes, keep = self.axes(a, i, i[0].val.ndim), bool(a.get("keepdims", 1))
+        axes, keep = self.axes(a, i, i[0].val.ndim), a.get("keepdims", 1) == 1
         return Value(reduced(i[0].val, axes, keep), reduced(i[0].err, axes, keep), i[0].type)
 
     def ArgMax(self, a, i):
-        return largest(i[0], a.get("axis", 0) % i[0].val.ndim, bool(a.get("keepdims", 1)),
+        return largest(i[0], a.get("axis", 0) % i[0].val.ndim, a.get("keepdims", 1) == 1,
                        bool(a.get("select_last_index", 0)))
 
     def TopK(self, a, i):
