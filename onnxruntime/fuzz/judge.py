@@ -222,8 +222,7 @@ class Judge:
         for line in ours["claims"]:
             if line.startswith("claimed "):
                 self.claims[line.split()[1]] += 1
-            elif not line.startswith("left "):
-                keep("falls back", line)
+            self.counts["claims that fell back"] += "could not be compiled" in line
         if ours["peak"] - alone["peak"] > GREW_MB:
             keep("grows", f"by {ours['peak'] - alone['peak']} MB")
         if "error" in alone:
