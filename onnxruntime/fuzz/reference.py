@@ -564,7 +564,7 @@ def outside(value, array):
         return len(where), f"index {index[tuple(where[0])]}" if len(where) else ""
     with np.errstate(all="ignore"):
         apart = np.abs(array.astype(np.float64) - value.val)
-        wrong = ~(apart <= value.err) & np.isfinite(value.err)
+        wrong = ~(apart <= value.err) & np.isfinite(value.err) & np.isfinite(value.val)
     where = np.argwhere(wrong)
     if not len(where):
         return 0, ""
