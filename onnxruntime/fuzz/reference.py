@@ -534,7 +534,9 @@ class Graph:
                 row = product(softmax(score, 1, x.type), vv, x.type)
                 out[0][b, :valid, h], out[1][b, :valid, h] = row.val, row.err
         flat = [o.reshape(batch, rows, -1) for o in out]
-        return [Value(*flat, x.type)] + [Value(p[0], p[1], x.type) for p in present]
+        cache = i[3].type if i[3] is not None else x.type
+        return [Value(*flat, x.type)] + [
+            rounded(*p, cache) if cache != x.type else Value(*p, cache) for p in present]
 
     @staticmethod
     def rotated(x, cos, sin, at, interleaved):
