@@ -58,6 +58,7 @@ def official_tests(options, until):
 
 def real_models(options, until):
     import models
+    options.patience = max(options.patience, 300)
     judge = Judge(options, "models")
     models.run(judge, options.models, options.encoder, until)
     return judge.close(-1.0)
