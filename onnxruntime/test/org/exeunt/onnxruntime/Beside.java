@@ -90,8 +90,7 @@ final class Beside {
             OrtSession.SessionOptions.OptLevel.ALL_OPT)) {
       List<float[]> expected = run(model, null, level, inputs);
       Files.writeString(report, "");
-      List<float[]> actual =
-          run(model, GraphTestBase.everything().report(report), level, inputs);
+      List<float[]> actual = run(model, GraphTestBase.everything().report(report), level, inputs);
       assertEquals(expected == null, actual == null,
           "whether it runs at " + level + "; " + Files.readString(report));
       for (int i = 0; expected != null && i < expected.size(); i++) {

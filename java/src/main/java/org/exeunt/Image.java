@@ -96,7 +96,8 @@ final class Image {
       removeLeftovers(target);
       for (int attempt = 0; !saved(image, target); attempt++) {
         if (attempt == ATTEMPTS) {
-          throw new IOException(file + " cannot be written: what belongs there is removed each time");
+          throw new IOException(
+              file + " cannot be written: what belongs there is removed each time");
         }
       }
       try (FileChannel folder = FileChannel.open(target.getParent(), StandardOpenOption.READ)) {
