@@ -345,6 +345,10 @@ TEST_P(AttentionScoresMisuse, IsRefused) {
   P p = p_;
   p.keys.k = nullptr;
   expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"keys.k", "null"});
+  Placed v(kCpu, placed_.k.initial());
+  p = p_;
+  p.keys.v = v.dl();
+  Spoiler<P>(kOp, p, written_).sizes(&v, "keys.v");
   p = p_;
   p.keys.layout = 3;
   expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"keys.layout is 3"});

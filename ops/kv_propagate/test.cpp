@@ -465,6 +465,8 @@ TEST(KvPropagateMisuse, TensorsOfALayer) {
   for (const DLTensor* side : {second.cache.k, second.cache.v})
     t.of(side)->mutable_dl()->dtype = dl_type(Type::kF32);
   Placed *const k = t.of(second.cache.k), *const v = t.of(second.cache.v);
+  spoil.sizes(v, "layers[1].cache.v");
+  spoil.sizes(t.of(first.cache.v), "layers[0].cache.v");
   spoil.overlap(k, "layers[1].cache.k", *v, "layers[1].cache.v", 4);
   spoil.overlap(k, "layers[1].cache.k", *t.of(first.cache.k), "layers[0].cache.k");
   spoil.overlap(v, "layers[1].cache.v", *t.of(first.k_weight), "layers[0].k_weight");

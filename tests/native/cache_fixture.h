@@ -90,7 +90,7 @@ void spoil_cache(const Op<Params>& op, const Params& params, exn_kv_cache Params
   spoil.tensor(&cache->k, k.c_str(), "bf16");
   spoil.tensor(&cache->v, v.c_str(), "bf16");
   spoil.on_another_device(&cache->v, v.c_str());
-  spoil.size(&cache->v, v.c_str(), 0, 1);
+  spoil.sizes(&cache->v, v.c_str());
   cache->v.mutable_dl()->dtype = dl_type(Type::kI32);
   expect_refused(op, params, written, EXN_INVALID_ARGUMENT, {v, "i32", "f32"});
   cache->v.mutable_dl()->dtype = dl_type(Type::kF16);  // a float type, but not that of K

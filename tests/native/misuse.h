@@ -171,6 +171,18 @@ class Spoiler {
     dl->shape[axis] = good;
   }
 
+  // One more and one less in every axis of a tensor whose shape is to be that of another.
+  void sizes(Placed* t, const char* name) {
+    DLTensor* dl = t->mutable_dl();
+    int64_t* const strides = dl->strides;
+    dl->strides = nullptr;  // those of a compact tensor of any shape
+    for (int axis = 0; axis < dl->ndim; ++axis) {
+      const int64_t good = dl->shape[axis];
+      for (const int64_t wrong : {good - 1, good + 1}) size(t, name, axis, wrong);
+    }
+    dl->strides = strides;
+  }
+
   template <class Value>
   void value(Value Params::* field, Value wrong, const Words& words) {
     SCOPED_TRACE(::testing::PrintToString(wrong));
