@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <sys/mman.h>
+
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 
 #include "cache_fixture.h"
 #include "verify/case.h"
@@ -33,6 +36,37 @@ HostTensor logs(std::vector<int64_t> shape, std::vector<double> p) {
   for (double& x : p) x = std::log(x);
   return reals(std::move(shape), p);
 }
+
+// A tensor's bytes between pages that nobody may read: right behind the first ones, or right before
+// the last ones.
+class Fenced {
+ public:
+  Fenced(const HostTensor& t, bool at_the_end)
+      : room_((t.bytes.size() + kFence - 1) / kFence * kFence),
+        memory_(mmap(nullptr, room_ + 2 * kFence, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+    EXPECT_NE(memory_, MAP_FAILED);
+    char* const begin = static_cast<char*>(memory_) + kFence;
+    EXPECT_EQ(mprotect(begin, room_, PROT_READ | PROT_WRITE), 0);
+    data_ = begin + (at_the_end ? room_ - t.bytes.size() : 0);
+    std::memcpy(data_, t.bytes.data(), t.bytes.size());
+  }
+  ~Fenced() { munmap(memory_, room_ + 2 * kFence); }
+  Fenced(const Fenced&) = delete;
+  Fenced& operator=(const Fenced&) = delete;
+
+  DLTensor in_place_of(const Placed& placed) const {
+    DLTensor t = *placed.dl();
+    t.data = data_;
+    t.byte_offset = 0;
+    return t;
+  }
+
+ private:
+  static constexpr size_t kFence = size_t{64} << 10;  // pages of any size, and a tile of a row
+  size_t room_;
+  void* memory_;
+  char* data_;
+};
 
 // A round, all of whose outputs are asked for.
 struct Round {
@@ -181,6 +215,68 @@ TEST(Verify, AShareThatIsReachedIsNotEnough) {
       round.run();
       round.expect({token}, 0, EXN_VERIFY_GOES_ON);
     }
+  }
+}
+
+// A draft may give its token no probability at all: what p gives it decides. A token without a share
+// of p is not kept, even by a uniform of 0.
+TEST(Verify, ADraftOfNoProbability) {
+  for (const double u : {0., .5, 1.}) {
+    SCOPED_TRACE(u);
+    expect_sampled(reals({1, 3}, {.5, 0, .5}), true, u, .26, 1, 1);
+    expect_sampled(logs({1, 3}, {.5, 0, .5}), false, u, .26, 1, 1);
+  }
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    for (const double q : {0., .5}) {
+      Round round(target, integers({1, 1}, {1}), {}, logs({2, 3}, {.5, 0, .5, .3, .3, .4}),
+                  reals({1, 3}, {1 - q, q, 0}), reals({1, 2}, {0, .5}), {});
+      round.p.draft_kind = EXN_DRAFT_PROBABILITIES;
+      round.run();
+      round.expect({2}, 0, EXN_VERIFY_GOES_ON);
+    }
+  }
+}
+
+// Far below the others a share is 0 in f32, in whole tiles: the last token that has one is drawn.
+TEST(Verify, TilesWithoutAShareAreNeverDrawn) {
+  std::vector<double> z(2 * 40000, -200);
+  for (size_t j = 0; j < 4; ++j) z[j] = 0;
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    for (const auto& [v, token] : {std::pair(.5, 2), {1., 3}}) {
+      Round round(target, integers({1, 1}, {-1}), {}, reals({2, 40000}, z), {},
+                  reals({1, 2}, {.5, v}), {});
+      round.run();
+      round.expect({token}, 0, EXN_VERIFY_GOES_ON);
+    }
+  }
+}
+
+// A row of no token leads nowhere, and behind the last drafted token a draft has no row.
+TEST(Verify, ReadsNoRowThatIsNotThere) {
+  const double none = -std::numeric_limits<double>::infinity();
+  std::vector<double> z(2 * 70, none);
+  for (size_t j = 70; j < z.size(); ++j) z[j] = 0;
+  for (const Target& target : targets()) {
+    if (!target.cpu()) continue;
+    for (const int64_t drafted : {-1, 1}) {
+      const HostTensor logits = reals({2, 70}, z);
+      Round round(target, integers({1, 1}, {drafted}), {}, logits, {}, reals({1, 2}, {.5, .5}), {});
+      const Fenced fenced(logits, false);
+      const DLTensor inside = fenced.in_place_of(round.logits);
+      round.p.logits = &inside;
+      round.run();
+      round.expect({}, 0, EXN_VERIFY_INVALID);
+    }
+    const HostTensor draft = reals({1, 70}, std::vector<double>(70, 0));
+    Round round(target, integers({1, 1}, {1}), {}, reals({2, 70}, std::vector<double>(140, 0)),
+                draft, reals({1, 2}, {0, 0}), {});
+    const Fenced fenced(draft, true);
+    const DLTensor inside = fenced.in_place_of(round.draft);
+    round.p.draft = &inside;
+    round.run();
+    round.expect({1, 0}, 1, EXN_VERIFY_GOES_ON);
   }
 }
 
