@@ -120,6 +120,7 @@ TEST(Attention, RowsThatAreOff) {
         const bool sees = i / 16 == 1 && i % 4 < 3;
         EXPECT_EQ(got_scores.at(0, i), sees ? 0 : -kInf) << i;
       }
+      EXPECT_TRUE(scores.guards_intact());
     }
   }
 }
