@@ -193,8 +193,11 @@ TEST(AttentionScores, ByHand) {
               (std::vector<float>{.2f, 1.2f, 1.2f, 1.0f, .6f, .6f, -.4f}));
     EXPECT_EQ(scored(EXN_SCORE_RAW, EXN_POOL_MAX, 3), (std::vector<float>{1, 1, 5, 5, 5, 0, 0}));
     EXPECT_EQ(scored(EXN_SCORE_RAW, EXN_POOL_MAX, 255), std::vector<float>(7, 5));
-    EXPECT_EQ(scored_by_hand(target, {3, 3, 3, 3}, EXN_SCORE_SOFTMAX, EXN_POOL_NONE, 0),
-              std::vector<float>(4, .25f));
+    for (const float equal : {3.0f, -300.0f, 3000.0f}) {  // not of what they are against 0
+      EXPECT_EQ(
+          scored_by_hand(target, std::vector<float>(4, equal), EXN_SCORE_SOFTMAX, EXN_POOL_NONE, 0),
+          std::vector<float>(4, .25f));
+    }
   }
 }
 
