@@ -30,9 +30,9 @@ inline __attribute__((always_inline)) float exp_of(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  int32_t bits;
+  uint32_t bits;
   std::memcpy(&bits, &shifted, sizeof bits);
-  const int32_t scale = (bits << 23) + (127 << 23);
+  const uint32_t scale = (bits << 23) + (127u << 23);
   float power;
   std::memcpy(&power, &scale, sizeof power);
   return p * power;
