@@ -59,6 +59,9 @@ std::vector<char> contents_of(const Api& api, const OrtOpAttr* attribute, int32_
 }
 
 Graph::Graph(const Api& of, const OrtGraph* graph) : api(of) {
+  const OrtNode* around = nullptr;
+  check(api, api.Graph_GetParentNode(graph, &around));
+  body = around != nullptr;
   size_t n = 0;
   check(api, api.Graph_GetNumNodes(graph, &n));
   std::vector<const OrtNode*> list(n);

@@ -40,6 +40,7 @@ class Graph {
   Graph(const Api& of, const OrtGraph* graph);
 
   const Api& api;
+  bool body = false;  // of an If, a Loop or a Scan
   std::vector<Value> values;
   std::vector<Node> nodes;
   std::vector<std::pair<std::string, int64_t>> opsets;

@@ -16,6 +16,12 @@ namespace {
 // Of fewer elements in a row, ONNX Runtime's softmax is as fast or faster.
 constexpr int64_t kWideSoftmax = 4096;
 
+// Whether ONNX Runtime numbers fused nodes anew in each body of an If, Loop or Scan, so that two of
+// one name may meet, which it refuses: before 1.24.4.
+bool confuses_bodies(const Policy& policy) {
+  return policy.release < 24 || (policy.release == 24 && policy.patch < 4);
+}
+
 class Matcher {
  public:
   Matcher(const Graph& graph, const Policy& policy, const Refused& refused)
@@ -27,6 +33,12 @@ class Matcher {
         owner_(graph.nodes.size()) {}
 
   Claims run() {
+    if (g.body && confuses_bodies(policy_)) {
+      claims_.declined.push_back(
+          "a body: before 1.24.4 ONNX Runtime gives fused nodes of bodies the "
+          "names of others");
+      return std::move(claims_);
+    }
     for (const auto& [node, why] : refused_) decline(node, why);
     groups();
     norms();

@@ -89,7 +89,8 @@ struct Claim {
 struct Policy {
   bool f32 = true;   // take products of f32 weights too
   bool all = false;  // take also what ONNX Runtime alone computes as fast
-  int release = 0;   // of ONNX Runtime: 24 for 1.24
+  // Of ONNX Runtime: 24 for 1.24, and 4 for 1.24.4.
+  int release = 0, patch = 0;
 };
 
 struct Settings {

@@ -153,6 +153,7 @@ enum : int32_t { kDeviceCpu = 0 };  // OrtHardwareDeviceType
   F(341, OrtStatus*, Graph_GetOutputs, const OrtGraph*, const OrtValueInfo** out, size_t count)  \
   F(344, OrtStatus*, Graph_GetNumNodes, const OrtGraph*, size_t* out)                            \
   F(345, OrtStatus*, Graph_GetNodes, const OrtGraph*, const OrtNode** out, size_t count)         \
+  F(346, OrtStatus*, Graph_GetParentNode, const OrtGraph*, const OrtNode** out)                  \
   F(349, OrtStatus*, Node_GetName, const OrtNode*, const char** out)                             \
   F(350, OrtStatus*, Node_GetOperatorType, const OrtNode*, const char** out)                     \
   F(351, OrtStatus*, Node_GetDomain, const OrtNode*, const char** out)                           \

@@ -25,6 +25,11 @@ constexpr const char* kName = "ExeuntExecutionProvider";
 constexpr const char* kPrefix = "ep.exeuntexecutionprovider.";
 constexpr const char* kOptions = "threads, report, f32, all";
 
+// Of ONNX Runtime: 24 and 4 of "1.24.4".
+struct Version {
+  int release = 0, patch = 0;
+};
+
 // What stands for nodes of which nobody reads anything.
 class Nothing : public Step {
  public:
@@ -333,8 +338,8 @@ class Provider : public OrtEp {
 
 class Factory : public OrtEpFactory {
  public:
-  Factory(const void* table, int release)
-      : OrtEpFactory{}, api_(table), release_(release), custom_ops_(api_) {
+  Factory(const void* table, Version version)
+      : OrtEpFactory{}, api_(table), version_(version), custom_ops_(api_) {
     ort_version_supported = kApiVersion;
     GetName = [](const OrtEpFactory*) { return kName; };
     GetVendor = [](const OrtEpFactory*) { return "exeunt"; };
@@ -359,7 +364,8 @@ class Factory : public OrtEpFactory {
       const auto* own = static_cast<Factory*>(self);
       return guarded(own->api_, [&] {
         Settings settings = settings_of(own->api_, options);
-        settings.policy.release = own->release_;
+        settings.policy.release = own->version_.release;
+        settings.policy.patch = own->version_.patch;
         *out = new Provider(own->api_, std::move(settings));
       });
     };
@@ -399,7 +405,7 @@ class Factory : public OrtEpFactory {
 
  private:
   const Api api_;
-  const int release_;
+  const Version version_;
   CustomOps custom_ops_;
 };
 
@@ -428,11 +434,15 @@ const void* table_of(const OrtApiBase* base, OrtStatus** failure) {
   return nullptr;
 }
 
-// 24 of "1.24.4"; what does not begin with 1 counts as newer.
-int release_of(const OrtApiBase* base) {
+// Of "1.24.4"; what does not begin with 1 counts as newer.
+Version version_of(const OrtApiBase* base) {
   const char* version = base->GetVersionString();
-  if (std::strncmp(version, "1.", 2) != 0) return INT_MAX;
-  return static_cast<int>(std::strtol(version + 2, nullptr, 10));
+  if (std::strncmp(version, "1.", 2) != 0) return {INT_MAX, 0};
+  char* end = nullptr;
+  Version out;
+  out.release = static_cast<int>(std::strtol(version + 2, &end, 10));
+  if (*end == '.') out.patch = static_cast<int>(std::strtol(end + 1, nullptr, 10));
+  return out;
 }
 
 }  // namespace
@@ -450,7 +460,7 @@ EXN_EXPORT OrtStatus* CreateEpFactories(const char*, const OrtApiBase* base, con
       throw exn::ort::Failure(exn::ort::kInvalidArgument, "exeunt: no room for a factory");
     }
     exn::ort::start();
-    factories[0] = new exn::ort::Factory(table, exn::ort::release_of(base));
+    factories[0] = new exn::ort::Factory(table, exn::ort::version_of(base));
     *count = 1;
   });
 }
