@@ -307,7 +307,8 @@ class Matcher {
       *why = "its keys and values are quantised";
     } else if (given(14) || given(15) || given(16) || node.inputs.size() > 17) {
       *why = "it norms query and key, or has inputs that are not known here";
-    } else if (!given(5) || !given(6) || given(1) != given(2) || given(3) != given(4)) {
+    } else if (!given(5) || !given(6) || given(1) != given(2) || given(3) != given(4) ||
+               given(7) != given(8)) {
       *why = "it lacks an input";
     } else if (!g.is_read(node.output(0)) || !g.is_read(node.output(1)) ||
                !g.is_read(node.output(2))) {

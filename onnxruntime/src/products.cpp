@@ -427,7 +427,7 @@ bool Products::statistics(Product* p, int value, bool probabilities) const {
     const auto reduce = [&](std::vector<int>* list) {
       if (out < 0) return false;
       list->push_back(out);
-      if (g.integer(node, "keepdims", 1) == 0) p->reduced.push_back(out);
+      if (g.integer(node, "keepdims", 1) != 1) p->reduced.push_back(out);
       return true;
     };
     std::vector<int>* largest = probabilities ? &p->p1s : &p->max_logits;
