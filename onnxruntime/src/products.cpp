@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "elementwise.h"
+#include "weights.h"
 
 namespace exn::ort {
 namespace {
@@ -82,7 +83,8 @@ bool Products::start(int index, Product* p, std::string* why) const {
            std::to_string(p->columns);
     return false;
   }
-  return true;
+  *why = unheld(g, *p);
+  return why->empty();
 }
 
 bool Products::start_dense(const Node& node, Product* p, std::string* why) const {

@@ -19,16 +19,39 @@ void put(void* at, uint16_t value) { std::memcpy(at, &value, sizeof value); }
 // Blocks have their scales as f16, of which small ones have few digits, and which end at 65504.
 constexpr float kLostOfScale = 0x1p-9f;
 
-uint16_t half_scale(float scale) {
-  uint16_t bits = half_of(scale);
-  const float kept = to_float({&bits, kFloat16, {1}}, 0);
-  if (!(std::fabs(kept - scale) <= std::fabs(scale) * kLostOfScale)) {
-    char text[64];
-    std::snprintf(text, sizeof text, "a scale is %g, which f16 does not hold",
-                  static_cast<double>(scale));
-    throw Failure(kInvalidArgument, text);
-  }
-  return bits;
+// "" or what is wrong with a scale, or with what is subtracted.
+std::string unheld_scale(float scale) {
+  const uint16_t bits = half_of(scale);
+  const float kept = to_float({const_cast<uint16_t*>(&bits), kFloat16, {1}}, 0);
+  if (std::fabs(kept - scale) <= std::fabs(scale) * kLostOfScale) return "";
+  char text[64];
+  std::snprintf(text, sizeof text, "a scale is %g, which f16 does not hold",
+                static_cast<double>(scale));
+  return text;
+}
+
+int32_t byte_of(const TensorView& t, int64_t i) {
+  return t.type == kInt8 ? int32_t{t.as<int8_t>()[i]} : int32_t{t.as<uint8_t>()[i]};
+}
+
+// Of 4 bits, two in a byte.
+int32_t nibble_of(const TensorView& t, int64_t row_bytes, int64_t row, int64_t i) {
+  const uint8_t pair = t.as<uint8_t>()[row * row_bytes + i / 2];
+  return i % 2 ? pair >> 4 : pair & 15;
+}
+
+// Where element [n,k] of DequantizeLinear is, and its scale and zero point.
+int64_t element_at(const Product& p, int64_t n, int64_t k) {
+  return p.transposed ? n * p.columns + k : k * p.rows + n;
+}
+
+int64_t scale_at(const Product& p, int64_t n, int64_t k) {
+  if (p.block <= 0) return p.block < 0 ? 0 : n;
+  return p.transposed ? n * (p.columns / p.block) + k / p.block : k / p.block * p.rows + n;
+}
+
+TensorView view_or_none(const Graph& g, int value) {
+  return value >= 0 ? view_of(g.api, g.values[value].constant) : TensorView{};
 }
 
 Weights allocated(const Product& p, int32_t type, int32_t blocks, int64_t row_bytes) {
@@ -150,9 +173,8 @@ Weights in_blocks(const Product& p, int32_t format) {
 // MatMulNBits: [N, K / block, block * bits / 8] bytes, elements from the low bits on; a scale for
 // each block; zero points of 4 bits, packed for each row, or 2^(bits - 1).
 Weights of_bits(const Graph& g, const Product& p) {
-  const TensorView in = view_of(g.api, g.values[p.weight].constant);
-  const TensorView scales = view_of(g.api, g.values[p.scales].constant);
-  const TensorView zeros = p.zeros >= 0 ? view_of(g.api, g.values[p.zeros].constant) : TensorView{};
+  const TensorView in = view_or_none(g, p.weight), scales = view_or_none(g, p.scales),
+                   zeros = view_or_none(g, p.zeros);
   const int64_t per_row = p.columns / p.block, packed = (per_row + 1) / 2;
   const int32_t format = p.bits == 8    ? EXN_BLOCKS_Q8_0
                          : p.zeros >= 0 ? EXN_BLOCKS_Q4_1
@@ -163,7 +185,7 @@ Weights of_bits(const Graph& g, const Product& p) {
     for (int64_t k = 0; k < p.columns; k += 32) {
       const int64_t b = k / p.block;
       const float scale = to_float(scales, n * per_row + b);
-      put(to, half_scale(scale));
+      put(to, half_of(scale));
       to += 2;
       if (p.bits == 8) {
         const uint8_t* q = in.as<uint8_t>() + n * p.columns + k;
@@ -172,8 +194,7 @@ Weights of_bits(const Graph& g, const Product& p) {
         continue;
       }
       if (p.zeros >= 0) {
-        const uint8_t pair = zeros.as<uint8_t>()[n * packed + b / 2];
-        put(to, half_scale(-scale * static_cast<float>(b % 2 ? pair >> 4 : pair & 15)));
+        put(to, half_of(-scale * static_cast<float>(nibble_of(zeros, packed, n, b))));
         to += 2;
       }
       const uint8_t* q = in.as<uint8_t>() + (n * p.columns + k) / 2;
@@ -189,31 +210,18 @@ Weights of_bits(const Graph& g, const Product& p) {
 
 // DequantizeLinear of bytes: (q - zero) scale.
 Weights dequantised(const Graph& g, const Product& p) {
-  const TensorView in = view_of(g.api, g.values[p.weight].constant);
-  const TensorView scales = view_of(g.api, g.values[p.scales].constant);
-  const TensorView zeros = p.zeros >= 0 ? view_of(g.api, g.values[p.zeros].constant) : TensorView{};
+  const TensorView in = view_or_none(g, p.weight), scales = view_or_none(g, p.scales),
+                   zeros = view_or_none(g, p.zeros);
   Weights out = in_blocks(p, EXN_BLOCKS_Q8_0);
   auto* to = out.memory.as<uint8_t>();
-  const auto byte = [](const TensorView& t, int64_t i) {
-    return t.type == kInt8 ? int32_t{t.as<int8_t>()[i]} : int32_t{t.as<uint8_t>()[i]};
-  };
   for (int64_t n = 0; n < p.rows; ++n) {
     for (int64_t k = 0; k < p.columns; k += 32) {
-      const int64_t per_row = p.block > 0 ? p.columns / p.block : 1;
-      const int64_t s = p.block < 0    ? 0
-                        : p.block == 0 ? n
-                        : p.transposed ? n * per_row + k / p.block
-                                       : k / p.block * p.rows + n;
-      put(to, half_scale(to_float(scales, s)));
+      const int64_t s = scale_at(p, n, k);
+      put(to, half_of(to_float(scales, s)));
       to += 2;
-      const int32_t zero = p.zeros >= 0 ? byte(zeros, s) : 0;
+      const int32_t zero = p.zeros >= 0 ? byte_of(zeros, s) : 0;
       for (int64_t i = k; i < k + 32; ++i) {
-        const int32_t q = byte(in, p.transposed ? n * p.columns + i : i * p.rows + n) - zero;
-        if (q < -128 || q > 127) {
-          throw Failure(kInvalidArgument, "a weight less its zero point is " + std::to_string(q) +
-                                              ", which no byte holds");
-        }
-        *to++ = static_cast<uint8_t>(q);
+        *to++ = static_cast<uint8_t>(byte_of(in, element_at(p, n, i)) - zero);
       }
     }
   }
@@ -232,6 +240,42 @@ Weights weights_of(const Graph& g, const Product& p, bool panels) {
 }
 
 }  // namespace
+
+std::string unheld(const Graph& g, const Product& p) {
+  if (p.storage == Storage::kDense) return "";
+  const TensorView in = view_or_none(g, p.weight), scales = view_or_none(g, p.scales),
+                   zeros = view_or_none(g, p.zeros);
+  std::string why;
+  for (int64_t i = 0; i < scales.count() && why.empty(); ++i)
+    why = unheld_scale(to_float(scales, i));
+  if (p.storage == Storage::kBits) {
+    const int64_t per_row = p.columns / p.block, packed = (per_row + 1) / 2;
+    for (int64_t i = 0; p.zeros >= 0 && i < p.rows * per_row && why.empty(); ++i) {
+      const int32_t zero = nibble_of(zeros, packed, i / per_row, i % per_row);
+      why = unheld_scale(-to_float(scales, i) * static_cast<float>(zero));
+    }
+    return why;
+  }
+  // Around the middle of a type all of its numbers are bytes with a sign.
+  const int32_t middle = in.type == kUint8 ? 128 : 0;
+  bool centred = p.zeros >= 0 || middle == 0;
+  for (int64_t i = 0; i < zeros.count() && p.zeros >= 0; ++i) {
+    centred = centred && byte_of(zeros, i) == middle;
+  }
+  const int64_t outer = p.transposed ? p.rows : p.columns,
+                inner = p.transposed ? p.columns : p.rows;
+  for (int64_t i = 0; !centred && i < outer && why.empty(); ++i) {  // as they lie
+    for (int64_t j = 0; j < inner && why.empty(); ++j) {
+      const int64_t n = p.transposed ? i : j, k = p.transposed ? j : i;
+      const int32_t zero = p.zeros >= 0 ? byte_of(zeros, scale_at(p, n, k)) : 0;
+      const int32_t q = byte_of(in, element_at(p, n, k)) - zero;
+      if (q < -128 || q > 127) {
+        why = "a weight less its zero point is " + std::to_string(q) + ", which no byte holds";
+      }
+    }
+  }
+  return why;
+}
 
 std::shared_ptr<const Weights> Store::get(const Graph& g, const Product& p, bool panels) {
   // All but the elements, of which a few words: so that what differs is hardly ever compared.

@@ -20,13 +20,16 @@ struct Weights {
   char* row(int64_t i) const { return memory.as<char>() + i * row_bytes; }
 };
 
+// "" or why the layout here cannot hold the numbers of a product's weights, whose sizes are right.
+std::string unheld(const Graph& graph, const Product& product);
+
 // Has weights that are alike once, however many products, of however many graphs of a session, use
 // them. It keeps none itself.
 class Store {
  public:
   // From here on until the next call constants at one address are one constant.
   void begin() { ++graph_; }
-  // `panels`: of dense weights. Fails where the numbers cannot be held in that layout.
+  // `panels`: of dense weights. Others are such that `unheld` has nothing to say.
   std::shared_ptr<const Weights> get(const Graph& graph, const Product& product, bool panels);
 
  private:
