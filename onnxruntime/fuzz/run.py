@@ -72,7 +72,8 @@ def replay(options):
             model = onnx.load_from_string(case["model"])
         except Exception:
             model = case["model"]
-        judge.case(pathlib.Path(file).stem, model, case["feeds"], case["level"], case["threads"])
+        judge.case(pathlib.Path(file).stem, model, case["feeds"], case["level"], case["threads"],
+                   every=case.get("all", True))
     return judge.close() and right
 
 

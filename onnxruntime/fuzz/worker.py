@@ -61,8 +61,10 @@ def session_of(case, devices, report):
     options.intra_op_num_threads = case.get("threads", 1)
     options.graph_optimization_level = LEVELS[case.get("level", "all")]
     if devices:
-        options.add_provider_for_devices(devices, {"report": report,
-                                                   "threads": str(case.get("threads", 1))})
+        own = {"report": report, "threads": str(case.get("threads", 1))}
+        if case.get("all", True):  # also what is as fast without, as small products are
+            own["all"] = "1"
+        options.add_provider_for_devices(devices, own)
     return ort.InferenceSession(case["model"], options)
 
 
