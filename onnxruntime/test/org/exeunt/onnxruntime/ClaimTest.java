@@ -157,6 +157,33 @@ class ClaimTest extends GraphTestBase {
     }
   }
 
+  /** Before 1.24.4 ONNX Runtime gives what is fused in bodies the names of what is fused beside. */
+  @Test
+  void productsInBodies() throws Exception {
+    Graph graph = new Graph().input("x", Graph.FLOAT, -1, K).input("c", Graph.BOOL);
+    String h = graph.node("MatMul", "x", graph.floats(random(K * K), K, K));
+    Graph[] branches = new Graph[2];
+    for (int i = 0; i < 2; i++) {
+      branches[i] = new Graph().output("y" + i, Graph.FLOAT, -1, N);
+      String w = branches[i].floats("w" + i, random(K * N), K, N);
+      branches[i].node("MatMul", List.of(), new String[] {h, w}, "y" + i);
+    }
+    graph.node("If",
+        List.of(attribute("then_branch", branches[0]), attribute("else_branch", branches[1])),
+        new String[] {"c"}, "y");
+    byte[] model = graph.output("y", Graph.FLOAT, -1, N).model(17);
+    String version = System.getProperty("exeunt.onnxruntime.version", "");
+    boolean bodies = !version.matches("1\\.24\\.[0-3]");
+    for (boolean first : new boolean[] {true, false}) {
+      try (OnnxTensor x = tensor(3, K);
+          OnnxTensor c = OnnxTensor.createTensor(ENVIRONMENT, first)) {
+        String report = beside(model, Map.of("x", x, "c", c), 1e-3f);
+        assertEquals(bodies ? 3 : 1, claims(report), report);
+        assertEquals(!bodies, report.contains("left a body: "), report);
+      }
+    }
+  }
+
   @Test
   void blocksOfFourAndEightBits() throws Exception {
     for (int bits : new int[] {4, 8}) {

@@ -9,9 +9,12 @@ import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OnnxValue;
 import ai.onnxruntime.OrtEnvironment;
 import ai.onnxruntime.OrtException;
+import ai.onnxruntime.OrtLoggingLevel;
 import ai.onnxruntime.OrtSession;
 import ai.onnxruntime.OrtSession.SessionOptions.OptLevel;
+import java.io.IOException;
 import java.nio.FloatBuffer;
+import java.nio.LongBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -27,6 +30,8 @@ abstract class GraphTestBase {
   static final int N = 96;
 
   final Random random = new Random(7);
+  /** The standard deviation of what is drawn. */
+  float spread = 1;
 
   @TempDir Path folder;
 
@@ -38,7 +43,7 @@ abstract class GraphTestBase {
   float[] random(int count) {
     float[] values = new float[count];
     for (int i = 0; i < count; i++) {
-      values[i] = (float) random.nextGaussian();
+      values[i] = (float) random.nextGaussian() * spread;
     }
     return values;
   }
@@ -51,7 +56,41 @@ abstract class GraphTestBase {
     return OnnxTensor.createTensor(ENVIRONMENT, FloatBuffer.wrap(random(count)), shape);
   }
 
-  /** All outputs, of f32 or i64, as floats. */
+  record Output(long[] shape, float[] values) {}
+
+  /** All outputs, of floats or i64. */
+  private static List<Output> outputs(byte[] model, ExeuntProvider provider,
+      Map<String, OnnxTensor> inputs, OptLevel level) throws OrtException {
+    try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
+      options.setIntraOpNumThreads(2);
+      options.setOptimizationLevel(level);
+      options.setSessionLogLevel(OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL); // refusals may be wanted
+      if (provider != null) {
+        provider.add(options);
+      }
+      try (OrtSession session = ENVIRONMENT.createSession(model, options);
+          OrtSession.Result result = session.run(inputs)) {
+        List<Output> outputs = new ArrayList<>();
+        for (Map.Entry<String, OnnxValue> output : result) {
+          OnnxTensor tensor = (OnnxTensor) output.getValue();
+          float[] values;
+          if (tensor.getInfo().type == OnnxJavaType.INT64) {
+            LongBuffer longs = tensor.getLongBuffer();
+            values = new float[longs.remaining()];
+            for (int i = 0; i < values.length; i++) {
+              values[i] = longs.get(i);
+            }
+          } else {
+            values = new float[tensor.getFloatBuffer().remaining()];
+            tensor.getFloatBuffer().get(values);
+          }
+          outputs.add(new Output(tensor.getInfo().getShape(), values));
+        }
+        return outputs;
+      }
+    }
+  }
+
   static List<float[]> run(byte[] model, ExeuntProvider provider, Map<String, OnnxTensor> inputs)
       throws OrtException {
     return run(model, provider, inputs, OptLevel.ALL_OPT);
@@ -59,34 +98,42 @@ abstract class GraphTestBase {
 
   static List<float[]> run(byte[] model, ExeuntProvider provider, Map<String, OnnxTensor> inputs,
       OptLevel level) throws OrtException {
-    try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
-      options.setIntraOpNumThreads(2);
-      options.setOptimizationLevel(level);
-      if (provider != null) {
-        provider.add(options);
-      }
-      try (OrtSession session = ENVIRONMENT.createSession(model, options);
-          OrtSession.Result result = session.run(inputs)) {
-        List<float[]> outputs = new ArrayList<>();
-        for (Map.Entry<String, OnnxValue> output : result) {
-          OnnxTensor tensor = (OnnxTensor) output.getValue();
-          if (tensor.getInfo().type == OnnxJavaType.INT64) {
-            long[] values = new long[tensor.getLongBuffer().remaining()];
-            tensor.getLongBuffer().get(values);
-            float[] floats = new float[values.length];
-            for (int i = 0; i < values.length; i++) {
-              floats[i] = values[i];
-            }
-            outputs.add(floats);
-          } else {
-            float[] values = new float[tensor.getFloatBuffer().remaining()];
-            tensor.getFloatBuffer().get(values);
-            outputs.add(values);
-          }
-        }
-        return outputs;
+    return outputs(model, provider, inputs, level).stream().map(Output::values).toList();
+  }
+
+  /** Null if the model cannot be loaded or run. */
+  private static List<Output> outputsOrNull(
+      byte[] model, ExeuntProvider provider, Map<String, OnnxTensor> inputs, OptLevel level) {
+    try {
+      return outputs(model, provider, inputs, level);
+    } catch (OrtException e) {
+      return null;
+    }
+  }
+
+  /**
+   * Compares with ONNX Runtime alone, without optimisations and with all: the same outputs, or
+   * neither has any. Returns the last report.
+   */
+  String beside(byte[] model, Map<String, OnnxTensor> inputs, float tolerance) throws IOException {
+    Path report = Files.createTempFile(folder, "report", ".txt");
+    for (OptLevel level : List.of(OptLevel.NO_OPT, OptLevel.ALL_OPT)) {
+      Files.writeString(report, "");
+      List<Output> expected = outputsOrNull(model, null, inputs, level);
+      List<Output> actual = outputsOrNull(model, everything().report(report), inputs, level);
+      assertEquals(expected == null, actual == null,
+          "whether it runs at " + level + "; " + Files.readString(report));
+      for (int i = 0; expected != null && i < expected.size(); i++) {
+        assertArrayEquals(expected.get(i).shape(), actual.get(i).shape(), "at " + level);
+        assertArrayEquals(
+            expected.get(i).values(), actual.get(i).values(), tolerance, "at " + level);
       }
     }
+    return Files.readString(report);
+  }
+
+  static long claims(String report) {
+    return report.lines().filter(line -> line.startsWith("claimed ")).count();
   }
 
   /** Runs with the provider, compares, and returns the report. */

@@ -7,24 +7,19 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import ai.onnxruntime.OnnxTensor;
-import ai.onnxruntime.OrtEnvironment;
 import ai.onnxruntime.OrtException;
 import ai.onnxruntime.OrtSession;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 
 /** Models whose sizes do not fit one another: ONNX Runtime judges them, with the provider too. */
-class HostileModelTest {
-  private static final OrtEnvironment ENVIRONMENT = MiniLm.environment();
-  private static final int K = 64;
-  private static final int N = 48;
-
-  @TempDir Path folder;
+class HostileModelTest extends GraphTestBase {
+  HostileModelTest() {
+    spread = 0.25f;
+  }
 
   /** MatMulNBits with so many scales and, unless it is negative, bytes of zero points. */
   private byte[] bits(long k, long n, long block, int scales, int zeros, float scale) {
@@ -45,12 +40,11 @@ class HostileModelTest {
 
   @Test
   void blocksOfBits() throws Exception {
-    Beside beside = new Beside(folder);
     int scales = N * K / 32;
-    try (OnnxTensor x = beside.tensor(3, K); OnnxTensor none = beside.tensor(3, 0)) {
+    try (OnnxTensor x = tensor(3, K); OnnxTensor none = tensor(3, 0)) {
       Map<String, OnnxTensor> inputs = Map.of("x", x);
-      String sound = beside.check(bits(K, N, 32, scales, N, 0x1p-8f), inputs, 5e-2f);
-      assertEquals(1, Beside.claims(sound), sound);
+      String sound = beside(bits(K, N, 32, scales, N, 0x1p-8f), inputs, 5e-2f);
+      assertEquals(1, claims(sound), sound);
       byte[][] models = {bits(K, N, 0, scales, -1, 1), bits(K, N, -32, scales, -1, 1),
           bits(0, N, 32, scales, -1, 1), bits(K, 0, 32, scales, -1, 1),
           bits(K, -1, 32, scales, -1, 1), bits(K, N, 32, scales - 1, -1, 1),
@@ -58,17 +52,16 @@ class HostileModelTest {
           bits(K, N, 32, scales, -1, 1e9f), bits(K, N, 32, scales, -1, 1e-9f),
           bits(1L << 62, N, 1L << 61, scales, -1, 1)};
       for (byte[] model : models) {
-        String report = beside.check(model, inputs, 1e7f);
-        assertEquals(0, Beside.claims(report), report);
+        String report = beside(model, inputs, 1e7f);
+        assertEquals(0, claims(report), report);
       }
-      beside.check(bits(0, N, 32, scales, -1, 1), Map.of("x", none), 0);
+      beside(bits(0, N, 32, scales, -1, 1), Map.of("x", none), 0);
     }
   }
 
   @Test
   void fewerZeroPointsThanScales() throws Exception {
     for (int zeros : new int[] {0, 1, N - 1, N}) {
-      Beside beside = new Beside(folder);
       Graph graph = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, N);
       float[] scales = new float[N];
       java.util.Arrays.fill(scales, 0x1p-8f);
@@ -76,15 +69,15 @@ class HostileModelTest {
           graph.constant(Graph.INT8, new byte[K * N], K, N), graph.floats(scales, N),
           graph.constant(Graph.INT8, new byte[zeros], zeros));
       graph.node("MatMul", List.of(), new String[] {"x", w}, "y");
-      try (OnnxTensor x = beside.tensor(3, K)) {
-        String report = beside.check(graph.model(17), Map.of("x", x), 1e-3f);
-        assertEquals(zeros == N ? 1 : 0, Beside.claims(report), report);
+      try (OnnxTensor x = tensor(3, K)) {
+        String report = beside(graph.model(17), Map.of("x", x), 1e-3f);
+        assertEquals(zeros == N ? 1 : 0, claims(report), report);
       }
     }
   }
 
-  /** GroupQueryAttention, with a cache of a type of its own. */
-  private byte[] attention(int heads, int cacheType, List<Message> more) {
+  /** GroupQueryAttention, with a cache of a type of its own, and of the tables some. */
+  private byte[] attention(int heads, int cacheType, List<Message> more, boolean... tables) {
     int dim = 16;
     List<Message> attributes = new ArrayList<>(more);
     attributes.add(attribute("num_heads", heads));
@@ -105,27 +98,32 @@ class HostileModelTest {
     graph.output("nk", cacheType, -1, 2, -1, dim).output("nv", cacheType, -1, 2, -1, dim);
     String lengths = graph.constant(Graph.INT32, new byte[] {7, 0, 0, 0}, 1);
     String total = graph.constant(Graph.INT32, new byte[] {8, 0, 0, 0}, 1);
-    graph.node("com.microsoft:GroupQueryAttention", attributes,
-        new String[] {"q", "k", "v", keys, values, lengths, total}, "y", "nk", "nv");
+    List<String> all = new ArrayList<>(List.of("q", "k", "v", keys, values, lengths, total));
+    for (boolean given : tables) {
+      all.add(given ? graph.floats(random(64 * dim / 2), 64, dim / 2) : "");
+    }
+    graph.node("com.microsoft:GroupQueryAttention", attributes, all.toArray(new String[0]), "y",
+        "nk", "nv");
     return graph.model(17);
   }
 
   @Test
   void attentionOfOtherTypesAndHeads() throws Exception {
-    Beside beside = new Beside(folder);
     Map<String, OnnxTensor> inputs = new HashMap<>();
-    try (OnnxTensor q = beside.tensor(1, 3, 64); OnnxTensor k = beside.tensor(1, 3, 32);
-        OnnxTensor v = beside.tensor(1, 3, 32); OnnxTensor pk = beside.tensor(1, 2, 5, 16);
-        OnnxTensor pv = beside.tensor(1, 2, 5, 16)) {
+    try (OnnxTensor q = tensor(1, 3, 64); OnnxTensor k = tensor(1, 3, 32);
+        OnnxTensor v = tensor(1, 3, 32); OnnxTensor pk = tensor(1, 2, 5, 16);
+        OnnxTensor pv = tensor(1, 2, 5, 16)) {
       inputs.putAll(Map.of("q", q, "k", k, "v", v, "pk", pk, "pv", pv));
-      String sound = beside.check(attention(4, Graph.FLOAT, List.of()), inputs, 1e-4f);
+      String sound = beside(attention(4, Graph.FLOAT, List.of()), inputs, 1e-4f);
       assertTrue(sound.contains("attention of 4 heads"), sound);
       for (byte[] model : new byte[][] {attention(4, Graph.FLOAT16, List.of()),
                attention(0, Graph.FLOAT, List.of()), attention(-4, Graph.FLOAT, List.of()),
                attention(3, Graph.FLOAT, List.of()),
-               attention(4, Graph.FLOAT, List.of(attribute("k_quant_type", "N".repeat(70))))}) {
-        String report = beside.check(model, inputs, 1e-4f);
-        assertEquals(0, Beside.claims(report), report);
+               attention(4, Graph.FLOAT, List.of(attribute("k_quant_type", "N".repeat(70)))),
+               attention(4, Graph.FLOAT, List.of(), true), // no sines
+               attention(4, Graph.FLOAT, List.of(), false, true)}) {
+        String report = beside(model, inputs, 1e-4f);
+        assertEquals(0, claims(report), report);
       }
     }
   }
@@ -137,14 +135,13 @@ class HostileModelTest {
             .input("x", Graph.FLOAT, -1, -1, 32)
             .input("s", Graph.FLOAT, -1, -1, -1)
             .output("y", Graph.FLOAT, -1, -1, 32);
-    Beside beside = new Beside(folder);
     graph.node("com.microsoft:SkipLayerNormalization", List.of(),
-        new String[] {"x", "s", graph.floats(beside.random(32), 32)}, "y");
+        new String[] {"x", "s", graph.floats(random(32), 32)}, "y");
     byte[] model = graph.model(17);
     for (long[] shape :
         new long[][] {{2, 3, 32}, {1, 3, 32}, {3, 2, 32}, {2, 1, 32}, {1, 1, 32}, {6, 1, 32}}) {
-      try (OnnxTensor x = beside.tensor(2, 3, 32); OnnxTensor s = beside.tensor(shape)) {
-        beside.check(model, Map.of("x", x, "s", s), 1e-4f);
+      try (OnnxTensor x = tensor(2, 3, 32); OnnxTensor s = tensor(shape)) {
+        beside(model, Map.of("x", x, "s", s), 1e-4f);
       }
     }
   }
@@ -154,7 +151,7 @@ class HostileModelTest {
       ExeuntProvider.addTo(options);
       OrtException e = assertThrows(OrtException.class, () -> {
         try (OrtSession session = ENVIRONMENT.createSession(graph.model(17), options);
-            OnnxTensor x = new Beside(folder).tensor(3, 32)) {
+            OnnxTensor x = tensor(3, 32)) {
           session.run(Map.of("x", x)).close();
         }
       });
