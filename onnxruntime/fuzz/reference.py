@@ -167,7 +167,9 @@ def softmax(x, axis, type_):
         own = x.err + 2 * EPS * (np.abs(x.val) + np.abs(top)) + FUNCTION * EPS
         worst = np.expm1(own.max(axis=axis, keepdims=True)) + (x.val.shape[axis] + 2) * EPS
         err = np.where(worst < 0.5, p * ((1 + np.expm1(own)) / (1 - worst) - 1), 1.0)
-    return rounded(p, np.minimum(err, 1.0), type_)
+        # Where an element may be infinite the row may be NaN.
+        clear = np.isfinite(own).all(axis=axis, keepdims=True)
+    return rounded(p, np.where(clear, np.minimum(err, 1.0), np.inf), type_)
 
 
 def reduced(array, axis, keep):
