@@ -139,11 +139,12 @@ GroupQuery::Call GroupQuery::prepared(Frame& frame) const {
   const int64_t all = *total.as<int32_t>();
   c.slots = std::max(all, c.past);
   for (int64_t b = 0; b < c.batch; ++b) {
-    // A first prompt may be padded on its right.
-    const int64_t given = lengths.as<int32_t>()[b];
+    // A first prompt may be padded on its right; later a sequence may be longer than the total, as
+    // long as there are slots.
+    const int64_t given = lengths.as<int32_t>()[b], most = c.rows == all ? all : c.slots;
     const int64_t length = c.rows == all ? all : given + 1;
     const int64_t kept = length - c.rows;
-    if (given < -1 || given >= std::max<int64_t>(all, 1) || kept < 0 || kept > c.past ||
+    if (given < -1 || given >= std::max<int64_t>(most, 1) || kept < 0 || kept > c.past ||
         length > c.slots) {
       refuse("seqlens_k[" + std::to_string(b) + "] is " + std::to_string(given) + " with " +
              std::to_string(c.rows) + " new rows, " + std::to_string(c.past) +
