@@ -39,11 +39,10 @@ int64_t count_of(const Value& constant) {
   return count;
 }
 
-// Whether a constant of MatMulNBits has `each` elements for each of its rows, in one axis or more.
+// Whether a constant of MatMulNBits has `each` elements for each of its rows, in one axis or two.
 bool holds_rows(const Value& constant, int64_t rows, int64_t each) {
-  const auto& shape = constant.shape;
-  return count_of(constant) == rows * each && !shape.empty() &&
-         (shape.size() == 1 || shape[0] == rows);
+  using Shape = std::vector<int64_t>;
+  return constant.shape == Shape{rows * each} || constant.shape == Shape{rows, each};
 }
 
 }  // namespace
