@@ -172,6 +172,11 @@ def alike(alone, ours, tolerance):
             f"{a[at]!r}, largest {scale:.3g}")
 
 
+def padded(feeds):
+    """Whether sequences of a first prompt differ in length: padding is whatever it is."""
+    return any(type_ == 6 and np.size(a) and np.min(a) < np.max(a) for type_, a in feeds.values())
+
+
 # Without a reference: far more than rounding does where values are of one size.
 TOLERANCE = {1: 2e-3, 10: 3e-2, 16: 0.1, 11: 2e-3}
 
@@ -251,14 +256,15 @@ class Judge:
                     if strict and self.options.verbose:
                         print(f"{label}: invalid: {words(alone['error'])}")
                 return sum(c for c, _ in self.found.values()) == before
-            if not missing(alone["error"]) and not cast and "org.exeunt" not in words(
+            # Official models are valid, whatever ONNX Runtime says of those it has no types for.
+            if not missing(alone["error"]) and not official and "org.exeunt" not in words(
                     alone["error"]) and not self.runs_plainly(case):
                 keep("accepts", "alone " + words(alone["error"]))
         elif "error" in ours:
             keep("fails", words(ours["error"]))
             return False
         left = any(re.match(r"left .*(MatMulNBits|DequantizeLinear)", c) for c in ours["claims"])
-        if official:
+        if official and ours["runs"]:
             runs = alone.get("runs", [{"error": alone.get("error")}]) + ours["runs"]
             self.counts[official + " run alike" if not any("error" in r for r in runs)
                         else official + " run only with exeunt" if "error" not in ours["runs"][0]
@@ -325,7 +331,7 @@ class Judge:
                         wrong = wrong and alike(beside, output, 2 * tolerance.get(output[0], 0))
                 if wrong:
                     keep("differs", f"run {k}: output {name}: {text}")
-            elif beside is not None:
+            elif beside is not None and not (b"GroupQueryAttention" in raw and padded(feeds)):
                 # Rows that became bytes on the one side alone are this far from those that did not.
                 blocks = b"DequantizeLinear" in raw or b"MatMulNBits" in raw
                 text = alike(beside, output, tolerance.get(output[0], 0) * (10 if blocks else 1))
