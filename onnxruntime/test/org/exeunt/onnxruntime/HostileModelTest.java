@@ -76,7 +76,7 @@ class HostileModelTest extends GraphTestBase {
     }
   }
 
-  private byte total = 8;
+  private byte totalLength = 8;
 
   /** GroupQueryAttention, with a cache of a type of its own, and of the tables some. */
   private byte[] attention(int heads, int cacheType, List<Message> more, boolean... tables) {
@@ -99,7 +99,7 @@ class HostileModelTest extends GraphTestBase {
     }
     graph.output("nk", cacheType, -1, 2, -1, dim).output("nv", cacheType, -1, 2, -1, dim);
     String lengths = graph.constant(Graph.INT32, new byte[] {7, 0, 0, 0}, 1);
-    String total = graph.constant(Graph.INT32, new byte[] {total, 0, 0, 0}, 1);
+    String total = graph.constant(Graph.INT32, new byte[] {totalLength, 0, 0, 0}, 1);
     List<String> all = new ArrayList<>(List.of("q", "k", "v", keys, values, lengths, total));
     for (boolean given : tables) {
       all.add(given ? graph.floats(random(64 * dim / 2), 64, dim / 2) : "");
@@ -135,7 +135,7 @@ class HostileModelTest extends GraphTestBase {
     try (OnnxTensor q = tensor(1, 3, 64); OnnxTensor k = tensor(1, 3, 32);
         OnnxTensor v = tensor(1, 3, 32); OnnxTensor pk = tensor(1, 2, 9, 16);
         OnnxTensor pv = tensor(1, 2, 9, 16)) {
-      total = 7; // and 8 in slots for 9
+      totalLength = 7; // and 8 in slots for 9
       String report = beside(attention(4, Graph.FLOAT, List.of()),
           Map.of("q", q, "k", k, "v", v, "pk", pk, "pv", pv), 1e-4f);
       assertEquals(1, claims(report), report);
