@@ -217,7 +217,7 @@ std::vector<float> Graph::floats(int value) const {
 std::vector<int64_t> Graph::longs(int value) const {
   if (constant(value) == nullptr) return {};
   const TensorView view = view_of(api, values[value].constant);
-  if (view.type != kInt64) return {};
+  if (view.type != kInt64 || view.shape.size() != 1) return {};
   return std::vector<int64_t>(view.as<int64_t>(), view.as<int64_t>() + view.count());
 }
 

@@ -73,7 +73,7 @@ class Graph {
 
   // The elements of a constant as f32; empty if it is none, or has another type.
   std::vector<float> floats(int value) const;
-  // The elements of a constant of i64; empty if it is none.
+  // The elements of a constant of i64 in one axis; empty if it is none.
   std::vector<int64_t> longs(int value) const;
   // Whether a value is a constant of one element, which is put into *out.
   bool scalar(int value, float* out) const;
