@@ -73,7 +73,7 @@ def replay(options):
         except Exception:
             model = case["model"]
         judge.case(pathlib.Path(file).stem, model, case["feeds"], case["level"], case["threads"],
-                   every=case.get("all", True))
+                   mutant=case.get("mutant", False), every=case.get("all", True))
     return judge.close() and right
 
 
