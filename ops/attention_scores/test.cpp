@@ -195,8 +195,8 @@ TEST(AttentionScores, ByHand) {
     EXPECT_EQ(scored(EXN_SCORE_RAW, EXN_POOL_MAX, 255), std::vector<float>(7, 5));
     for (const float equal : {3.0f, -300.0f, 3000.0f}) {  // not of what they are against 0
       EXPECT_EQ(
-          scored_by_hand(target, std::vector<float>(4, equal), EXN_SCORE_SOFTMAX, EXN_POOL_NONE, 0),
-          std::vector<float>(4, .25f));
+          scored_by_hand(target, std::vector<float>(2, equal), EXN_SCORE_SOFTMAX, EXN_POOL_NONE, 0),
+          std::vector<float>(2, .5f));
     }
   }
 }
@@ -358,6 +358,17 @@ TEST_P(AttentionScoresMisuse, IsRefused) {
   p = p_;
   p.selection.indices = nullptr;
   expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"selection.count", "selection.indices"});
+  for (auto [field, name] : {std::pair<const DLTensor * exn_selection::*, const char*>{
+                                 &exn_selection::valid, "selection.valid"},
+                             {&exn_selection::budget, "selection.budget"},
+                             {&exn_selection::segments, "selection.segments"},
+                             {&exn_selection::keep, "selection.keep"},
+                             {&exn_selection::drop, "selection.drop"}}) {
+    p = p_;
+    p.selection = {};
+    p.selection.*field = v.dl();
+    expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {name, "selection.indices"});
+  }
   p = p_;
   p.selection = {};
   p.scores = nullptr;
