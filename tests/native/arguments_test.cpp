@@ -13,6 +13,7 @@
 #include <deque>
 #include <numeric>
 #include <random>
+#include <set>
 
 #include "maker.h"
 #include "misuse.h"
@@ -618,6 +619,47 @@ TEST_P(AnyOp, ComparesEverySizeThatSeveralHave) {
       }
     }
     dl->strides = const_cast<int64_t*>(strides);
+  }
+}
+
+// Nor in two of them alone, where a third has it: those that are compared with each other may not be
+// compared with the others.
+TEST_P(AnyOp, ComparesSizesOfPairsWithTheOthers) {
+  const Target& target = targets().front();
+  if (!takes(GetParam(), target)) GTEST_SKIP() << "not on " << target.name();
+  use(target);
+  CallNowhere call(target, GetParam(), {});
+  ASSERT_EQ(call.supported(), EXN_OK) << exn_last_error();
+  std::map<int, std::map<Tensor*, std::vector<int>>> uses;  // the axes of each tensor
+  for (TensorField* f : call.fields()) {
+    for (int axis = 0; axis < f->rank; ++axis) {
+      if (const int symbol = f->dims[axis].symbol; symbol != 0)
+        uses[symbol].insert({f->tensor, {}}).first->second.push_back(axis);
+    }
+  }
+  for (auto& [symbol, tensors] : uses) {
+    if (tensors.size() < 3) continue;
+    const auto add = [](const auto& use, int64_t by) {
+      const std::set<int> axes(use.second.begin(), use.second.end());
+      for (const int axis : axes) use.first->shape[axis] += by;
+    };
+    for (auto a = tensors.begin(); a != tensors.end(); ++a) {
+      for (auto b = std::next(a); b != tensors.end(); ++b) {
+        const int64_t *const of_a = a->first->dl.strides, *const of_b = b->first->dl.strides;
+        a->first->dl.strides = b->first->dl.strides = nullptr;
+        for (const int64_t by : {-1, 1}) {
+          add(*a, by);
+          add(*b, by);
+          EXPECT_EQ(call.supported(), EXN_INVALID_ARGUMENT)
+              << "size " << symbol << " of tensors " << a->first - call.maker().tensors() << " and "
+              << b->first - call.maker().tensors() << " by " << by;
+          add(*a, -by);
+          add(*b, -by);
+        }
+        a->first->dl.strides = const_cast<int64_t*>(of_a);
+        b->first->dl.strides = const_cast<int64_t*>(of_b);
+      }
+    }
   }
 }
 
