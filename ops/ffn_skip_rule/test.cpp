@@ -50,7 +50,9 @@ TEST(FfnSkipRule, AThresholdOfOneSkipsNothing) {
     SCOPED_TRACE(target.name());
     const float below = std::nextafterf(1, 0);
     for (const float threshold : {below, 1.0f, 1.5f, std::numeric_limits<float>::infinity()}) {
-      Placed cosine(target, filled(Type::kF32, {3}, 1));
+      HostTensor ones = zeros(Type::kF32, {3});
+      for (int64_t r = 0; r < 3; ++r) ones.set(0, r, 1);
+      Placed cosine(target, ones);
       Placed state(target, zeros(Type::kI32, {3, EXN_FFN_SKIP_STATE_WORDS}));
       Placed skip(target, poisoned(Type::kU8, {3}));
       const P p = {sizeof p, cosine.dl(), nullptr, state.dl(), skip.dl(), 2,        8,
