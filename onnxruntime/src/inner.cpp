@@ -80,8 +80,11 @@ std::string attribute_proto(const Api& api, const OrtOpAttr* attribute) {
 
 std::string node_proto(const Graph& g, const Node& node) {
   std::string out;
-  for (const int value : node.inputs) {
-    out += proto::bytes(1, value < 0 ? "" : g.values[value].name);
+  // ONNX Runtime's LayerNormalization dies of a bias that is named and is none.
+  size_t inputs = node.inputs.size();
+  while (inputs > 0 && node.inputs[inputs - 1] < 0) --inputs;
+  for (size_t i = 0; i < inputs; ++i) {
+    out += proto::bytes(1, node.inputs[i] < 0 ? "" : g.values[node.inputs[i]].name);
   }
   for (const int value : node.outputs) {
     out += proto::bytes(2, value < 0 ? "" : g.values[value].name);
