@@ -484,6 +484,8 @@ class Graph:
     # ---- attention ----
 
     def GroupQueryAttention(self, a, i):
+        if a.get("local_window_size", -1) != -1 or a.get("smooth_softmax", 0) > 0:
+            raise Unknown("a window or a sink")
         i = i + [None] * (9 - len(i))
         heads, kv_heads, x = a["num_heads"], a["kv_num_heads"], i[0]
         batch, rows = x.val.shape[:2]
