@@ -34,7 +34,7 @@ class Mutator:
         for _ in range(r.choices((1, 2, 3, 5), (6, 3, 1, 1))[0]):
             try:
                 done.append(r.choice(kinds)(model, r.choice(graphs_of(model.graph))))
-            except (IndexError, ValueError, OverflowError, TypeError):
+            except (IndexError, KeyError, OverflowError, TypeError, ValueError):
                 pass
         # ONNX Runtime dies of a trip count without an element, also where it has no types for a body.
         for graph in graphs_of(model.graph):
