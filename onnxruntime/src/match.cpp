@@ -313,8 +313,9 @@ class Matcher {
     } else if (!g.is_read(node.output(0)) || !g.is_read(node.output(1)) ||
                !g.is_read(node.output(2))) {
       *why = "nobody takes its keys and values, or its result";
-    } else if (a->rotary && (!table(node.input(7)) || !table(node.input(8)) ||
-                             g.values[node.input(7)].shape != g.values[node.input(8)].shape)) {
+    } else if ((a->rotary || given(7)) &&
+               (!table(node.input(7)) || !table(node.input(8)) ||
+                g.values[node.input(7)].shape != g.values[node.input(8)].shape)) {
       *why = "cos_cache and sin_cache are no constant matrices of one shape";
     } else {
       a->text = title_of(node) + ": attention of " + std::to_string(a->heads) + " heads, " +
