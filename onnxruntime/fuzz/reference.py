@@ -308,7 +308,8 @@ class Graph:
         return rounded(np.maximum(i[0].val, 0), i[0].err, i[0].type)
 
     def Erf(self, a, i):
-        return smooth(i[0], erf, 1.13)
+        out = smooth(i[0], erf, 1.13)  # a polynomial whose absolute error is bounded
+        return Value(out.val, out.err + 4 * EPS, out.type)
 
     def Tanh(self, a, i):
         return smooth(i[0], np.tanh, 1)
@@ -361,6 +362,8 @@ class Graph:
         turn = lambda v: Value(v.val.T, v.err.T, v.type, None, v.step)
         alpha, beta = a.get("alpha", 1.0), a.get("beta", 1.0)
         x, w = turn(x) if a.get("transA") else x, turn(w) if a.get("transB") else w
+        if x.val.ndim == 1:  # a row is a matrix to ONNX Runtime
+            x = Value(x.val[None], x.err[None], x.type)
         out = product(x, w, x.type)
         if alpha != 1:
             out = times(out, Value(np.array(float(alpha)), None, x.type))
