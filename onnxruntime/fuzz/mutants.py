@@ -36,7 +36,7 @@ class Mutator:
                 done.append(r.choice(kinds)(model, r.choice(graphs_of(model.graph))))
             except (IndexError, KeyError, OverflowError, TypeError, ValueError):
                 pass
-        # ONNX Runtime dies of a trip count without an element, also where it has no types for a body.
+        # ONNX Runtime dies of a trip count without an element, also where it lacks the types.
         for graph in graphs_of(model.graph):
             counts = {n.input[0] for n in graph.node if n.op_type == "Loop" and n.input}
             for tensor in graph.initializer:
