@@ -19,6 +19,7 @@ import org.apache.spark.sql.Dataset;
 import org.apache.spark.sql.Encoders;
 import org.apache.spark.sql.Row;
 import org.apache.spark.sql.SparkSession;
+import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.examples.Models;
 import org.exeunt.examples.encoder.Classifier;
@@ -38,6 +39,11 @@ class LabelSentencesTest {
   private static final int FITTED = 240;
   private static final int LABELLED = 160;
   private static final ExitPlan PLAN = ExitPlan.parse("threshold:0.75");
+  /**
+   * Of a confidence. With AMX, more than 64 rows meet bf16 weights in tiles, whose sums go in another
+   * order (exeunt/linear.h); everywhere else a sentence has the same bits in every batch.
+   */
+  private static final float MOST_DIFFERENCE = Backend.isa().equals("amx") ? 1e-4f : 0;
 
   private static EncoderFiles files;
   private static FittedExits exits;
@@ -81,7 +87,11 @@ class LabelSentencesTest {
       assertTrue(found.add(row.getAs("sentence")));
       Classifier.Answer answer = new Classifier.Answer(
           row.getAs("label"), row.<Float>getAs("confidence"), row.getAs("exit_layer"));
-      assertEquals(EXPECTED.get(row.<String>getAs("sentence")), answer);
+      Classifier.Answer expected = EXPECTED.get(row.<String>getAs("sentence"));
+      assertEquals(expected.label(), answer.label());
+      assertEquals(expected.exitLayer(), answer.exitLayer());
+      assertTrue(Math.abs(expected.confidence() - answer.confidence()) <= MOST_DIFFERENCE,
+          () -> "expected " + expected + " but was " + answer);
     }
   }
 
