@@ -460,7 +460,7 @@ bool Products::statistics(Product* p, int value, bool probabilities) const {
 
 // ---- what comes first ----
 
-// Whether nobody reads the input of a group but its products, as what they multiply.
+// Whether only its products read the input of a group, as what they multiply.
 bool Products::read_by_products(const Group& group) const {
   const Value& v = g.values[group.input];
   return !v.leaves && std::all_of(v.consumers.begin(), v.consumers.end(), [&](int at) {

@@ -30,7 +30,7 @@ struct Version {
   int release = 0, patch = 0;
 };
 
-// What stands for nodes of which nobody reads anything.
+// What stands for nodes of which nothing is read.
 class Nothing : public Step {
  public:
   void bind(const Places&, const Places&) override {}
@@ -41,7 +41,7 @@ class Nothing : public Step {
 struct Bundle {
   std::vector<std::unique_ptr<Step>> steps;
   std::unordered_map<std::string, size_t> within;
-  std::vector<size_t> last;  // of each such value: the step after which nobody reads it
+  std::vector<size_t> last;  // of each such value: the step after which it is not read
 };
 
 struct Compiled : OrtNodeComputeInfo {
