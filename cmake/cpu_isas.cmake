@@ -7,8 +7,8 @@
 #   EXN_TEST_ISAS        those of them that native tests run here
 #   EXN_UNUSED_ISAS      those that are left out, since no test of this build runs them
 #
-# With EXN_QUICK the weakest and the best are tested, which differ most, and only these compiled: a
-# quick run's time goes into compiling.
+# In the quick suite the weakest and the best are tested, which differ most. Where not all is tested,
+# nothing else is compiled: most of the time of a run goes into compiling.
 #
 # A kernel source sees -DEXN_ISA=<isa> and puts all its code into a namespace of that name, so that
 # the objects of different instruction sets share no symbol. The CPU dispatcher (native/src/cpu)
@@ -64,11 +64,13 @@ else()
 endif()
 
 set(EXN_UNUSED_ISAS "")
-if(EXN_QUICK)
+if(EXN_SUITE STREQUAL "quick")
   list(GET EXN_TEST_ISAS 0 weakest_isa)
   list(GET EXN_TEST_ISAS -1 best_isa)
   set(EXN_TEST_ISAS ${weakest_isa} ${best_isa})
   list(REMOVE_DUPLICATES EXN_TEST_ISAS)
+endif()
+if(EXN_TESTS AND NOT EXN_SUITE STREQUAL "all")
   set(EXN_UNUSED_ISAS ${EXN_ISAS})
   list(REMOVE_ITEM EXN_UNUSED_ISAS ${EXN_TEST_ISAS})
   list(REMOVE_ITEM EXN_ISAS ${EXN_UNUSED_ISAS})

@@ -12,13 +12,15 @@
 #   HEADERS are compiled once for all sources.
 #
 # Modes: plain is the fastest; asan adds AddressSanitizer and UBSan; race lets the emulator see
-# every access. Needs EXN_CUDA_INCLUDE, the include folders of a CUDA toolkit: its
-# headers serve the host as well.
+# every access. Only the whole suite has the last two. Needs EXN_CUDA_INCLUDE, the include folders
+# of a CUDA toolkit: its headers serve the host as well.
 
 set(EXN_SIMT_DIR ${CMAKE_CURRENT_LIST_DIR}/../tests/simt)
 get_filename_component(EXN_SIMT_DIR ${EXN_SIMT_DIR} ABSOLUTE)
-set(EXN_SIMT_MODES "plain;asan;race" CACHE STRING
-  "Emulation modes to build; plain must be among them")
+set(EXN_SIMT_MODES plain)
+if(EXN_SUITE STREQUAL "all")
+  list(APPEND EXN_SIMT_MODES asan race)
+endif()
 
 if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR CMAKE_CROSSCOMPILING)
   message(STATUS "SIMT emulator: left out, it switches stacks on x86-64 only")
@@ -150,7 +152,7 @@ endif()
 
 # ---- every case of the tables, on the emulated backends -----------------------------------------
 
-if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
+if(EXN_SUITE STREQUAL "all" AND exn_simt_backend_sources AND TARGET exeunt)
   add_subdirectory(${CMAKE_SOURCE_DIR}/tests/gpu ${CMAKE_BINARY_DIR}/tests/gpu)
 
   # exn_add_emulated_check(<name> <mode> [SETTINGS <variable=value>...] [OPTIONS <option>...])
@@ -184,15 +186,11 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
     SETTINGS EXN_SIMT_POLICY=reverse EXN_SIMT_SEED=2 OPTIONS ${exn_simt_once})
   # Protection changes page tables at every copy and launch, which is slow: a handful of each op.
   exn_add_emulated_check(protect plain SETTINGS EXN_SIMT_PROTECT=1 OPTIONS --every 60)
-  if("asan" IN_LIST EXN_SIMT_MODES)
-    exn_add_emulated_check(asan asan OPTIONS --every 7)
-  endif()
-  if("race" IN_LIST EXN_SIMT_MODES)
-    exn_add_emulated_check(race race OPTIONS ${exn_simt_once})
-    exn_add_emulated_check(race_random race
-      SETTINGS EXN_SIMT_POLICY=random EXN_SIMT_SEED=7 EXN_SIMT_PREEMPT=64
-      OPTIONS ${exn_simt_once})
-  endif()
+  exn_add_emulated_check(asan asan OPTIONS --every 7)
+  exn_add_emulated_check(race race OPTIONS ${exn_simt_once})
+  exn_add_emulated_check(race_random race
+    SETTINGS EXN_SIMT_POLICY=random EXN_SIMT_SEED=7 EXN_SIMT_PREEMPT=64
+    OPTIONS ${exn_simt_once})
 
   # Bytes that realistic cases take from memory, against the compulsory ones: with the
   # multiprocessors and the L2 cache of an A100, and for what is read twice with a cache so small
@@ -205,11 +203,9 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
       ENVIRONMENT "EXEUNT_BACKEND=;EXN_SIMT_SMS=108;EXN_SIMT_L2=${l2_bytes}"
       TIMEOUT 1800 LABELS simt COST 30)
   endfunction()
-  if("race" IN_LIST EXN_SIMT_MODES)
-    exn_add_traffic_check(large_cache 41943040)
-    exn_add_traffic_check(small_cache 1048576
-      --ops row_stats,stablemax,cross_entropy,perp_grad,cosine)
-  endif()
+  exn_add_traffic_check(large_cache 41943040)
+  exn_add_traffic_check(small_cache 1048576
+    --ops row_stats,stablemax,cross_entropy,perp_grad,cosine)
 
   # Rehearsals of the script for GPU machines: to its end, killed, told to end, short of time, with
   # stand-ins for NVIDIA's tools.

@@ -18,12 +18,14 @@ BUILD_NEEDS=(
 )
 
 # shellcheck disable=SC2034
-# Needed besides by `test` without --quick: the 64-bit ARM build under user-mode QEMU; what finds an
-# installed exeunt.
-TEST_NEEDS=(
+# Needed besides by `test`: what finds an installed exeunt.
+TEST_NEEDS=('command pkg-config:pkg-config')
+
+# shellcheck disable=SC2034
+# Needed besides by `test --all`: the 64-bit ARM build under user-mode QEMU.
+ALL_NEEDS=(
   'command aarch64-linux-gnu-g++:g++-aarch64-linux-gnu'
   'command qemu-aarch64:qemu-user'
-  'command pkg-config:pkg-config'
   'file /usr/src/googletest/googletest/CMakeLists.txt:googletest'
 )
 
