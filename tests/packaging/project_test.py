@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A section of the README in a Maven project of its own, as a user makes it: the dependencies that
-it prints and its program, which must print what the section says.
+"""A section of a page in docs in a Maven project of its own, as a user makes it: the dependencies
+that it prints and its program, which must print what the section says.
 
-  project_test.py ROOT FOLDER REPOSITORY MAVEN JDK SECTION [FILE...]
+  project_test.py ROOT FOLDER REPOSITORY MAVEN JDK PAGE SECTION [FILE...]
 
-SECTION is a heading of the README; dependencies that the sections above it of the same part print
-count, too. Nothing is installed: the project sees the local REPOSITORY of this build through links,
-and beside it this build's jars and poms, as 'mvn install' would put them there. FOLDER is emptied.
+SECTION is a heading of PAGE; dependencies that its first section prints count, too. Nothing is
+installed: the project sees the local REPOSITORY of this build through links, and beside it this
+build's jars and poms, as 'mvn install' would put them there. FOLDER is emptied.
 Each FILE (NAME=PATH, or NAME=JAR!ENTRY) lies in the working folder. Options of the JVM are the
 section's, too: an indented line that begins with '--'.
 """
@@ -23,15 +23,13 @@ import zipfile
 PLUGINS = ("maven-resources-plugin", "maven-compiler-plugin", "exec-maven-plugin")
 
 
-def sections(readme, heading):
-    """The section, and what comes before it in the same part."""
-    parts = re.split(r"^(?=## )", readme, flags=re.M)
-    for part in parts:
-        pieces = re.split(r"^(?=##)", part, flags=re.M)
-        for i, piece in enumerate(pieces):
-            if re.match(rf"#+ {re.escape(heading)}\n", piece):
-                return piece, "".join(pieces[:i])
-    raise SystemExit(f"README.md has no section '{heading}'")
+def sections(page, heading):
+    """The section, and the page's first, unless it is that."""
+    pieces = re.split(r"^(?=## |# )", page, flags=re.M)[1:]
+    for i, piece in enumerate(pieces):
+        if re.match(rf"#+ {re.escape(heading)}\n", piece):
+            return piece, pieces[0] if i else ""
+    raise SystemExit(f"no section '{heading}'")
 
 
 def blocks(text, language):
@@ -99,8 +97,8 @@ def lay(folder, name, source):
 
 def main():
     root, folder, repository, maven, jdk = map(pathlib.Path, sys.argv[1:6])
-    heading, files = sys.argv[6], sys.argv[7:]
-    section, before = sections((root / "README.md").read_text(), heading)
+    page, heading, *files = sys.argv[6:]
+    section, before = sections((root / page).read_text(), heading)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     link_repository(root, repository, folder / "repository")
@@ -124,7 +122,7 @@ def main():
     printed = [line for line in done.stdout.splitlines() if line in expected]
     print(f"{heading}: {' '.join(printed)}")
     if printed != expected:
-        raise SystemExit(f"README.md promises {expected} in '{heading}', printed was\n{done.stdout}")
+        raise SystemExit(f"{page} promises {expected} in '{heading}', printed was\n{done.stdout}")
 
 
 main()

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The README's examples build and print what it says they print; its Java fragments compile.
+"""The examples of README and docs build and print what they say they print; Java fragments compile.
 
   readme_test.py c CC LIBRARY
   readme_test.py java JAVA JAR...
@@ -15,7 +15,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# What the README's fragments take for granted.
+# What the fragments in docs/java.md take for granted.
 FRAGMENT = """import org.exeunt.*;
 class Fragment {
   static void run(Scope scope, Tensor query, KvCache cache, int tokens, Tensor hidden,
@@ -26,13 +26,16 @@ class Fragment {
 """
 
 
+PAGES = {"c": "docs/c.md", "java": "README.md"}
+
+
 def example(language):
-    """Source of the README's example, and the lines that the sentence after it promises."""
-    text = (ROOT / "README.md").read_text()
+    """Source of the page's example, and the lines that the sentence after it promises."""
+    text = (ROOT / PAGES[language]).read_text()
     block = re.search(rf"^```{language}\n(.*?)^```\n\nIt prints (.*?)\.(?:\s+[A-Z])", text,
                       flags=re.S | re.M)
     if not block:
-        raise SystemExit(f"README.md has no {language} example followed by 'It prints ...'")
+        raise SystemExit(f"{PAGES[language]} has no {language} example followed by 'It prints ...'")
     return block[1], re.findall(r"`([^`]*)`", block[2])
 
 
@@ -55,7 +58,7 @@ def run_c(folder, source, cc, library):
 
 def run_java(folder, source, java, *jars):
     command = [java, "--class-path", os.pathsep.join(jars)]
-    blocks = re.findall(r"^```java\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.S | re.M)
+    blocks = re.findall(r"^```java\n(.*?)^```", (ROOT / "docs/java.md").read_text(), flags=re.S | re.M)
     for block in blocks:
         if "class " not in block:
             (folder / "Fragment.java").write_text(FRAGMENT % block)
@@ -72,7 +75,7 @@ def main():
         printed = runner(pathlib.Path(folder), source, *rest).splitlines()
     print("\n".join(printed))
     if printed != expected:
-        raise SystemExit(f"README.md promises {expected}")
+        raise SystemExit(f"{PAGES[language]} promises {expected}")
 
 
 main()

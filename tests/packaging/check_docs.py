@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What pages link to exists, the options that they show are in the help, and README.md is short.
+
+  check_docs.py ROOT
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+README_LINES = 130
+
+
+def anchors(text):
+    """GitHub's names of the headings."""
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
+            for heading in headings}
+
+
+def broken_links(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists():
+            yield f"links to {target}, which is not there"
+        elif anchor and anchor not in anchors(file.read_text()):
+            yield f"links to {target}, which has no such heading"
+
+
+class Help:
+    """The options of each command of the launcher, as its help pages have them."""
+
+    def __init__(self, root):
+        self.root, self.known = root, {}
+
+    def options(self, command):
+        if command not in self.known:
+            done = subprocess.run([self.root / "exeunt", command, "--help"], capture_output=True,
+                                  text=True, check=False)
+            overview = subprocess.run([self.root / "exeunt", "help"], capture_output=True, text=True,
+                                      check=True).stdout
+            named = re.search(rf"^  \./exeunt {command}\b.*?(?=^  \./exeunt|^\S)", overview,
+                              flags=re.M | re.S)
+            if not named:
+                return None
+            self.known[command] = set(re.findall(r"--[a-z][a-z-]*", done.stdout + named[0]))
+        return self.known[command]
+
+
+def unknown_options(page, help_pages):
+    text = page.read_text().replace("\\\n", " ")
+    for command, line in re.findall(r"\./exeunt ([a-z]+)((?: [^`\n]*)?)", text):
+        known = help_pages.options(command)
+        if known is None:
+            yield f"shows ./exeunt {command}, which help does not have"
+            continue
+        words = re.sub(r"\"[^\"]*\"|\s#.*", "", line)
+        for option in re.findall(r"(?<=\s)--[a-z][a-z-]*", words):
+            if option not in known:
+                yield f"shows ./exeunt {command} {option}, which its help does not have"
+
+
+def main():
+    root = pathlib.Path(sys.argv[1]).resolve()
+    pages = [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/**/*.md"))]
+    help_pages = Help(root)
+    wrong = [f"{page.relative_to(root)} {what}" for page in pages
+             for what in (*broken_links(page), *unknown_options(page, help_pages))]
+    lines = len(pages[0].read_text().splitlines())
+    if lines > README_LINES:
+        wrong.append(f"README.md has {lines} lines, more than {README_LINES}")
+    print("\n".join(wrong) or f"{len(pages)} pages are right")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
