@@ -203,6 +203,38 @@ TEST_P(AttentionMisuse, HeadsThatDoNotDivide) {
   expect_refused(kOp, p_, {}, EXN_INVALID_ARGUMENT, {"H (heads of query)", "0", "1"});
 }
 
+// Kernels multiply H, dh and T, whose product may go to 2^56, with no row to compute as well.
+TEST_P(AttentionMisuse, SizesWhoseProductIsOutOfRange) {
+  if (spec_.layout == EXN_KV_PAGED) return;
+  const int64_t heads = int64_t{1} << 24, slots = int64_t{1} << 24;
+  int64_t row[3] = {0, heads, 0}, none[1] = {0};
+  int64_t kept[3] = {1, slots, 0};  // [Hkv,T,dh], or [T,Hkv,dh]
+  if (spec_.layout == EXN_KV_TOKEN_MAJOR) std::swap(kept[0], kept[1]);
+  const auto with = [](Placed* t, int64_t* shape, int32_t rank) {
+    DLTensor dl = *t->dl();
+    dl.shape = shape;
+    dl.ndim = rank;
+    dl.strides = nullptr;
+    return dl;
+  };
+  const DLTensor query = with(&query_, row, 3), out = with(&out_, row, 3),
+                 visible = with(&visible_, none, 1), sequence = with(&sequence_, none, 1),
+                 k = with(&cache_.k, kept, 3), v = with(&cache_.v, kept, 3);
+  p_.query = &query;
+  p_.out = &out;
+  p_.visible = &visible;
+  p_.sequence = &sequence;
+  p_.scores = nullptr;
+  p_.cache.k = &k;
+  p_.cache.v = &v;
+  row[2] = kept[2] = 256;
+  EXPECT_EQ(kOp.supported(&p_), EXN_OK) << exn_last_error();
+  row[2] = kept[2] = 257;
+  expect_refused(kOp, p_, {}, EXN_INVALID_ARGUMENT,
+                 {"H (heads of query) is 16777216", "dh (elements per head) is 257",
+                  "T (slots of a sequence of cache) is 16777216", "exceeds 72057594037927936"});
+}
+
 TEST_P(AttentionMisuse, WrongIndicesWriteNothing) {
   for (int32_t bad : {5, -2, 2147483647}) {
     const Poke poke(&visible_, 1, bad);
