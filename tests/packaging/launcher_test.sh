@@ -290,6 +290,13 @@ expect_told 'a build leaves the prompt alone' "$main --model $WORK/own.gguf --pr
 from standard input"
 input=/dev/null
 
+# What fails keeps nothing else from its tests.
+printf '#!/bin/sh\necho "told: $*" >>"%s/told"\ncase $* in *verify) exit 1 ;; esac\n' "$WORK" >"$WORK/bin/mvn"
+attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" test --quick
+expect 'test fails where a module does' 1 'a build step or a test failed'
+attempt grep -c -e ' --fail-at-end .* verify' "$WORK/told"
+expect 'test goes on after a module that fails' 0 1
+
 # ---- help, from a tree that would have to be built ----------------------------------------------
 
 printf '#!/bin/sh\necho built >"%s/built"\n' "$WORK" >"$WORK/bin/mvn"

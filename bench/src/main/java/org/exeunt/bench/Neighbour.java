@@ -12,7 +12,8 @@ final class Neighbour implements Between {
     String spin = "while kill -0 " + ProcessHandle.current().pid()
         + " 2>/dev/null; do i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; done";
     try {
-      process = new ProcessBuilder("nice", "-n", "19", "sh", "-c", spin).start();
+      // As much as leads from the highest priority to the lowest, where it ends in any case.
+      process = new ProcessBuilder("nice", "-n", "39", "sh", "-c", spin).start();
     } catch (IOException e) {
       throw new UncheckedIOException("no neighbour to be had", e);
     }
