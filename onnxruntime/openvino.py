@@ -66,5 +66,6 @@ def main(library, model, threads, seconds=3.0):
 
 if __name__ == "__main__":
     if not 4 <= len(sys.argv) <= 5:
-        sys.exit(__doc__)
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     main(*sys.argv[1:])

@@ -159,6 +159,10 @@ def convert(llama, options):
     return {}
 
 
+TASKS = {"idle": None, "speed": speed, "agreement": agreement, "generate": generate,
+         "convert": convert}
+
+
 def main(packages, task, *arguments):
     options = dict(zip((name[2:] for name in arguments[::2]), arguments[1::2]))
     for name in {"threads", "prompt", "short", "steps"} & options.keys():
@@ -172,11 +176,13 @@ def main(packages, task, *arguments):
     silence = llama.llama_log_callback(lambda level, text, data: None)
     llama.llama_log_set(silence, None)
     llama.llama_backend_init()
-    answer = {"speed": speed, "agreement": agreement, "generate": generate,
-              "convert": convert}[task](llama, options)
+    answer = TASKS[task](llama, options)
     if answer is not None:
         print(json.dumps(answer))
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3 or len(sys.argv) % 2 == 0 or sys.argv[2] not in TASKS:
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     main(*sys.argv[1:])

@@ -52,7 +52,8 @@ def main():
         print(",".join(METRICS.values()))
         return
     if len(sys.argv) != 3:
-        sys.exit(__doc__)
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     counted, results = sys.argv[1:]
     cases = {}
     with open(results) as file:

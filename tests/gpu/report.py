@@ -325,7 +325,8 @@ def page(records, picture):
 
 def main():
     if len(sys.argv) != 3:
-        sys.exit(__doc__)
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     source, target = sys.argv[1:]
     records = read(source)
     picture = roofline(records.get("timing", []), Roofs(records))

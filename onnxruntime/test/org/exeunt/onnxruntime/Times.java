@@ -44,6 +44,10 @@ final class Times {
   }
 
   public static void main(String[] arguments) throws Exception {
+    if (!String.join(" ", arguments).matches("([0-9]{1,4}(\\.[0-9]+)?( [1-9][0-9]{0,2})*)?")) {
+      System.err.println("usage: Times [SECONDS [THREADS...]]");
+      System.exit(2);
+    }
     double seconds = arguments.length > 0 ? Double.parseDouble(arguments[0]) : 2;
     int[] threads = arguments.length > 1
         ? Arrays.stream(arguments).skip(1).mapToInt(Integer::parseInt).toArray()

@@ -25,7 +25,8 @@ import org.exeunt.cases.Facade;
  * finding, {@code --sentences true} for all that refusals said. Exit status 1: something was found.
  */
 public final class Fuzz {
-  private static final String OPTIONS = "minutes|seed|from|trials|mode|sentences";
+  private static final String OPTIONS = "--(minutes [0-9]{1,6}(\\.[0-9]+)?"
+      + "|(seed|from|trials) [0-9]{1,18}|mode (calls|races)|sentences (true|false))";
   static final String CALLS = "calls";
   static final String RACES = "races";
   private static final int MOST_FINDINGS = 40;
@@ -40,7 +41,12 @@ public final class Fuzz {
     if (progress != null) {
       System.exit(work(Path.of(progress)) ? 0 : 1);
     }
-    for (int i = 0; i + 1 < args.length && args[i].matches("--(" + OPTIONS + ")"); i += 2) {
+    for (int i = 0; i < args.length; i += 2) {
+      if (i + 1 == args.length || !(args[i] + " " + args[i + 1]).matches(OPTIONS)) {
+        System.err.println("usage: Fuzz [--minutes N] [--seed N] [--from N] [--trials N] "
+            + "[--mode calls|races] [--sentences true|false]");
+        System.exit(2);
+      }
       System.setProperty("exeunt.fuzz." + args[i].substring(2), args[i + 1]);
     }
     double minutes = Double.parseDouble(System.getProperty("exeunt.fuzz.minutes", "1"));

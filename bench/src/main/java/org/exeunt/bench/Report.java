@@ -18,12 +18,20 @@ public final class Report {
   private Report() {}
 
   /** Arguments: JMH's JSON of a run of {@link Main}, and the folder to write to. */
-  public static void main(String[] arguments) throws IOException {
+  public static void main(String[] arguments) {
     if (arguments.length != 2) {
       System.err.println("Usage: Report JMH.raw.json DIR");
       System.exit(2);
     }
-    write(Path.of(arguments[0]), Path.of(arguments[1]));
+    try {
+      write(Path.of(arguments[0]), Path.of(arguments[1]));
+    } catch (IOException e) {
+      System.err.println("the report cannot be written (" + e + ")");
+      System.exit(1);
+    } catch (IllegalArgumentException e) {
+      System.err.println(e.getMessage());
+      System.exit(2);
+    }
   }
 
   static void write(Path raw, Path folder) throws IOException {

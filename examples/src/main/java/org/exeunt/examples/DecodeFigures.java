@@ -2,15 +2,18 @@
 package org.exeunt.examples;
 
 import java.io.IOException;
+import java.nio.file.AccessDeniedException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import org.exeunt.Backend;
 import org.exeunt.DType;
+import org.exeunt.ExeuntException;
 import org.exeunt.Scope;
 import org.exeunt.Screen;
 import org.exeunt.Tensor;
@@ -35,10 +38,27 @@ public final class DecodeFigures {
   private static final int WARM_UP = 8; // steps before those that are timed
   private static final int ROWS_AT_ONCE = 64;
 
+  private static final List<String> TASKS =
+      List.of("tokens", "judge", "screen", "agreement", "speed");
+  private static final List<String> OPTIONS = List.of("--model", "--text", "--ids", "--weights",
+      "--threads", "--head", "--prompt", "--short", "--steps");
+
+  private final String task;
   private final Map<String, String> options = new HashMap<>();
 
   private DecodeFigures(String[] arguments) {
-    for (int i = 1; i + 1 < arguments.length; i += 2) {
+    task = arguments.length > 0 ? arguments[0] : "";
+    if (!TASKS.contains(task)) {
+      throw new IllegalArgumentException(
+          "the task is '" + task + "', expected one of " + String.join(", ", TASKS));
+    }
+    for (int i = 1; i < arguments.length; i += 2) {
+      if (!OPTIONS.contains(arguments[i])) {
+        throw new IllegalArgumentException("unknown option '" + arguments[i] + "'");
+      }
+      if (i + 1 == arguments.length) {
+        throw new IllegalArgumentException(arguments[i] + " needs a value");
+      }
       options.put(arguments[i], arguments[i + 1]);
     }
   }
@@ -47,11 +67,13 @@ public final class DecodeFigures {
   public static void main(String[] arguments) {
     Locale.setDefault(Locale.ROOT);
     try {
-      System.out.println(new DecodeFigures(arguments).run(arguments[0]));
+      System.out.println(new DecodeFigures(arguments).run());
     } catch (NoSuchFileException e) {
       fail("there is no file " + e.getFile());
+    } catch (AccessDeniedException e) {
+      fail(e.getFile() + " may not be read");
     } catch (IOException | IllegalArgumentException | UnsupportedOperationException
-        | ModelChangedException e) {
+        | UnsatisfiedLinkError | ExeuntException | ModelChangedException e) {
       fail(e.getMessage());
     }
   }
@@ -61,7 +83,7 @@ public final class DecodeFigures {
     System.exit(2);
   }
 
-  private String run(String task) throws IOException {
+  private String run() throws IOException {
     try (GgufFile file = GgufFile.open(Path.of(option("--model")))) {
       switch (task) {
         case "tokens":
@@ -170,11 +192,24 @@ public final class DecodeFigures {
 
   private int[] ids() throws IOException {
     String[] words = Files.readString(Path.of(option("--ids"))).strip().split("\\s+");
-    return Arrays.stream(words).mapToInt(Integer::parseInt).toArray();
+    return Arrays.stream(words).mapToInt(word -> integer("an id in --ids", word, 0)).toArray();
   }
 
   private int number(String name) {
-    return Integer.parseInt(option(name));
+    return integer(name, option(name), 1);
+  }
+
+  private static int integer(String what, String text, int least) {
+    try {
+      int value = Integer.parseInt(text);
+      if (value >= least) {
+        return value;
+      }
+    } catch (NumberFormatException e) {
+      // said below
+    }
+    throw new IllegalArgumentException(
+        what + " is '" + text + "', expected an integer from " + least + " on");
   }
 
   private String option(String name) {

@@ -121,6 +121,11 @@ final class Peers {
    * second, or of MiniLM's sentences, with one thread and with two.
    */
   public static void main(String[] arguments) throws IOException, InterruptedException {
+    if (arguments.length != 4
+        || !(arguments[2] + " " + arguments[3]).matches("[1-9][0-9]{0,5} [1-9][0-9]{0,5}")) {
+      System.err.println("usage: Peers FOLDER|f32|bf16|q4|minilm QUANTISATION|- TOKENS ROUNDS");
+      System.exit(2);
+    }
     boolean embeds = arguments[0].equals("minilm");
     Path folder = switch (arguments[0]) {
       case "f32", "bf16", "q4" ->

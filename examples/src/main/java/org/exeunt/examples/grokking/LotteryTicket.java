@@ -3,6 +3,7 @@ package org.exeunt.examples.grokking;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.Consumer;
 import org.exeunt.DType;
@@ -36,6 +37,7 @@ public final class LotteryTicket implements AutoCloseable {
   private static final double SHARE = .2; // of what is left, that a round prunes
   private static final int STEP = 10; // epochs from one look to the next
   private static final double LEARNT = .95;
+  private static final int MOST_ROUNDS = 100; // after which nothing is left
   private static final Training.Setup SETUP =
       new Training.Setup(Normalizer.SOFTMAX, true, .4, .01f);
 
@@ -165,15 +167,32 @@ public final class LotteryTicket implements AutoCloseable {
     scope.close();
   }
 
-  /** Prints a line for each round, and then the table. */
+  /** Prints a line for each round, and then the table; status 2 if the arguments make no sense. */
   public static void main(String[] arguments) {
-    int rounds = arguments.length > 0 ? Integer.parseInt(arguments[0]) : 12;
-    int epochs = arguments.length > 1 ? Integer.parseInt(arguments[1]) : 200;
-    int rewind = arguments.length > 2 ? Integer.parseInt(arguments[2]) : 0;
-    Blas.setThreads(1); // of each of two trainings
+    Locale.setDefault(Locale.ROOT); // the table is for programs too
+    try {
+      run(arguments);
+    } catch (IllegalArgumentException e) {
+      System.err.println("LotteryTicket [ROUNDS [EPOCHS [REWIND]]]: " + e.getMessage());
+      System.exit(2);
+    }
+  }
+
+  private static void run(String... arguments) {
+    if (arguments.length > 3) {
+      throw new IllegalArgumentException("'" + arguments[3] + "' is one argument too many");
+    }
+    int rounds = integer(arguments, 0, "ROUNDS", 12);
+    Size size = new Size(
+        113, 200, integer(arguments, 1, "EPOCHS", 200), integer(arguments, 2, "REWIND", 0));
+    if (rounds < 1 || rounds > MOST_ROUNDS) {
+      throw new IllegalArgumentException(
+          "ROUNDS is " + rounds + ", expected 1 to " + MOST_ROUNDS);
+    }
     Table table = new Table("pruned", "ticket: train", "test", "test > 95 % at",
         "new values: train", "test", "test > 95 % at");
-    try (LotteryTicket lottery = new LotteryTicket(new Size(113, 200, epochs, rewind))) {
+    try (LotteryTicket lottery = new LotteryTicket(size)) {
+      Blas.setThreads(1); // of each of two trainings
       for (int i = 0; i < rounds; i++) {
         Round round = lottery.next();
         String[] row = row(round);
@@ -183,6 +202,18 @@ public final class LotteryTicket implements AutoCloseable {
     }
     System.out.println();
     System.out.print(table.toMarkdown());
+  }
+
+  private static int integer(String[] arguments, int at, String name, int otherwise) {
+    if (at >= arguments.length) {
+      return otherwise;
+    }
+    try {
+      return Integer.parseInt(arguments[at]);
+    } catch (NumberFormatException e) {
+      throw new IllegalArgumentException(
+          name + " is '" + arguments[at] + "', which is no integer", e);
+    }
   }
 
   private static String[] row(Round round) {

@@ -55,7 +55,13 @@ public final class FileFuzz {
 
   public static void main(String[] args) throws IOException {
     Map<String, String> options = new HashMap<>();
-    for (int i = 0; i + 1 < args.length; i += 2) {
+    for (int i = 0; i < args.length; i += 2) {
+      if (i + 1 == args.length
+          || !(args[i] + " " + args[i + 1])
+                  .matches("--(minutes [0-9]{1,6}(\\.[0-9]+)?|(seed|from|cases) [0-9]{1,18})")) {
+        System.err.println("usage: FileFuzz [--minutes N] [--seed N] [--from N] [--cases N]");
+        System.exit(2);
+      }
       options.put(args[i], args[i + 1]);
     }
     long seed = Long.parseLong(options.getOrDefault("--seed", "1"));

@@ -55,7 +55,12 @@ public final class SparkDemo {
       System.exit(2);
       return;
     }
-    demo.run(files);
+    try {
+      demo.run(files);
+    } catch (IOException | UnsatisfiedLinkError e) {
+      System.err.println("spark: " + e.getMessage());
+      System.exit(1);
+    }
   }
 
   private static String help() throws IOException {
