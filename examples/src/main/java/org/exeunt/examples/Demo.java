@@ -4,6 +4,7 @@ package org.exeunt.examples;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.LocalDate;
 import java.util.List;
 import java.util.Locale;
 import org.exeunt.Backend;
@@ -16,6 +17,7 @@ import org.exeunt.examples.io.ModelChangedException;
 import org.exeunt.examples.linalg.Blas;
 import org.exeunt.examples.noise.NoiseDemo;
 import org.exeunt.examples.report.Report;
+import org.exeunt.examples.report.Terminal;
 import org.exeunt.examples.skips.SkipDemo;
 
 /**
@@ -97,8 +99,10 @@ public final class Demo {
         Integer.toString(Math.max(1, threads - 1)));
     Backend.setThreads(threads);
     Blas.setThreads(threads);
-    try (Report report = new Report(out)) {
-      report.paragraph("exeunt %s on %s", Backend.version(), Backend.CPU.description());
+    try (Report report =
+             new Report(out, "exeunt: what early exit saves and costs", Terminal.isThere())) {
+      report.paragraph("exeunt %s on %s, %d threads, JDK %s, %s", Backend.version(),
+          Backend.CPU.description(), threads, Runtime.version(), LocalDate.now());
       EncoderDemo.run(report, encoder, threads, quick);
       GrokkingDemo.run(report, threads, quick);
       NoiseDemo.run(report, quick);
@@ -113,7 +117,7 @@ public final class Demo {
             model);
       }
       HiredDemo.run(report);
-      System.out.println("Everything above, and each table as CSV:");
+      System.out.println("Everything above, as a page with pictures, and each table as CSV:");
       report.files().forEach(file -> System.out.println("  " + file));
     }
   }

@@ -51,6 +51,7 @@ import org.exeunt.examples.llama.SpeculativeAnswer;
 import org.exeunt.examples.llama.SpeculativeDecoder;
 import org.exeunt.examples.llama.TextStream;
 import org.exeunt.examples.llama.Tokenizer;
+import org.exeunt.examples.report.Terminal;
 
 /** Answers a prompt and streams the text; the help page says how. */
 public final class Generate {
@@ -260,7 +261,7 @@ public final class Generate {
   }
 
   private String ask(BufferedReader lines) throws IOException {
-    if (System.console() != null) {
+    if (Terminal.isThere()) {
       log.print("> ");
       log.flush();
     }

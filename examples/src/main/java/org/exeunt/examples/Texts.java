@@ -11,6 +11,7 @@ import java.nio.file.Path;
 /** What the demo lets a model read; white space is collapsed to single blanks. */
 public final class Texts {
   private static final String ESSAY = "/org/exeunt/examples/essay.txt";
+  private static final String STORY = "/org/exeunt/examples/story.txt";
   private static final String PROMPTS = "/org/exeunt/examples/prompts.txt";
 
   private Texts() {}
@@ -18,6 +19,11 @@ public final class Texts {
   /** A short essay that comes with the examples. */
   public static String essay() throws IOException {
     return collapse(resource(ESSAY));
+  }
+
+  /** A longer one: of SmolLM2's tokens it has more than 600, of Gemma's as well. */
+  public static String story() throws IOException {
+    return collapse(resource(STORY));
   }
 
   /** Prompts of two groups: answers that quote them, and answers that do not. */
@@ -41,17 +47,6 @@ public final class Texts {
       }
       return new String(in.readAllBytes(), StandardCharsets.UTF_8);
     }
-  }
-
-  /**
-   * The text that the recorded vectors were made with, where they are at hand: below EXEUNT_GOLDEN,
-   * or beside the repository that is the current folder; else {@link #essay()}.
-   */
-  public static String recordedOrEssay() throws IOException {
-    String configured = System.getenv("EXEUNT_GOLDEN");
-    Path root = configured != null ? Path.of(configured) : Path.of("..", "shared", "golden");
-    Path text = root.resolve("model").resolve("text.txt");
-    return Files.isRegularFile(text) ? collapse(Files.readString(text)) : essay();
   }
 
   private static String collapse(String text) {

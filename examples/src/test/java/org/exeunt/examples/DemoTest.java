@@ -2,11 +2,13 @@
 package org.exeunt.examples;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.awt.image.BufferedImage;
 import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
+import java.io.StringReader;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -16,6 +18,7 @@ import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import javax.imageio.ImageIO;
+import javax.xml.parsers.DocumentBuilderFactory;
 import org.exeunt.examples.encoder.EncoderFiles;
 import org.exeunt.examples.encoder.TinyEncoder;
 import org.exeunt.examples.llama.TinyModel;
@@ -23,9 +26,9 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.xml.sax.InputSource;
 
 class DemoTest {
-  private static final int PATCH = 14; // pixels
   private static final int SIDE = 24; // patches
   private static final Pattern CELL = Pattern.compile("\"[^\"]*\"|[^,]+");
 
@@ -61,7 +64,7 @@ class DemoTest {
     assertTrue(said.matches("(?s).*\\n\\| softmax +\\|.*\\| +never \\|\\n.*"), said);
 
     assertTrue(said.matches("(?s).*\\n\\| cross-entropy +\\|.*\\n\\| elr +\\|.*"), said);
-    assertTrue(savedFiles(said) >= 8, said);
+    assertTrue(savedFiles(said) >= 9, said);
     Matcher kept = Pattern.compile("go on \\([^)]*\\): (\\d+) of the full view").matcher(said);
     assertTrue(kept.find(), said);
     BufferedImage picture = ImageIO.read(out.resolve("hired.png").toFile());
@@ -77,7 +80,16 @@ class DemoTest {
     Path encoder = TinyEncoder.write(out).folder();
     String said = demo(TinyModel.write(out.resolve("tiny.gguf"), metadata, null), encoder, out);
 
-    assertEquals(17, savedFiles(said), said);
+    assertEquals(18, savedFiles(said), said);
+    assertFalse(said.contains("\r") || said.contains(" epoch 25 of"), "progress in a log");
+    String page = Files.readString(out.resolve("report.html"));
+    DocumentBuilderFactory.newInstance().newDocumentBuilder().parse(
+        new InputSource(new StringReader(page)));
+    for (String chart : List.of("Accuracy against speed", "Loss by epoch", "after each layer",
+             "Answers kept against speed", "Perplexity against", "What HiRED keeps")) {
+      assertTrue(page.matches("(?s).*<figcaption>[^<]*" + chart + ".*"), chart);
+    }
+    assertFalse(page.contains("NaN") || page.contains("There is nothing to plot"), page);
     assertEquals(4, table(out, "encoder-heads").size(), said);
     Map<String, List<String>> rules = table(out, "encoder-rules");
     assertEquals(List.of("3.00", "1.00 x", "1.00 x"),
@@ -149,17 +161,21 @@ class DemoTest {
     return cells.get(cells.size() - 1);
   }
 
-  /** Of the full view, which is left; what is dark has at most a quarter of each colour. */
+  /** Of the full view, which stands in the middle: what is pale was dropped. */
   private static int brightPatches(BufferedImage picture) {
+    int all = picture.getHeight();
+    int patch = all / SIDE;
+    int left = (picture.getWidth() - all) / 2;
     int bright = 0;
-    for (int patch = 0; patch < SIDE * SIDE; patch++) {
-      int left = patch % SIDE * PATCH;
-      int top = patch / SIDE * PATCH;
-      int colours = 0;
-      for (int pixel = 0; pixel < PATCH * PATCH; pixel++) {
-        colours |= picture.getRGB(left + pixel % PATCH, top + pixel / PATCH);
+    for (int p = 0; p < SIDE * SIDE; p++) {
+      int opaque = 0;
+      for (int pixel = 0; pixel < patch * patch; pixel++) {
+        int argb = picture.getRGB(
+            left + p % SIDE * patch + pixel % patch, p / SIDE * patch + pixel / patch);
+        opaque += argb >>> 24 == 0xFF ? 1 : 0;
       }
-      bright += (colours & 0xC0C0C0) != 0 ? 1 : 0;
+      assertTrue(opaque == 0 || opaque == patch * patch, "half a patch");
+      bright += opaque > 0 ? 1 : 0;
     }
     return bright;
   }

@@ -3,8 +3,10 @@ package org.exeunt.examples.drops;
 
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import org.exeunt.examples.Texts;
 import org.exeunt.examples.gguf.GgufFile;
@@ -12,6 +14,7 @@ import org.exeunt.examples.llama.DecoderOptions;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.PromptDrop;
 import org.exeunt.examples.llama.Tokenizer;
+import org.exeunt.examples.report.Chart;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
 
@@ -39,7 +42,7 @@ public final class DropDemo {
     report.progress("loading %s", modelFile);
     try (GgufFile file = GgufFile.open(modelFile);
         LlamaWeights weights = LlamaWeights.load(file, null)) {
-      int[] ids = new Tokenizer(file).encode(Texts.recordedOrEssay());
+      int[] ids = new Tokenizer(file).encode(Texts.story());
       int steps = quick ? QUICK_STEPS : STEPS;
       int prompt = Math.min(quick ? QUICK_PROMPT : PROMPT, ids.length - steps);
       new DropDemo(report, weights, Arrays.copyOf(ids, prompt + steps), prompt).run();
@@ -67,6 +70,8 @@ public final class DropDemo {
         prompt, text.length - prompt, DropRun.COMPARED);
     Table table =
         new Table("method", "kept", "to the first token, ms", "cache, MB", "perplexity", "agrees");
+    Map<String, List<DropRun>> kinds = new LinkedHashMap<>(); // of a kind, from much to little
+    kinds.put("all tokens", List.of(full));
     row(table, "all tokens", full, full);
     DropRun best = null;
     String bestName = "";
@@ -76,6 +81,8 @@ public final class DropDemo {
               PromptDrop.parse(method.getValue(), weights.config().layers())),
           text, prompt);
       row(table, method.getKey(), run, full);
+      kinds.computeIfAbsent(method.getKey().replaceFirst(", [0-9]+ %$", ""), k -> new ArrayList<>())
+          .add(run);
       if (run.cacheBytes() < full.cacheBytes() / 2
           && (best == null || run.perplexity() < best.perplexity())) {
         best = run;
@@ -83,6 +90,16 @@ public final class DropDemo {
       }
     }
     report.table("drops", table);
+    Chart chart = Chart.of("Perplexity against what is remembered: down and left is better",
+        "cache, MB", "perplexity");
+    kinds.forEach((kind, runs) -> {
+      chart.series(kind, true);
+      runs.forEach(run
+          -> chart.point(run.cacheBytes() / 1e6, run.perplexity(),
+              String.format("%.1f MB, perplexity %.2f", run.cacheBytes() / 1e6,
+                  run.perplexity())));
+    });
+    report.chart(chart);
     if (best == null) {
       report.paragraph("Saved: nothing; no method halved the cache.");
     } else {

@@ -13,6 +13,7 @@ import org.exeunt.Scope;
 import org.exeunt.Selection;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
+import org.exeunt.examples.report.Html;
 import org.exeunt.examples.report.Png;
 import org.exeunt.examples.report.Report;
 
@@ -36,15 +37,18 @@ public final class HiredDemo {
       Selection kept = Hired.standard().choose(scope, Stream.DEFAULT, encoder, encoder, CUT);
       int[] budget = kept.budget().toIntArray();
       Path file = report.file("hired.png");
-      draw(kept).write(file);
+      Panels panels = new Panels(kept);
+      panels.whole().write(file);
       int all = CUT.partitions() * CUT.patches();
       report.paragraph("HiRED takes a full view and %d sub-images of %d x %d tokens; attention "
               + "is drawn like the picture, since there is no vision encoder here. Of %d tokens %d "
               + "go on (%s): %d of the full view, and %s of the sub-images, by what the full view "
-              + "pays to each. %s shows them; what is dark was dropped.",
+              + "pays to each. %s shows the picture beside what is kept of the view and of the "
+              + "sub-images; what is pale was dropped.",
           GRID * GRID, SIDE, SIDE, all, IntStream.of(budget).sum(),
           String.format("%.0f %%", 100.0 * IntStream.of(budget).sum() / all), budget[0],
           list(budget), file);
+      report.figure(panels.figure(budget));
     }
   }
 
@@ -90,29 +94,77 @@ public final class HiredDemo {
     return new double[] {(cell % GRID + x) / GRID, (cell / GRID + y) / GRID, .4 / SIDE / GRID};
   }
 
-  private static Png draw(Selection kept) {
-    int view = SIDE * PATCH;
-    Png png = new Png(view + GAP + GRID * view, GRID * view);
-    int[] list = kept.indices().toIntArray();
-    int[] count = kept.count().toIntArray();
-    for (int p = 0; p < CUT.partitions(); p++) {
-      boolean[] lit = new boolean[CUT.patches()];
-      for (int i = 0; i < count[p]; i++) {
-        lit[list[p * CUT.patches() + i]] = true;
-      }
-      int left = p == 0 ? 0 : view + GAP + (p - 1) % GRID * view;
-      int top = p == 0 ? 0 : (p - 1) / GRID * view;
-      double scale = p == 0 ? view : GRID * view;
-      for (int y = 0; y < view; y++) {
-        for (int x = 0; x < view; x++) {
-          double sceneX = (x + (p == 0 ? 0 : (p - 1) % GRID * view)) / scale;
-          double sceneY = (y + (p == 0 ? 0 : (p - 1) / GRID * view)) / scale;
-          int colour = Scene.colour(sceneX, sceneY);
-          boolean bright = lit[y / PATCH * SIDE + x / PATCH];
-          png.set(left + x, top + y, bright ? colour : colour >> 2 & 0x3F3F3F);
+  /** The picture, and what is kept of it: in full colours what goes on, pale what was dropped. */
+  private static final class Panels {
+    private static final int PICTURE = GRID * SIDE * PATCH; // pixels
+    private static final int OPAQUE = 0xFF000000;
+    private static final int PALE = 0x26000000;
+
+    private final boolean[][] lit = new boolean[CUT.partitions()][CUT.patches()];
+
+    Panels(Selection kept) {
+      int[] list = kept.indices().toIntArray();
+      int[] count = kept.count().toIntArray();
+      for (int p = 0; p < lit.length; p++) {
+        for (int i = 0; i < count[p]; i++) {
+          lit[p][list[p * CUT.patches() + i]] = true;
         }
       }
     }
-    return png;
+
+    /** All three side by side. */
+    Png whole() {
+      Png png = new Png(3 * PICTURE + 2 * GAP, PICTURE);
+      for (int panel = 0; panel < 3; panel++) {
+        draw(png, panel, panel * (PICTURE + GAP));
+      }
+      return png;
+    }
+
+    private Png alone(int panel) {
+      Png png = new Png(PICTURE, PICTURE);
+      draw(png, panel, 0);
+      return png;
+    }
+
+    /** 0 the picture, 1 the full view, 2 the sub-images. */
+    private void draw(Png png, int panel, int left) {
+      for (int y = 0; y < PICTURE; y++) {
+        for (int x = 0; x < PICTURE; x++) {
+          int colour = Scene.colour((double) x / PICTURE, (double) y / PICTURE);
+          png.set(left + x, y, colour | (panel == 0 || isKept(panel, x, y) ? OPAQUE : PALE));
+        }
+      }
+    }
+
+    private boolean isKept(int panel, int x, int y) {
+      int side = panel == 1 ? PICTURE : PICTURE / GRID; // of a view or a sub-image
+      int patch = side / SIDE;
+      int partition = panel == 1 ? 0 : 1 + y / side * GRID + x / side;
+      return lit[partition][y % side / patch * SIDE + x % side / patch];
+    }
+
+    String figure(int... budget) {
+      StringBuilder html = new StringBuilder("<figure>\n<figcaption>What HiRED keeps of a picture"
+          + "</figcaption>\n<div class=\"panels\">\n");
+      panel(html, 0, "the picture", "");
+      panel(html, 1, "kept of the full view: " + budget[0] + " of " + CUT.patches(), "");
+      StringBuilder counts = new StringBuilder("<path class=\"cut\" d=\"M150 0V300M0 150H300\"/>");
+      for (int i = 0; i < GRID * GRID; i++) {
+        counts.append(String.format("<text class=\"count\" x=\"%d\" y=\"%d\">%d</text>",
+            75 + 150 * (i % GRID), 140 + 150 * (i / GRID), budget[1 + i]));
+      }
+      panel(html, 2, "kept of each sub-image, of " + CUT.patches(), counts.toString());
+      return html.append("</div>\n<p class=\"keys\"><span>full colour: the token goes on</span>"
+                      + "<span>pale: the token is dropped</span></p>\n</figure>\n")
+          .toString();
+    }
+
+    private void panel(StringBuilder html, int panel, String label, String more) {
+      html.append(String.format("<svg viewBox=\"0 0 300 330\" role=\"img\" aria-label=\"%s\">"
+              + "<image width=\"300\" height=\"300\" href=\"%s\"/>%s"
+              + "<text x=\"0\" y=\"321\">%s</text></svg>\n",
+          label, Html.source(alone(panel)), more, label));
+    }
   }
 }

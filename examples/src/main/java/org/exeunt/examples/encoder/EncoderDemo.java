@@ -11,6 +11,7 @@ import java.util.stream.IntStream;
 import org.exeunt.DType;
 import org.exeunt.Normalizer;
 import org.exeunt.examples.linalg.Blas;
+import org.exeunt.examples.report.Chart;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
 
@@ -106,6 +107,7 @@ public final class EncoderDemo {
       header.add("layer " + l);
     }
     Table table = new Table(header.toArray(String[] ::new));
+    Chart chart = Chart.of("Accuracy behind each layer, by loss", "layer", "accuracy, %");
     FittedExits best = null;
     double most = -1;
     for (Normalizer normalizer : List.of(Normalizer.SOFTMAX, Normalizer.STABLEMAX)) {
@@ -119,13 +121,17 @@ public final class EncoderDemo {
           best = fitted;
         }
         List<String> row = new ArrayList<>(List.of(setup.toString()));
+        chart.series(setup.toString(), true);
         for (double accuracy : fitted.accuracies(test)) {
+          chart.point(row.size(), 100 * accuracy,
+              percent(accuracy) + " behind layer " + row.size());
           row.add(percent(accuracy));
         }
         table.row(row.toArray(String[] ::new));
       }
     }
     report.table("encoder-heads", table);
+    report.chart(chart);
     return best;
   }
 
@@ -272,6 +278,7 @@ public final class EncoderDemo {
           String.format("%.2f x", ratio(trial.ratesAlone, full.ratesAlone)));
     }
     report.table("encoder-rules", table);
+    report.chart(speeds(trials));
     double wanted = test.accuracy(full.answers) - .005;
     Trial best =
         trials.stream()
@@ -301,6 +308,20 @@ public final class EncoderDemo {
                       + "question: behind layer %d it knows more about it than behind the last.",
                   middle + 1)
             : "");
+  }
+
+  private Chart speeds(List<Trial> trials) {
+    Trial full = trials.get(0);
+    Chart chart = Chart.of("Accuracy against speed in batches of " + BATCH,
+        "sentences a second, times those of all layers", "accuracy, %");
+    for (Trial trial : trials) {
+      String name = trial == full ? "all layers" : trial.plan.toString();
+      double accuracy = test.accuracy(trial.answers);
+      double ratio = ratio(trial.rates, full.rates);
+      chart.series(name, false).point(
+          ratio, 100 * accuracy, String.format("%.2f x, %s", ratio, percent(accuracy)));
+    }
+    return chart;
   }
 
   private static double median(List<Double> values) {

@@ -27,6 +27,7 @@ import org.exeunt.examples.llama.Speculation;
 import org.exeunt.examples.llama.SpeculativeDecoder;
 import org.exeunt.examples.llama.Tokenizer;
 import org.exeunt.examples.report.Report;
+import org.exeunt.examples.report.Terminal;
 import org.exeunt.examples.skips.TextRun;
 
 /**
@@ -144,7 +145,7 @@ public final class Evaluation implements AutoCloseable {
       stages.add(new Progress.Stage(name, 2 * turns + (method.kind().exact() ? 0 : 1)));
     }
     Progress progress = new Progress(
-        System.err, System.console() != null, System::nanoTime, stages, prompts.size());
+        System.err, Terminal.isThere(), System::nanoTime, stages, prompts.size());
     Findings findings;
     try {
       findings = run(methods, progress::at, interruption);

@@ -2,6 +2,7 @@
 package org.exeunt.examples.evaluate;
 
 import java.util.List;
+import org.exeunt.examples.report.Html;
 
 /** A page that needs nothing else: for each group of prompts speed against quality, and tables. */
 final class Page {
@@ -55,21 +56,21 @@ final class Page {
         + " content=\"default-src 'none'; style-src 'unsafe-inline'\"/>");
     line("<title>exeunt: speed against quality</title>");
     line("<style>\n" + STYLE + "</style></head><body>");
-    line("<h1>Speed against quality: " + escaped(findings.model()) + "</h1>");
+    line("<h1>Speed against quality: " + Html.escaped(findings.model()) + "</h1>");
     for (String problem : findings.problems()) {
-      line("<p class=\"bad\" role=\"alert\">" + escaped(problem) + ".</p>");
+      line("<p class=\"bad\" role=\"alert\">" + Html.escaped(problem) + ".</p>");
     }
-    line("<p>" + escaped(summary) + "</p>");
+    line("<p>" + Html.escaped(summary) + "</p>");
     line("<dl>");
     findings.conditions().forEach(
-        (name, value) -> line("<dt>" + escaped(name) + "</dt><dd>" + escaped(value) + "</dd>"));
+        (name, value) -> line("<dt>" + Html.escaped(name) + "</dt><dd>" + Html.escaped(value) + "</dd>"));
     line("</dl>");
     line("<p class=\"keys\"><span><span class=\"key plain\"></span> the plain decoder</span>"
         + "<span><span class=\"key lossless\"></span> methods that must not change an answer</span>"
         + "<span><span class=\"key change\"></span> methods that change answers</span></p>");
     for (String group : findings.groups()) {
       List<Outcome> outcomes = findings.of(group);
-      line("<section><h2>" + escaped(Results.title(group)) + "</h2>");
+      line("<section><h2>" + Html.escaped(Results.title(group)) + "</h2>");
       if (outcomes.stream().anyMatch(Outcome::hasPlace)) {
         Plot.append(outcomes, text);
       } else {
@@ -86,7 +87,7 @@ final class Page {
 
   /** Rows have the numbers of the plot. */
   private void table(Results.Section section, List<Outcome> outcomes) {
-    line("<h3>" + escaped(section.title()) + "</h3>");
+    line("<h3>" + Html.escaped(section.title()) + "</h3>");
     line("<div class=\"scroll\"><table><thead><tr><th></th><th>"
         + String.join("</th><th>", section.titles()) + "</th></tr></thead><tbody>");
     for (int i = 0; i < outcomes.size(); i++) {
@@ -96,7 +97,7 @@ final class Page {
         text.append("\"></span></td>");
         for (String cell : section.cells(o)) {
           text.append(cell.startsWith("FAILED") ? "<td class=\"bad\">" : "<td>");
-          text.append(escaped(cell)).append("</td>");
+          text.append(Html.escaped(cell)).append("</td>");
         }
         line("</tr>");
       }
@@ -115,15 +116,5 @@ final class Page {
       case LOSSLESS -> "lossless";
       case CHANGE -> "change";
     };
-  }
-
-  /** Text that is no markup; what no page may contain becomes the sign for that. */
-  static String escaped(String text) {
-    return text.replaceAll("[\\p{Cntrl}&&[^\\t\\n]]", "\uFFFD")
-        .replace("&", "&amp;")
-        .replace("<", "&lt;")
-        .replace(">", "&gt;")
-        .replace("\"", "&quot;")
-        .replace("'", "&#39;");
   }
 }

@@ -3,6 +3,8 @@ package org.exeunt.examples.evaluate;
 
 import java.util.ArrayList;
 import java.util.List;
+import org.exeunt.examples.report.Axis;
+import org.exeunt.examples.report.Html;
 
 /** Speed against agreement, as a picture for a page: up is faster, right is better. */
 final class Plot {
@@ -13,7 +15,6 @@ final class Plot {
   private static final int TOP = 14;
   private static final int BOTTOM = 316;
   private static final int DOT = 5;
-  private static final int STEPS = 5; // of an axis, about
   // What a number takes at the larger of the sizes it is shown in.
   private static final double NUMBER_WIDTH = 22;
   private static final double NUMBER_HEIGHT = 20;
@@ -35,32 +36,6 @@ final class Plot {
     boolean isInside() {
       return x - width / 2 > LEFT + 2 && x + width / 2 < WIDTH - 2 && y - height / 2 > TOP
           && y + height / 2 < BOTTOM;
-    }
-  }
-
-  /** An axis from {@code least} to {@code most}, marked at multiples of {@code step}. */
-  private record Axis(double least, double most, double step) {
-    static Axis over(double least, double most) {
-      double rough = Math.max(most - least, 1e-6) / STEPS;
-      double power = Math.pow(10, Math.floor(Math.log10(rough)));
-      double step = rough <= power ? power
-          : rough <= 2 * power     ? 2 * power
-          : rough <= 5 * power
-          ? 5 * power
-          : 10 * power;
-      return new Axis(Math.floor(least / step) * step, Math.ceil(most / step) * step, step);
-    }
-
-    int marks() {
-      return (int) Math.round((most - least) / step);
-    }
-
-    String mark(int index) {
-      return Results.format(step < 0.1 ? "%.2f" : step < 1 ? "%.1f" : "%.0f", least + index * step);
-    }
-
-    double share(double value) {
-      return (value - least) / (most - least);
     }
   }
 
@@ -132,7 +107,7 @@ final class Plot {
   }
 
   private static String told(Outcome o) {
-    return Page.escaped(o.name())
+    return Html.escaped(o.name())
         + Results.format(": %.2f x, %.1f %%", o.speed().ratio(), 100 * o.agreement());
   }
 

@@ -28,6 +28,7 @@ import org.exeunt.examples.llama.LlamaConfig;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Tokenizer;
 import org.exeunt.examples.llama.Trace;
+import org.exeunt.examples.report.Chart;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
 
@@ -149,6 +150,28 @@ public final class ExitDemo {
           depth == 0 ? "" : decimals(mean[3]), percent(agreement(t -> here[t], t -> true)));
     }
     report.table("depths", table);
+    Chart chart = Chart.of("What the model would say after each layer", "after layer", "share, %");
+    chart.series("agrees with the last layer", true);
+    for (int depth = 0; depth <= layers; depth++) {
+      int[] here = argmax[depth];
+      share(chart, depth, agreement(t -> here[t], t -> true));
+    }
+    String[] names = {"max-prob", "margin"};
+    for (int which = 0; which < names.length; which++) {
+      chart.series(names[which], true);
+      for (int depth = 0; depth <= layers; depth++) {
+        share(chart, depth, means.get(depth)[which]);
+      }
+    }
+    chart.series("cosine of the layer's output with its input", true);
+    for (int depth = 1; depth <= layers; depth++) {
+      share(chart, depth, means.get(depth)[3]);
+    }
+    report.chart(chart);
+  }
+
+  private static void share(Chart chart, int depth, double share) {
+    chart.point(depth, 100 * share, percent(share) + " after layer " + depth);
   }
 
   private void reportRules(List<RuleRun> rules) throws IOException {
@@ -168,6 +191,16 @@ public final class ExitDemo {
           percent(mean / layers), percent(weightsRead(rule, exits)));
     }
     report.table("rules", table);
+    Chart chart = Chart.of("Answers kept against weights read, by rule and exit points",
+        "weights read, % of the whole model", "agree, %");
+    for (RuleRun rule : rules) {
+      int[] exits = rule.exitLayers();
+      double read = weightsRead(rule, exits);
+      chart.series(rule.name() + ", " + rule.points(), false)
+          .point(100 * read, 100 * agreement(exits),
+              percent(read) + " read, " + percent(agreement(exits)) + " agree");
+    }
+    report.chart(chart);
     report.paragraph(
         "A layer of this model has %.1f million weights and the head %.1f million: asking "
             + "it after every layer costs more than the layers it saves. A larger model's head "

@@ -12,6 +12,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import org.exeunt.Normalizer;
 import org.exeunt.examples.linalg.Blas;
+import org.exeunt.examples.report.Chart;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
 
@@ -102,9 +103,22 @@ public final class GrokkingDemo {
             Double.toString(now.collapsed()));
       }
     });
-    System.out.println();
     report.table(name, ends);
     report.data(name + "-curves", all);
+    Chart loss = Chart.ofPowers("Loss by epoch", "epoch", "loss");
+    Chart test = Chart.of("Unseen pairs answered, by epoch", "epoch", "answered, %");
+    curves.forEach((label, curve) -> {
+      loss.series(label, true);
+      test.series(label, true);
+      for (Training.Snapshot now : curve) {
+        loss.point(now.epoch(), now.loss(),
+            String.format("%.2g at epoch %d", now.loss(), now.epoch()));
+        test.point(now.epoch(), 100 * now.testAccuracy(),
+            percent(now.testAccuracy()) + " at epoch " + now.epoch());
+      }
+    });
+    report.chart(loss);
+    report.chart(test);
   }
 
   private static List<Training.Snapshot> train(
@@ -114,9 +128,8 @@ public final class GrokkingDemo {
       for (int epoch = STEP; epoch <= epochs; epoch += STEP) {
         training.run(STEP);
         Training.Snapshot now = training.evaluate();
-        report.progress("%-18s epoch %3d  loss %-8.2g train %7s  test %7s  in collapse %6s", label,
-            now.epoch(), now.loss(), percent(now.trainAccuracy()), percent(now.testAccuracy()),
-            percent(now.collapsed()));
+        report.progress("%s: epoch %d of %d, loss %.2g, %s of the unseen pairs answered", label,
+            now.epoch(), epochs, now.loss(), percent(now.testAccuracy()));
         snapshots.add(now);
       }
       return snapshots;

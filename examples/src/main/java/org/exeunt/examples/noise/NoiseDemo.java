@@ -2,6 +2,7 @@
 package org.exeunt.examples.noise;
 
 import java.io.IOException;
+import org.exeunt.examples.report.Chart;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
 
@@ -27,8 +28,12 @@ public final class NoiseDemo {
         "test", "best test");
     Table all =
         new Table("loss", "epoch", "as labelled", "wrong labels learnt", "seen through", "test");
+    Chart test = Chart.of("New points answered as they should be, by epoch", "epoch", "right, %");
+    Chart wrong = Chart.of("Wrong labels learnt by heart, by epoch", "epoch", "learnt, %");
     for (boolean regularised : new boolean[] {false, true}) {
       String name = regularised ? "elr" : "cross-entropy";
+      test.series(name, true);
+      wrong.series(name, true);
       try (NoisyTraining training = new NoisyTraining(regularised)) {
         double best = 0;
         NoisyTraining.Snapshot now = training.evaluate();
@@ -36,8 +41,11 @@ public final class NoiseDemo {
           training.run(STEP);
           now = training.evaluate();
           best = Math.max(best, now.test());
-          report.progress("%-14s epoch %3d  wrong labels learnt %7s  test %7s", name, now.epoch(),
-              percent(now.memorised()), percent(now.test()));
+          report.progress("%s: epoch %d, wrong labels learnt %s, new points right %s", name,
+              now.epoch(), percent(now.memorised()), percent(now.test()));
+          String when = " at epoch " + now.epoch();
+          test.point(now.epoch(), 100 * now.test(), percent(now.test()) + when);
+          wrong.point(now.epoch(), 100 * now.memorised(), percent(now.memorised()) + when);
           all.row(name, Integer.toString(now.epoch()), Double.toString(now.given()),
               Double.toString(now.memorised()), Double.toString(now.seenThrough()),
               Double.toString(now.test()));
@@ -47,9 +55,10 @@ public final class NoiseDemo {
             percent(best));
       }
     }
-    System.out.println();
     report.table("noise", ends);
     report.data("noise-curves", all);
+    report.chart(test);
+    report.chart(wrong);
   }
 
   private static String percent(double share) {

@@ -59,6 +59,19 @@ public final class Table {
     return text.replaceAll("\\R", " ").replaceAll("[|<]", "\\\\$0");
   }
 
+  /** The table in a page, where it scrolls by itself if it is wide. */
+  String toHtml() {
+    return "<div class=\"scroll\"><table><thead>" + htmlLine(header, "th") + "</thead><tbody>\n"
+        + rows.stream().map(row -> htmlLine(row, "td")).collect(Collectors.joining())
+        + "</tbody></table></div>\n";
+  }
+
+  private static String htmlLine(List<String> cells, String element) {
+    return cells.stream()
+        .map(cell -> '<' + element + '>' + Html.escaped(cell) + "</" + element + '>')
+        .collect(Collectors.joining("", "<tr>", "</tr>\n"));
+  }
+
   /** The table with commas between cells; a cell that holds a comma or a quote is quoted. */
   public String toCsv() {
     return csvLine(header) + rows.stream().map(Table::csvLine).collect(Collectors.joining());

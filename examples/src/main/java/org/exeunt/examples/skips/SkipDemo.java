@@ -23,6 +23,7 @@ import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Schedule;
 import org.exeunt.examples.llama.TextStream;
 import org.exeunt.examples.llama.Tokenizer;
+import org.exeunt.examples.report.Chart;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
 
@@ -55,7 +56,7 @@ public final class SkipDemo {
     try (GgufFile file = GgufFile.open(modelFile);
         LlamaWeights weights = LlamaWeights.load(file, null)) {
       Tokenizer tokenizer = new Tokenizer(file);
-      int[] ids = tokenizer.encode(Texts.recordedOrEssay());
+      int[] ids = tokenizer.encode(Texts.story());
       int length = PROMPT + (quick ? QUICK_STEPS : STEPS);
       String chat =
           new ChatTemplate(file).render(List.of(new ChatTemplate.Message("user", QUESTION)));
@@ -179,6 +180,20 @@ public final class SkipDemo {
                 percent(run.notRead()), percent(run.agreement(full)),
                 String.format("%.1f", run.perplexity())));
     report.table("skips", table);
+    Chart chart = Chart.of("Answers kept against speed", "tokens a second", "agrees, %");
+    String kind = "";
+    for (Map.Entry<String, TextRun> entry : runs.entrySet()) {
+      String own = entry.getKey().replaceFirst("(exit [a-z]+|skipdecode|unified|FFN skip).*", "$1");
+      if (!own.equals(kind)) {
+        chart.series(own, false);
+        kind = own;
+      }
+      TextRun run = entry.getValue();
+      chart.point(run.tokensPerSecond(), 100 * run.agreement(full),
+          String.format("%s, %.1f tokens/s, %s", entry.getKey(), run.tokensPerSecond(),
+              percent(run.agreement(full))));
+    }
+    report.chart(chart);
   }
 
   /** Steps and probes take turns, so that both meet the same neighbours on the machine. */
@@ -210,12 +225,12 @@ public final class SkipDemo {
 
   private void reportAnswers(Map<String, String> answers) throws IOException {
     report.paragraph("\"%s\", answered greedily (%d tokens at most):", QUESTION, ANSWER);
-    StringBuilder list = new StringBuilder();
+    List<String> list = new ArrayList<>();
     answers.forEach(
         (name, answer)
-            -> list.append(String.format("* %s: %s%n", name,
-                answer.length() > SHOWN ? answer.substring(0, SHOWN) + "…" : answer)));
-    report.text(list + "\n");
+            -> list.add(name + ": "
+                + (answer.length() > SHOWN ? answer.substring(0, SHOWN) + "…" : answer)));
+    report.list(list);
   }
 
   private void reportBargain(Map<String, TextRun> runs) throws IOException {

@@ -88,7 +88,7 @@ class Gemma3ModelTest {
     try (GgufFile file = GgufFile.open(TestData.gemma3());
         LlamaWeights kept = LlamaWeights.load(file, null);
         LlamaWeights wide = LlamaWeights.load(file, DType.F32)) {
-      int[] essay = new Tokenizer(file).encodePrompt(Texts.recordedOrEssay());
+      int[] essay = new Tokenizer(file).encodePrompt(Texts.story());
       int[] ids = Arrays.copyOf(essay, Math.min(essay.length, POSITIONS));
       DoubleDecoder exact = new DoubleDecoder(wide, ids);
       assertNear("F32 weights", wide, exact, 1e-3, ids);
