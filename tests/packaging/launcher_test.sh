@@ -297,6 +297,12 @@ expect 'test fails where a module does' 1 'a build step or a test failed'
 attempt grep -c -e ' --fail-at-end .* verify' "$WORK/told"
 expect 'test goes on after a module that fails' 0 1
 
+# What the demo says first, before it builds.
+attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" demo
+out=$(head -n 3 <<<"$out" | sed 's/^exeunt: //' | tr '\n' ' ')
+expect 'the demo says what will come' 1 'the demo: a sentence encoder that stops when it knows, '
+expect 'the demo says how long it takes' 1 'a minute on two cores'
+
 # ---- help, from a tree that would have to be built ----------------------------------------------
 
 printf '#!/bin/sh\necho built >"%s/built"\n' "$WORK" >"$WORK/bin/mvn"
