@@ -40,12 +40,18 @@ public final class Models {
     return name.equals("gemma3") ? gemma3() : Path.of(name);
   }
 
+  /** Where screens are kept: in the cache, or where the system property {@code exeunt.screens} says. */
+  static Path screens() {
+    String configured = System.getProperty("exeunt.screens");
+    return configured == null ? cached("") : Path.of(configured);
+  }
+
   /**
-   * Where the screen of a model's head is kept: in the cache, one for each place of a model and what
-   * its weights become. Which head it is of it says itself.
+   * Where the screen of a model's head is kept, one for each place of a model and what its weights
+   * become. Which head it is of it says itself.
    */
   static Path screen(Path model, DType weights) throws IOException {
-    return cached(String.format("%s.%s-%08x.screen", model.getFileName(),
+    return screens().resolve(String.format("%s.%s-%08x.screen", model.getFileName(),
         weights == null ? "file" : weights.toString().toLowerCase(Locale.ROOT),
         model.toRealPath().toString().hashCode()));
   }

@@ -17,7 +17,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
-import java.util.stream.Stream;
 import javax.xml.parsers.DocumentBuilderFactory;
 import org.exeunt.examples.evaluate.Interruption;
 import org.exeunt.examples.io.Json;
@@ -43,11 +42,8 @@ class EvaluateTest {
 
   @AfterAll
   static void removeScreens() throws IOException {
-    try (Stream<Path> files = Files.list(Models.encoder())) {
-      for (Path file :
-          files.filter(f -> f.getFileName().toString().startsWith("tiny.gguf")).toList()) {
-        Files.delete(file);
-      }
+    for (Path file : GenerateTest.screens("tiny.gguf")) {
+      Files.delete(file);
     }
   }
 

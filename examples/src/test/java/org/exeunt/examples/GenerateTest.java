@@ -224,13 +224,12 @@ class GenerateTest {
     return generate(all.toArray(String[] ::new));
   }
 
-  /** Certified heads of a model, in the cache. */
-  private static List<Path> screens(String name) throws IOException {
-    Path cache = Models.encoder();
-    if (!Files.isDirectory(cache)) {
+  /** Certified heads of a model. */
+  static List<Path> screens(String name) throws IOException {
+    if (!Files.isDirectory(Models.screens())) {
       return List.of();
     }
-    try (Stream<Path> files = Files.list(cache)) {
+    try (Stream<Path> files = Files.list(Models.screens())) {
       return files.filter(file -> file.getFileName().toString().startsWith(name)).toList();
     }
   }
