@@ -29,6 +29,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /**
  * An op runs before JavaCPP's Pointer, which takes a new JVM long, is initialised; and whatever a
@@ -139,10 +141,21 @@ class StartTest {
   }
 
   /** Handles of variables and connections to jars take a JVM that has just started milliseconds. */
-  @Test
-  void loadsNothingBesides(@TempDir Path folder) throws Exception {
+  @ParameterizedTest
+  @ValueSource(strings = {"plain", "a blank"})
+  void loadsNothingBesides(String name, @TempDir Path folder) throws Exception {
     Path log = folder.resolve("loaded");
-    Subprocess.of(Steps.class, "op").option("-Xlog:class+load:file=" + log).run();
+    Path jars = Files.createDirectory(folder.resolve(name));
+    List<String> entries = new ArrayList<>();
+    for (String entry : System.getProperty("java.class.path").split(File.pathSeparator)) {
+      Path jar = Path.of(entry);
+      entries.add(entry.matches(".*exeunt-jni[^/]*\\.jar")
+              ? Files.copy(jar, jars.resolve(jar.getFileName())).toString()
+              : entry);
+    }
+    Subprocess.java("-cp", String.join(File.pathSeparator, entries), Steps.class.getName(), "op")
+        .option("-Xlog:class+load:file=" + log)
+        .run();
     String loaded = Files.readString(log);
     assertTrue(loaded.contains("org.exeunt.Cosine "), loaded);
     for (String slow : new String[] {"java.lang.invoke.VarHandleInts", "JarURLConnection"}) {

@@ -7,6 +7,7 @@ import java.io.FileInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
+import java.net.URI;
 import java.net.URL;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -295,14 +296,16 @@ public final class LibraryFiles {
     private static InputStream open(URL resource) throws IOException {
       String file = resource.getFile();
       int entry = file.indexOf("!/");
-      if (!resource.getProtocol().equals("jar") || !file.startsWith("file:/")
-          || file.indexOf('%') >= 0 || file.indexOf("!/", entry + 1) >= 0) {
-        return resource.openStream();
+      if (resource.getProtocol().equals("jar") && file.startsWith("file:/")
+          && file.indexOf("!/", entry + 1) < 0) {
+        try (ZipFile jar = new ZipFile(URI.create(file.substring(0, entry)).getPath())) {
+          ZipEntry packed = jar.getEntry(file.substring(entry + 2));
+          return new ByteArrayInputStream(jar.getInputStream(packed).readAllBytes());
+        } catch (IllegalArgumentException | IOException e) {
+          // A name that this loader writes in another way, which it can read itself.
+        }
       }
-      try (ZipFile jar = new ZipFile(file.substring("file:".length(), entry))) {
-        ZipEntry packed = jar.getEntry(file.substring(entry + 2));
-        return new ByteArrayInputStream(jar.getInputStream(packed).readAllBytes());
-      }
+      return resource.openStream();
     }
 
     boolean fits(Path file) throws IOException {
