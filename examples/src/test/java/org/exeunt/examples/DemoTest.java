@@ -161,7 +161,7 @@ class DemoTest {
     return cells.get(cells.size() - 1);
   }
 
-  /** Of the full view, which stands in the middle: what is pale was dropped. */
+  /** Of the full view, which stands in the middle: what is faded was dropped. */
   private static int brightPatches(BufferedImage picture) {
     int all = picture.getHeight();
     int patch = all / SIDE;

@@ -81,8 +81,8 @@ public final class DropDemo {
               PromptDrop.parse(method.getValue(), weights.config().layers())),
           text, prompt);
       row(table, method.getKey(), run, full);
-      kinds.computeIfAbsent(method.getKey().replaceFirst(", [0-9]+ %$", ""), k -> new ArrayList<>())
-          .add(run);
+      String kind = method.getKey().replaceFirst("^([^,]+(, layer [0-9]+)?), [0-9]+ %$", "$1");
+      kinds.computeIfAbsent(kind, k -> new ArrayList<>()).add(run);
       if (run.cacheBytes() < full.cacheBytes() / 2
           && (best == null || run.perplexity() < best.perplexity())) {
         best = run;

@@ -44,7 +44,7 @@ public final class HiredDemo {
               + "is drawn like the picture, since there is no vision encoder here. Of %d tokens %d "
               + "go on (%s): %d of the full view, and %s of the sub-images, by what the full view "
               + "pays to each. %s shows the picture beside what is kept of the view and of the "
-              + "sub-images; what is pale was dropped.",
+              + "sub-images; what is faded was dropped.",
           GRID * GRID, SIDE, SIDE, all, IntStream.of(budget).sum(),
           String.format("%.0f %%", 100.0 * IntStream.of(budget).sum() / all), budget[0],
           list(budget), file);
@@ -94,11 +94,11 @@ public final class HiredDemo {
     return new double[] {(cell % GRID + x) / GRID, (cell / GRID + y) / GRID, .4 / SIDE / GRID};
   }
 
-  /** The picture, and what is kept of it: in full colours what goes on, pale what was dropped. */
+  /** The picture, and what is kept of it: in full colours what goes on, faded what was dropped. */
   private static final class Panels {
     private static final int PICTURE = GRID * SIDE * PATCH; // pixels
     private static final int OPAQUE = 0xFF000000;
-    private static final int PALE = 0x26000000;
+    private static final int FADED = 0x26000000;
 
     private final boolean[][] lit = new boolean[CUT.partitions()][CUT.patches()];
 
@@ -132,7 +132,7 @@ public final class HiredDemo {
       for (int y = 0; y < PICTURE; y++) {
         for (int x = 0; x < PICTURE; x++) {
           int colour = Scene.colour((double) x / PICTURE, (double) y / PICTURE);
-          png.set(left + x, y, colour | (panel == 0 || isKept(panel, x, y) ? OPAQUE : PALE));
+          png.set(left + x, y, colour | (panel == 0 || isKept(panel, x, y) ? OPAQUE : FADED));
         }
       }
     }
@@ -156,7 +156,7 @@ public final class HiredDemo {
       }
       panel(html, 2, "kept of each sub-image, of " + CUT.patches(), counts.toString());
       return html.append("</div>\n<p class=\"keys\"><span>full colour: the token goes on</span>"
-                      + "<span>pale: the token is dropped</span></p>\n</figure>\n")
+                      + "<span>faded: the token is dropped</span></p>\n</figure>\n")
           .toString();
     }
 

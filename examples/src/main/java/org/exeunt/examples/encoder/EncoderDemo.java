@@ -22,7 +22,7 @@ import org.exeunt.examples.report.Table;
 public final class EncoderDemo {
   private static final int BATCH = 32;
   private static final int LONGEST = 128;
-  private static final int SENTENCES = 6000;
+  private static final int SENTENCES = 3000;
   private static final int QUICK_SENTENCES = 1500;
   private static final int ALONE = 512; // sentences that are timed one by one
   private static final int ROUND = 128; // sentences between one plan and the next

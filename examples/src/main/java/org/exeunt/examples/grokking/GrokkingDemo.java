@@ -50,7 +50,7 @@ public final class GrokkingDemo {
     Map<String, Training.Setup> generalise = new LinkedHashMap<>();
     generalise.put("softmax + perpGrad", PERP_GRAD);
     generalise.put("softmax", CONTROL);
-    compare(report, "grokking", generalise, threads, quick ? 150 : 250);
+    compare(report, "grokking", generalise, threads, quick ? 150 : 200);
 
     report.paragraph(
         "Softmax collapse: the largest logit's term swallows the f32 sum, p is exactly 1, "
@@ -106,19 +106,23 @@ public final class GrokkingDemo {
     report.table(name, ends);
     report.data(name + "-curves", all);
     Chart loss = Chart.ofPowers("Loss by epoch", "epoch", "loss");
-    Chart test = Chart.of("Unseen pairs answered, by epoch", "epoch", "answered, %");
+    boolean collapse = curves.values().stream().flatMap(List::stream).anyMatch(
+        now -> now.collapsed() > 0);
+    Chart share = collapse
+        ? Chart.of("Pairs in collapse, by epoch", "epoch", "in collapse, %")
+        : Chart.of("Unseen pairs answered, by epoch", "epoch", "answered, %");
     curves.forEach((label, curve) -> {
       loss.series(label, true);
-      test.series(label, true);
+      share.series(label, true);
       for (Training.Snapshot now : curve) {
         loss.point(now.epoch(), now.loss(),
             String.format("%.2g at epoch %d", now.loss(), now.epoch()));
-        test.point(now.epoch(), 100 * now.testAccuracy(),
-            percent(now.testAccuracy()) + " at epoch " + now.epoch());
+        double shown = collapse ? now.collapsed() : now.testAccuracy();
+        share.point(now.epoch(), 100 * shown, percent(shown) + " at epoch " + now.epoch());
       }
     });
     report.chart(loss);
-    report.chart(test);
+    report.chart(share);
   }
 
   private static List<Training.Snapshot> train(
