@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The digest of images beside XXH64 as others compute it.
+// The digest of images beside XXH3 as others compute it.
 #include "base/digest.h"
 
 #include <exeunt/exeunt.h>
@@ -8,30 +8,42 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
-#include <string>
+#include <set>
+#include <utility>
 #include <vector>
 
 namespace exn::test {
 namespace {
 
-TEST(DigestTables, IsXxh64WithTwoSeeds) {
+std::vector<char> squares(int64_t count) {
+  std::vector<char> bytes(static_cast<size_t>(count));
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * i % 251);
+  return bytes;
+}
+
+TEST(DigestTables, IsXxh3WithMoreThan240Bytes) {
   const struct {
-    std::string text;
+    int64_t count;
     uint64_t digest[2];
   } known[] = {
-      {"", {0xef46db3751d8e999u, 0x92ff095aacaedd24u}},
-      {"a", {0xd24ec4f1a98c6e5bu, 0x5e041645d25b8bb6u}},
-      {"abc", {0x44bc2cf5ad770999u, 0xb8d965bcf76e9b21u}},
-      {std::string(100, 'x'), {0x92f0de5a88a3c094u, 0xe21bf1ec944d8011u}},
+      {241, {0xfa3e3f950b821a67u, 0x8f7b3b6898244931u}},
+      {256, {0x5d47b716ae4e6cc9u, 0x882aeca4f02176f7u}},
+      {257, {0xbb2d64ab9dfdd340u, 0xe0c4189fd1d2607cu}},
+      {1024, {0xa3115476086f73f1u, 0x58ffb390b197a68au}},
+      {1025, {0x66b070bd27327c00u, 0x99fd280e417dee68u}},
+      {1088, {0xc1e20c0fd2599af8u, 0x3899032ea195fd43u}},
+      {1089, {0x157ca606b29f7400u, 0x1090403c8a621e7au}},
+      {4096, {0x96637d627c3bc740u, 0x8f2bc487b7849122u}},
+      {4999, {0x402598f95f9e3408u, 0x3828ee60d5b52ed5u}},
   };
-  for (const auto& [text, expected] : known) {
+  for (const auto& [count, expected] : known) {
     Digest whole;
-    whole.bytes(text.data(), static_cast<int64_t>(text.size()));
-    EXPECT_TRUE(whole.is(expected)) << text;
+    whole.bytes(squares(count).data(), count);
+    EXPECT_TRUE(whole.is(expected)) << count;
     uint64_t taken[2];
     whole.take(taken);
-    EXPECT_EQ(taken[0], expected[0]);
-    EXPECT_EQ(taken[1], expected[1]);
+    EXPECT_EQ(taken[0], expected[0]) << count;
+    EXPECT_EQ(taken[1], expected[1]) << count;
     for (int s = 0; s < 2; ++s) {
       taken[s] ^= 1;
       EXPECT_FALSE(whole.is(taken));
@@ -40,23 +52,36 @@ TEST(DigestTables, IsXxh64WithTwoSeeds) {
   }
 }
 
+// Of less than a stripe as well, where zeros follow.
+TEST(DigestTables, ZerosCount) {
+  const std::vector<char> zeros(200);
+  std::set<std::pair<uint64_t, uint64_t>> seen;
+  for (int64_t count = 0; count <= 200; ++count) {
+    Digest digest;
+    digest.bytes(zeros.data(), count);
+    uint64_t taken[2];
+    digest.take(taken);
+    EXPECT_TRUE(seen.insert({taken[0], taken[1]}).second) << count;
+  }
+}
+
 TEST(DigestTables, DoesNotDependOnHowBytesCome) {
-  std::vector<char> bytes(300);
-  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * i % 251);
+  const int64_t kBytes = 2300;
+  std::vector<char> bytes = squares(kBytes);
   Digest whole;
-  whole.bytes(bytes.data(), 300);
+  whole.bytes(bytes.data(), kBytes);
   uint64_t expected[2];
   whole.take(expected);
-  for (int64_t step = 1; step <= 300; ++step) {
+  for (int64_t step = 1; step <= kBytes; ++step) {
     Digest parts;
-    for (int64_t i = 0; i < 300; i += step)
-      parts.bytes(bytes.data() + i, step < 300 - i ? step : 300 - i);
+    for (int64_t i = 0; i < kBytes; i += step)
+      parts.bytes(bytes.data() + i, std::min(step, kBytes - i));
     EXPECT_TRUE(parts.is(expected)) << step;
   }
   for (size_t i = 0; i < bytes.size(); ++i) {
     bytes[i] = static_cast<char>(bytes[i] ^ 16);
     Digest other;
-    other.bytes(bytes.data(), 300);
+    other.bytes(bytes.data(), kBytes);
     EXPECT_FALSE(other.is(expected)) << i;
     bytes[i] = static_cast<char>(bytes[i] ^ 16);
   }

@@ -129,9 +129,9 @@ EXN_API exn_status exn_screen_build(const exn_screen_params* params);
 
 /**
  * EXN_OK if `image` is whole: magic, version, sizes, checksums; and, if weight is given, was made
- * of that head: its V, D, type and content. Both are told by XXH64 with two seeds, 128 bits against
- * accidents. Everything is read once, by this thread; with header_only
- * no checksum but the header's is taken, and of weight only its shape is compared, in microseconds.
+ * of that head: its V, D, type and content. Both are told by the 128 bits of XXH3, against accidents.
+ * Everything is read once, by this thread; with header_only no checksum but the header's is taken,
+ * and of weight only its shape is compared, in microseconds.
  * *info, if it is not null, receives what the image says; nothing is written otherwise.
  */
 EXN_API exn_status exn_screen_check(const exn_screen_params* params, exn_screen_info* info);

@@ -9,105 +9,136 @@
 
 namespace exn {
 
-// XXH64 of the same bytes with two seeds, which share all but the sums: 128 bits that tell
-// accidents, not enemies. Of many bytes it takes less time than the memory they come from.
+// The 128 bits of XXH3, which tell accidents, not enemies: its way with more than 240 bytes for every
+// number of bytes, where less than a stripe is followed by zeros. Of many bytes it takes no longer
+// than the memory they come from.
 class Digest {
  public:
   EXN_INLINE void bytes(const void* from, int64_t count) {
     const char* p = static_cast<const char*>(from);
     total_ += static_cast<uint64_t>(count);
-    if (held_ > 0) {
+    while (count > 0) {
+      if (held_ == kStripe) {  // more bytes follow, so it is not the last
+        stripes(rest_, 1);
+        held_ = 0;
+      }
+      if (held_ == 0 && count > kStripe) {
+        const int64_t whole = (count - 1) / kStripe;
+        stripes(p, whole);
+        p += whole * kStripe;
+        count -= whole * kStripe;
+      }
       const int64_t missing = kStripe - held_, taken = count < missing ? count : missing;
       std::memcpy(rest_ + held_, p, static_cast<size_t>(taken));
       held_ += taken;
       p += taken;
       count -= taken;
-      if (held_ < kStripe) return;
-      stripes(rest_, 1);
-      held_ = 0;
     }
-    stripes(p, count / kStripe);
-    held_ = count % kStripe;
-    std::memcpy(rest_, p + (count - held_), static_cast<size_t>(held_));
   }
 
   EXN_INLINE void number(int64_t n) { bytes(&n, sizeof n); }
 
-  // Of all bytes so far: the digest with the seed 0, and with the other.
+  // Of all bytes so far, the lower half first.
   EXN_INLINE void take(uint64_t (&to)[2]) const {
-    for (int s = 0; s < 2; ++s) to[s] = last(s);
+    Digest end = *this;
+    char last[kStripe] = {};
+    if (total_ < static_cast<uint64_t>(kStripe)) {
+      std::memcpy(last, rest_, static_cast<size_t>(held_));
+    } else {
+      std::memcpy(last, before_ + held_, static_cast<size_t>(kStripe - held_));
+      std::memcpy(last + (kStripe - held_), rest_, static_cast<size_t>(held_));
+    }
+    end.add(last, kSecret + sizeof kSecret - kStripe - 7, 1, 0);
+    to[0] = end.merged(kSecret + 11, total_ * kPrimes[0]);
+    to[1] = end.merged(kSecret + sizeof kSecret - kStripe - 11, ~(total_ * kPrimes[1]));
   }
 
   EXN_INLINE bool is(const uint64_t (&other)[2]) const {
-    return last(0) == other[0] && last(1) == other[1];
+    uint64_t own[2];
+    take(own);
+    return own[0] == other[0] && own[1] == other[1];
   }
 
  private:
-  static constexpr int64_t kStripe = 32;
+  static constexpr int64_t kStripe = 64;
+  static constexpr int64_t kBlock = 16;    // stripes, until the sums are scrambled
   static constexpr int64_t kAhead = 4096;  // bytes: a page, so that the next one is mapped by then
-  static constexpr uint64_t kSeeds[2] = {0, 0x5deece66d1ce4e5bu};
   static constexpr uint64_t kPrimes[5] = {0x9e3779b185ebca87u, 0xc2b2ae3d27d4eb4fu,
                                           0x165667b19e3779f9u, 0x85ebca77c2b2ae63u,
                                           0x27d4eb2f165667c5u};
+  static constexpr uint64_t kShort[3] = {0x9e3779b1u, 0x85ebca77u, 0xc2b2ae3du};
+  static constexpr unsigned char kSecret[192] = {
+      0xb8, 0xfe, 0x6c, 0x39, 0x23, 0xa4, 0x4b, 0xbe, 0x7c, 0x01, 0x81, 0x2c, 0xf7, 0x21, 0xad, 0x1c,
+      0xde, 0xd4, 0x6d, 0xe9, 0x83, 0x90, 0x97, 0xdb, 0x72, 0x40, 0xa4, 0xa4, 0xb7, 0xb3, 0x67, 0x1f,
+      0xcb, 0x79, 0xe6, 0x4e, 0xcc, 0xc0, 0xe5, 0x78, 0x82, 0x5a, 0xd0, 0x7d, 0xcc, 0xff, 0x72, 0x21,
+      0xb8, 0x08, 0x46, 0x74, 0xf7, 0x43, 0x24, 0x8e, 0xe0, 0x35, 0x90, 0xe6, 0x81, 0x3a, 0x26, 0x4c,
+      0x3c, 0x28, 0x52, 0xbb, 0x91, 0xc3, 0x00, 0xcb, 0x88, 0xd0, 0x65, 0x8b, 0x1b, 0x53, 0x2e, 0xa3,
+      0x71, 0x64, 0x48, 0x97, 0xa2, 0x0d, 0xf9, 0x4e, 0x38, 0x19, 0xef, 0x46, 0xa9, 0xde, 0xac, 0xd8,
+      0xa8, 0xfa, 0x76, 0x3f, 0xe3, 0x9c, 0x34, 0x3f, 0xf9, 0xdc, 0xbb, 0xc7, 0xc7, 0x0b, 0x4f, 0x1d,
+      0x8a, 0x51, 0xe0, 0x4b, 0xcd, 0xb4, 0x59, 0x31, 0xc8, 0x9f, 0x7e, 0xc9, 0xd9, 0x78, 0x73, 0x64,
+      0xea, 0xc5, 0xac, 0x83, 0x34, 0xd3, 0xeb, 0xc3, 0xc5, 0x81, 0xa0, 0xff, 0xfa, 0x13, 0x63, 0xeb,
+      0x17, 0x0d, 0xdd, 0x51, 0xb7, 0xf0, 0xda, 0x49, 0xd3, 0x16, 0x55, 0x26, 0x29, 0xd4, 0x68, 0x9e,
+      0x2b, 0x16, 0xbe, 0x58, 0x7d, 0x47, 0xa1, 0xfc, 0x8f, 0xf8, 0xb8, 0xd1, 0x7a, 0xd0, 0x31, 0xce,
+      0x45, 0xcb, 0x3a, 0x8f, 0x95, 0x16, 0x04, 0x28, 0xaf, 0xd7, 0xfb, 0xca, 0xbb, 0x4b, 0x40, 0x7e};
 
-  static EXN_INLINE uint64_t turned(uint64_t x, int by) { return x << by | x >> (64 - by); }
-  static EXN_INLINE uint64_t round(uint64_t sum, uint64_t scaled) {
-    return turned(sum + scaled, 31) * kPrimes[0];
-  }
-  static EXN_INLINE uint64_t word(const char* p) {
+  static EXN_INLINE uint64_t word(const void* p) {
     uint64_t w;
     std::memcpy(&w, p, sizeof w);
     return w;
   }
 
+  // Stripes after each of which others follow.
   EXN_INLINE void stripes(const char* p, int64_t count) {
-    // In registers, each for itself: as arrays they would become vectors, whose products of 64 bits
-    // are slower.
-    uint64_t a0 = sums_[0][0], a1 = sums_[0][1], a2 = sums_[0][2], a3 = sums_[0][3];
-    uint64_t b0 = sums_[1][0], b1 = sums_[1][1], b2 = sums_[1][2], b3 = sums_[1][3];
-    for (int64_t i = 0; i < count; ++i, p += kStripe) {
-      if (i % 2 == 0) __builtin_prefetch(p + kAhead);
-      const uint64_t w0 = word(p) * kPrimes[1], w1 = word(p + 8) * kPrimes[1],
-                     w2 = word(p + 16) * kPrimes[1], w3 = word(p + 24) * kPrimes[1];
-      a0 = round(a0, w0), b0 = round(b0, w0);
-      a1 = round(a1, w1), b1 = round(b1, w1);
-      a2 = round(a2, w2), b2 = round(b2, w2);
-      a3 = round(a3, w3), b3 = round(b3, w3);
+    std::memcpy(before_, p + (count - 1) * kStripe, kStripe);
+    while (count > 0) {
+      const int64_t left = kBlock - in_block_, some = count < left ? count : left;
+      add(p, kSecret + 8 * in_block_, some, 8);
+      p += some * kStripe;
+      count -= some;
+      in_block_ += some;
+      if (in_block_ < kBlock) continue;
+      in_block_ = 0;
+      for (int i = 0; i < 8; ++i) {
+        const uint64_t sum = sums_[i];
+        sums_[i] = (sum ^ sum >> 47 ^ word(kSecret + sizeof kSecret - kStripe + 8 * i)) * kShort[0];
+      }
     }
-    const uint64_t sums[2][4] = {{a0, a1, a2, a3}, {b0, b1, b2, b3}};
+  }
+
+  // `step`: bytes of the secret from one stripe to the next.
+  EXN_INLINE void add(const char* p, const unsigned char* secret, int64_t count, int64_t step) {
+    uint64_t sums[8];
+    std::memcpy(sums, sums_, sizeof sums);
+    for (int64_t n = 0; n < count; ++n, p += kStripe, secret += step) {
+      // No pointer: nothing may be there.
+      __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + kAhead));
+      for (int i = 0; i < 8; i += 2) {
+        const uint64_t a = word(p + 8 * i), b = word(p + 8 * i + 8);
+        const uint64_t x = a ^ word(secret + 8 * i), y = b ^ word(secret + 8 * i + 8);
+        sums[i] += b + (x & 0xffffffffu) * (x >> 32);
+        sums[i + 1] += a + (y & 0xffffffffu) * (y >> 32);
+      }
+    }
     std::memcpy(sums_, sums, sizeof sums);
   }
 
-  EXN_INLINE uint64_t last(int s) const {
-    uint64_t h = kSeeds[s] + kPrimes[4];
-    if (total_ >= static_cast<uint64_t>(kStripe)) {
-      const uint64_t* const v = sums_[s];
-      h = turned(v[0], 1) + turned(v[1], 7) + turned(v[2], 12) + turned(v[3], 18);
-      for (int i = 0; i < 4; ++i) h = (h ^ round(0, v[i] * kPrimes[1])) * kPrimes[0] + kPrimes[3];
+  EXN_INLINE uint64_t merged(const unsigned char* secret, uint64_t h) const {
+    for (int i = 0; i < 8; i += 2) {
+      __extension__ using Wide = unsigned __int128;
+      const Wide product = static_cast<Wide>(sums_[i] ^ word(secret + 8 * i)) *
+                           (sums_[i + 1] ^ word(secret + 8 * i + 8));
+      h += static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
     }
-    h += total_;
-    int64_t i = 0;
-    for (; i + 8 <= held_; i += 8)
-      h = turned(h ^ round(0, word(rest_ + i) * kPrimes[1]), 27) * kPrimes[0] + kPrimes[3];
-    if (i + 4 <= held_) {
-      uint32_t half;
-      std::memcpy(&half, rest_ + i, sizeof half);
-      h = turned(h ^ half * kPrimes[0], 23) * kPrimes[1] + kPrimes[2];
-      i += 4;
-    }
-    for (; i < held_; ++i)
-      h = turned(h ^ static_cast<unsigned char>(rest_[i]) * kPrimes[4], 11) * kPrimes[0];
-    h = (h ^ h >> 33) * kPrimes[1];
-    h = (h ^ h >> 29) * kPrimes[2];
+    h = (h ^ h >> 37) * 0x165667919e3779f9u;
     return h ^ h >> 32;
   }
 
-  uint64_t sums_[2][4] = {{kSeeds[0] + kPrimes[0] + kPrimes[1], kSeeds[0] + kPrimes[1], kSeeds[0],
-                           kSeeds[0] - kPrimes[0]},
-                          {kSeeds[1] + kPrimes[0] + kPrimes[1], kSeeds[1] + kPrimes[1], kSeeds[1],
-                           kSeeds[1] - kPrimes[0]}};
-  char rest_[kStripe];
-  int64_t held_ = 0;  // of rest_
+  uint64_t sums_[8] = {kShort[2],  kPrimes[0], kPrimes[1], kPrimes[2],
+                       kPrimes[3], kShort[1],  kPrimes[4], kShort[0]};
+  char before_[kStripe] = {};  // the stripe that was added last
+  char rest_[kStripe] = {};
+  int64_t held_ = 0;      // of rest_
+  int64_t in_block_ = 0;  // stripes added since sums were scrambled
   uint64_t total_ = 0;
 };
 

@@ -7,7 +7,7 @@
 namespace exn {
 
 constexpr int64_t kPackHeaderBytes = 4096, kPackAlign = 64;
-constexpr uint32_t kPackVersion = 2;
+constexpr uint32_t kPackVersion = 3;
 constexpr char kPackMagic[9] = "EXNPACK\n";
 
 // As it lies at the beginning of an image; zeros behind it.

@@ -15,7 +15,7 @@ constexpr int64_t kScreenHeaderBytes = 4096;
 constexpr int kScreenParts = 3;
 constexpr int kScreenGroups = 8;  // at most
 constexpr int64_t kScreenMostDim = 16384, kScreenMostLevels = 1024;
-constexpr uint32_t kScreenVersion = 2;  // of what an image holds, and of what is proven of it
+constexpr uint32_t kScreenVersion = 3;  // of what an image holds, and of what is proven of it
 constexpr int64_t kScreenAlign = 64;
 constexpr char kScreenMagic[9] = "EXNSCRN\n";
 constexpr Blocks kScreenFormats[kScreenParts] = {Blocks::kQ8_0, Blocks::kQ5_0, Blocks::kQ4_0};
