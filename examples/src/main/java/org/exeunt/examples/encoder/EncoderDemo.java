@@ -24,7 +24,7 @@ public final class EncoderDemo {
   private static final int LONGEST = 128;
   private static final int SENTENCES = 3000;
   private static final int QUICK_SENTENCES = 1500;
-  private static final int ALONE = 512; // sentences that are timed one by one
+  private static final int ALONE = 256; // sentences that are timed one by one
   private static final int ROUND = 128; // sentences between one plan and the next
   private static final double TRAINED = .5;
   private static final double TUNED = .8; // up to here; the rest is held out
