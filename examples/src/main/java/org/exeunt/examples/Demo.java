@@ -101,8 +101,8 @@ public final class Demo {
     Blas.setThreads(threads);
     try (Report report =
              new Report(out, "exeunt: what early exit saves and costs", Terminal.isThere())) {
-      report.paragraph("exeunt %s on %s, JDK %s, %s", Backend.version(),
-          Backend.CPU.description(), Runtime.version(), LocalDate.now());
+      report.paragraph("exeunt %s on %s, JDK %s, %s", Backend.version(), Backend.CPU.description(),
+          Runtime.version(), LocalDate.now());
       EncoderDemo.run(report, encoder, threads, quick);
       GrokkingDemo.run(report, threads, quick);
       NoiseDemo.run(report, quick);

@@ -18,12 +18,11 @@ import org.junit.jupiter.params.provider.CsvSource;
 class ArgumentsTest {
   @ParameterizedTest
   @CsvSource(delimiter = '|',
-      value = {"many | ROUNDS is 'many', which is no integer",
-          "0 | ROUNDS is 0, expected 1 to 100", "3 ten | EPOCHS is 'ten', which is no integer",
+      value = {"many | ROUNDS is 'many', which is no integer", "0 | ROUNDS is 0, expected 1 to 100",
+          "3 ten | EPOCHS is 'ten', which is no integer",
           "3 20 20 | the epoch to begin with is 20, expected a multiple of 10 below the 20 epochs",
           "3 20 10 1 | '1' is one argument too many"})
-  void lotteryTicket(String arguments, String reason)
-      throws IOException, InterruptedException {
+  void lotteryTicket(String arguments, String reason) throws IOException, InterruptedException {
     assertRefused("LotteryTicket [ROUNDS [EPOCHS [REWIND]]]: " + reason, LotteryTicket.class,
         arguments.split(" "));
   }
@@ -33,8 +32,7 @@ class ArgumentsTest {
       value = {"sing | the task is 'sing', expected one of tokens, judge, screen, agreement, speed",
           "judge --model | --model needs a value", "judge --modell x | unknown option '--modell'",
           "judge | --model is missing", "judge --model /nowhere | there is no file /nowhere"})
-  void decodeFigures(String arguments, String reason)
-      throws IOException, InterruptedException {
+  void decodeFigures(String arguments, String reason) throws IOException, InterruptedException {
     assertRefused(reason, DecodeFigures.class, arguments.split(" "));
   }
 
@@ -46,9 +44,9 @@ class ArgumentsTest {
 
   private static void assertRefused(String reason, Class<?> program, String... arguments)
       throws IOException, InterruptedException {
-    List<String> command = new ArrayList<>(
-        List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-cp",
-            System.getProperty("java.class.path"), program.getName()));
+    List<String> command =
+        new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+            "-cp", System.getProperty("java.class.path"), program.getName()));
     command.addAll(List.of(arguments));
     Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
     String said = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);

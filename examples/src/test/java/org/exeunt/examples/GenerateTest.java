@@ -213,8 +213,8 @@ class GenerateTest {
       left = alone.length() == 9 ? 1 : 0;
     }
     // Where the cache may not be written to, a line says so before.
-    assertTrue(chat.log.matches("(?s)(.*\\R)?prompt: " + given + " tokens, .*"),
-        given + ": " + chat.log);
+    assertTrue(
+        chat.log.matches("(?s)(.*\\R)?prompt: " + given + " tokens, .*"), given + ": " + chat.log);
   }
 
   private static Result said(String... arguments) {

@@ -96,8 +96,7 @@ public final class DropDemo {
       chart.series(kind, true);
       runs.forEach(run
           -> chart.point(run.cacheBytes() / 1e6, run.perplexity(),
-              String.format("%.1f MB, perplexity %.2f", run.cacheBytes() / 1e6,
-                  run.perplexity())));
+              String.format("%.1f MB, perplexity %.2f", run.cacheBytes() / 1e6, run.perplexity())));
     });
     report.chart(chart);
     if (best == null) {

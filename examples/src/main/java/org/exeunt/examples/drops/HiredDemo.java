@@ -155,8 +155,9 @@ public final class HiredDemo {
             75 + 150 * (i % GRID), 140 + 150 * (i / GRID), budget[1 + i]));
       }
       panel(html, 2, "kept of each sub-image, of " + CUT.patches(), counts.toString());
-      return html.append("</div>\n<p class=\"keys\"><span>full colour: the token goes on</span>"
-                      + "<span>faded: the token is dropped</span></p>\n</figure>\n")
+      return html
+          .append("</div>\n<p class=\"keys\"><span>full colour: the token goes on</span>"
+              + "<span>faded: the token is dropped</span></p>\n</figure>\n")
           .toString();
     }
 

@@ -123,8 +123,8 @@ public final class EncoderDemo {
         List<String> row = new ArrayList<>(List.of(setup.toString()));
         chart.series(setup.toString(), true);
         for (double accuracy : fitted.accuracies(test)) {
-          chart.point(row.size(), 100 * accuracy,
-              percent(accuracy) + " behind layer " + row.size());
+          chart.point(
+              row.size(), 100 * accuracy, percent(accuracy) + " behind layer " + row.size());
           row.add(percent(accuracy));
         }
         table.row(row.toArray(String[] ::new));
@@ -318,8 +318,8 @@ public final class EncoderDemo {
       String name = trial == full ? "all layers" : trial.plan.toString();
       double accuracy = test.accuracy(trial.answers);
       double ratio = ratio(trial.rates, full.rates);
-      chart.series(name, false).point(
-          ratio, 100 * accuracy, String.format("%.2f x, %s", ratio, percent(accuracy)));
+      chart.series(name, false)
+          .point(ratio, 100 * accuracy, String.format("%.2f x, %s", ratio, percent(accuracy)));
     }
     return chart;
   }

@@ -144,8 +144,8 @@ public final class Evaluation implements AutoCloseable {
       String name = method.kind() == Outcome.Kind.PLAIN ? "plain" : method.options();
       stages.add(new Progress.Stage(name, 2 * turns + (method.kind().exact() ? 0 : 1)));
     }
-    Progress progress = new Progress(
-        System.err, Terminal.isThere(), System::nanoTime, stages, prompts.size());
+    Progress progress =
+        new Progress(System.err, Terminal.isThere(), System::nanoTime, stages, prompts.size());
     Findings findings;
     try {
       findings = run(methods, progress::at, interruption);

@@ -63,7 +63,8 @@ final class Page {
     line("<p>" + Html.escaped(summary) + "</p>");
     line("<dl>");
     findings.conditions().forEach(
-        (name, value) -> line("<dt>" + Html.escaped(name) + "</dt><dd>" + Html.escaped(value) + "</dd>"));
+        (name, value)
+            -> line("<dt>" + Html.escaped(name) + "</dt><dd>" + Html.escaped(value) + "</dd>"));
     line("</dl>");
     line("<p class=\"keys\"><span><span class=\"key plain\"></span> the plain decoder</span>"
         + "<span><span class=\"key lossless\"></span> methods that must not change an answer</span>"

@@ -106,8 +106,8 @@ public final class GrokkingDemo {
     report.table(name, ends);
     report.data(name + "-curves", all);
     Chart loss = Chart.ofPowers("Loss by epoch", "epoch", "loss");
-    boolean collapse = curves.values().stream().flatMap(List::stream).anyMatch(
-        now -> now.collapsed() > 0);
+    boolean collapse =
+        curves.values().stream().flatMap(List::stream).anyMatch(now -> now.collapsed() > 0);
     Chart share = collapse
         ? Chart.of("Pairs in collapse, by epoch", "epoch", "in collapse, %")
         : Chart.of("Unseen pairs answered, by epoch", "epoch", "answered, %");
@@ -115,8 +115,8 @@ public final class GrokkingDemo {
       loss.series(label, true);
       share.series(label, true);
       for (Training.Snapshot now : curve) {
-        loss.point(now.epoch(), now.loss(),
-            String.format("%.2g at epoch %d", now.loss(), now.epoch()));
+        loss.point(
+            now.epoch(), now.loss(), String.format("%.2g at epoch %d", now.loss(), now.epoch()));
         double shown = collapse ? now.collapsed() : now.testAccuracy();
         share.point(now.epoch(), 100 * shown, percent(shown) + " at epoch " + now.epoch());
       }

@@ -186,8 +186,7 @@ public final class LotteryTicket implements AutoCloseable {
     Size size = new Size(
         113, 200, integer(arguments, 1, "EPOCHS", 200), integer(arguments, 2, "REWIND", 0));
     if (rounds < 1 || rounds > MOST_ROUNDS) {
-      throw new IllegalArgumentException(
-          "ROUNDS is " + rounds + ", expected 1 to " + MOST_ROUNDS);
+      throw new IllegalArgumentException("ROUNDS is " + rounds + ", expected 1 to " + MOST_ROUNDS);
     }
     Table table = new Table("pruned", "ticket: train", "test", "test > 95 % at",
         "new values: train", "test", "test > 95 % at");

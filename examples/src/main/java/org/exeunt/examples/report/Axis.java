@@ -51,14 +51,16 @@ public record Axis(double least, double most, double step, boolean logarithmic) 
   /** What stands at a mark. */
   public String mark(int index) {
     double at = least + index * step;
-    return logarithmic ? String.format(Locale.ROOT, Math.abs(at) > 3 ? "1e%.0f" : "%s",
-               Math.abs(at) > 3 ? (Object) at : plain(Math.pow(10, at)))
-                       : String.format(Locale.ROOT, "%." + digits() + "f", at);
+    return logarithmic
+        ? String.format(Locale.ROOT, Math.abs(at) > 3 ? "1e%.0f" : "%s",
+              Math.abs(at) > 3 ? (Object) at : plain(Math.pow(10, at)))
+        : String.format(Locale.ROOT, "%." + digits() + "f", at);
   }
 
   private static String plain(double power) {
-    return power >= 1 ? String.format(Locale.ROOT, "%.0f", power)
-                      : String.format(Locale.ROOT, "%." + Math.round(-Math.log10(power)) + "f", power);
+    return power >= 1
+        ? String.format(Locale.ROOT, "%.0f", power)
+        : String.format(Locale.ROOT, "%." + Math.round(-Math.log10(power)) + "f", power);
   }
 
   private int digits() {

@@ -105,19 +105,22 @@ public final class Chart {
   private void axes(StringBuilder html, Axis x, Axis y) {
     for (int i = 0; i <= x.marks(); i++) {
       double at = LEFT + (RIGHT - LEFT) * (double) i / x.marks();
-      line(html, "<g class=\"across\"><path class=\"grid\" d=\"M%.1f %dV%d\"/>"
+      line(html,
+          "<g class=\"across\"><path class=\"grid\" d=\"M%.1f %dV%d\"/>"
               + "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text></g>",
           at, TOP, BOTTOM, at, BOTTOM + 22, x.mark(i));
     }
     for (int i = 0; i <= y.marks(); i++) {
       double at = BOTTOM - (BOTTOM - TOP) * (double) i / y.marks();
-      line(html, "<g class=\"up\"><path class=\"grid\" d=\"M%d %.1fH%d\"/>"
+      line(html,
+          "<g class=\"up\"><path class=\"grid\" d=\"M%d %.1fH%d\"/>"
               + "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text></g>",
           LEFT, at, RIGHT, LEFT - 6, at + 4, y.mark(i));
     }
     line(html, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s &#8594;</text>",
         (LEFT + RIGHT) / 2, HEIGHT - 14, Html.escaped(across));
-    line(html, "<text transform=\"translate(18 %d) rotate(-90)\" text-anchor=\"middle\">%s"
+    line(html,
+        "<text transform=\"translate(18 %d) rotate(-90)\" text-anchor=\"middle\">%s"
             + " &#8594;</text>",
         (TOP + BOTTOM) / 2, Html.escaped(up));
   }
@@ -128,17 +131,17 @@ public final class Chart {
     if (series.joined && series.points.size() > 1) {
       StringBuilder path = new StringBuilder();
       for (Point p : series.points) {
-        path.append(String.format(Locale.ROOT, "%s%.1f %.1f", path.length() == 0 ? "M" : "L",
-            left(x, p), top(y, p)));
+        path.append(String.format(
+            Locale.ROOT, "%s%.1f %.1f", path.length() == 0 ? "M" : "L", left(x, p), top(y, p)));
       }
       line(html, "<path class=\"curve\" stroke-dasharray=\"%s\" d=\"%s\"/>",
           DASHES[s % DASHES.length], path);
     }
     for (Point p : series.points) {
-      line(html, "<path class=\"dot\" transform=\"translate(%.1f %.1f) scale(%.1f)\" d=\"%s\">"
+      line(html,
+          "<path class=\"dot\" transform=\"translate(%.1f %.1f) scale(%.1f)\" d=\"%s\">"
               + "<title>%s</title></path>",
-          left(x, p), top(y, p),
-          series.joined && series.points.size() > MANY ? SMALL_DOT : DOT,
+          left(x, p), top(y, p), series.joined && series.points.size() > MANY ? SMALL_DOT : DOT,
           shape(s), Html.escaped(series.name + ": " + p.name));
     }
     html.append("</g>\n");

@@ -58,7 +58,7 @@ public final class FileFuzz {
     for (int i = 0; i < args.length; i += 2) {
       if (i + 1 == args.length
           || !(args[i] + " " + args[i + 1])
-                  .matches("--(minutes [0-9]{1,6}(\\.[0-9]+)?|(seed|from|cases) [0-9]{1,18})")) {
+              .matches("--(minutes [0-9]{1,6}(\\.[0-9]+)?|(seed|from|cases) [0-9]{1,18})")) {
         System.err.println("usage: FileFuzz [--minutes N] [--seed N] [--from N] [--cases N]");
         System.exit(2);
       }

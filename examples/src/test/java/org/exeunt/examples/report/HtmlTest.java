@@ -41,7 +41,9 @@ class HtmlTest {
     try (Report report = new Report(folder, "A report of " + HOSTILE, false)) {
       report.heading("Heads, " + HOSTILE);
       report.paragraph("`./exeunt demo` says %s", HOSTILE);
-      report.list(List.of("first: " + HOSTILE, "second: " + "a long answer ".repeat(20)));
+      report.list(List.of("first: " + HOSTILE,
+          "second: "
+              + "a long answer ".repeat(20)));
       Table table = new Table("rule", HOSTILE, "mean exit", "leave early", "early ones agree");
       report.table("rules", table.row("a long name of a rule " + HOSTILE, "1", "2", "3", "4"));
       Chart many = Chart.of("Answers kept", "weights read, % of the whole model", "agree, %");
@@ -79,8 +81,10 @@ class HtmlTest {
     assertFalse(Pattern.compile("<(script|link|img|iframe|object)|url\\(|@import|\\son\\w+=\"")
             .matcher(page)
             .find());
-    assertTrue(Pattern.compile("href=\"(.)").matcher(page).results().allMatch(
-        href -> href.group(1).equals("d")));
+    assertTrue(Pattern.compile("href=\"(.)")
+            .matcher(page)
+            .results()
+            .allMatch(href -> href.group(1).equals("d")));
     assertFalse(page.contains("NaN") || page.contains("Infinity"), page);
     assertTrue(page.contains("There is nothing to plot"));
     assertTrue(page.contains("<code>./exeunt demo</code>"));
@@ -92,19 +96,22 @@ class HtmlTest {
   @Test
   void countsStandInThePicture() throws Exception {
     String page = page();
-    String said = Pattern.compile("go on \\(.*?\\): (\\d+) of the full view, and (.*?) of the sub")
-                      .matcher(page)
-                      .results()
-                      .map(found -> found.group(1) + " " + found.group(2))
-                      .findFirst()
-                      .orElseThrow()
-                      .replaceAll(",? and|,", "");
-    String shown = Pattern.compile("kept of the full view: (\\d+) of 576</text>"
-                           + "|class=\"count\"[^>]*>(\\d+)<")
-                       .matcher(page)
-                       .results()
-                       .map(HtmlTest::either)
-                       .reduce("", (all, one) -> all.isEmpty() ? one : all + " " + one);
+    String said =
+        Pattern.compile("go on \\(.*?\\): (\\d+) of the full view, and (.*?) of the sub")
+            .matcher(page)
+            .results()
+            .map(found -> found.group(1) + " " + found.group(2))
+            .findFirst()
+            .orElseThrow()
+            .replaceAll(",? and|,", "");
+    String shown =
+        Pattern
+            .compile("kept of the full view: (\\d+) of 576</text>"
+                + "|class=\"count\"[^>]*>(\\d+)<")
+            .matcher(page)
+            .results()
+            .map(HtmlTest::either)
+            .reduce("", (all, one) -> all.isEmpty() ? one : all + " " + one);
     assertEquals(said, shown);
   }
 
