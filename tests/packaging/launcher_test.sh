@@ -291,7 +291,7 @@ from standard input"
 input=/dev/null
 
 # What fails keeps nothing else from its tests.
-printf '#!/bin/sh\necho "told: $*" >>"%s/told"\ncase $* in *verify) exit 1 ;; esac\n' "$WORK" >"$WORK/bin/mvn"
+printf '#!/bin/sh\necho "told: $*" >>"%s/told"\ncase $* in *verify | *package) exit 1 ;; esac\n' "$WORK" >"$WORK/bin/mvn"
 attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" test --quick
 expect 'test fails where a module does' 1 'a build step or a test failed'
 attempt grep -c -e ' --fail-at-end .* verify' "$WORK/told"
