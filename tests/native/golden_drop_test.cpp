@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention_scores and select against recorded outputs of the official implementations of
-// PromptDistill, GemFilter, SnapKV, H2O, FastV, PyramidDrop and HiRED. The vectors are not part of
-// this repository: EXEUNT_GOLDEN names their folder (default: shared/golden beside the
-// repository); without it the tests are skipped.
+// PromptDistill, GemFilter, SnapKV, H2O, FastV, PyramidDrop and HiRED (tests/golden/README.md).
 //
 // Where the official selection is cut within kClear of a tie it is not compared, but our own choice
 // is then still what the scores that we hand out ask for, which the suite of attention_scores sees to.
@@ -25,11 +23,10 @@ const Op<exn_attention_scores_params> kScore = {"attention_scores", exn_attentio
 const Op<exn_select_params> kSelect = {"select", exn_select_supported, exn_select_workspace_size,
                                        exn_select};
 
-#define EXN_READ_OR_SKIP(cases, tensors, method)                                             \
-  if (!golden_folder_exists()) GTEST_SKIP() << "no recorded vectors at " << golden_path(""); \
-  const std::string path = golden_path("official/" method);                                  \
-  const Json cases = Json::read(path + ".json");                                             \
-  const Safetensors tensors = Safetensors::read(path + ".safetensors");                      \
+#define EXN_READ(cases, tensors, method)                                \
+  const std::string path = golden_path("official/" method);             \
+  const Json cases = Json::read(path + ".json");                        \
+  const Safetensors tensors = Safetensors::read(path + ".safetensors"); \
   ASSERT_FALSE(cases.null() || tensors.empty()) << path << " is missing or empty"
 
 constexpr double kClear = 1e-5;
@@ -327,7 +324,7 @@ void distill_stage(const Target& target, const Json& c, const Safetensors& file,
 }
 
 TEST(GoldenDrop, PromptDistill) {
-  EXN_READ_OR_SKIP(cases, file, "promptdistill");
+  EXN_READ(cases, file, "promptdistill");
   for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
     ++tally.cases;
     if (c.at("kind").text() == "two stages") {
@@ -341,7 +338,7 @@ TEST(GoldenDrop, PromptDistill) {
 // ---- GemFilter ----------------------------------------------------------------------------------
 
 TEST(GoldenDrop, GemFilter) {
-  EXN_READ_OR_SKIP(cases, file, "gemfilter");
+  EXN_READ(cases, file, "gemfilter");
   for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
     ++tally.cases;
     const HostTensor keys = file.tensor(at + "keys");
@@ -386,7 +383,7 @@ TEST(GoldenDrop, GemFilter) {
 // ---- SnapKV -------------------------------------------------------------------------------------
 
 TEST(GoldenDrop, SnapKv) {
-  EXN_READ_OR_SKIP(cases, file, "snapkv");
+  EXN_READ(cases, file, "snapkv");
   for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
     if (!c.at("pruned").flag()) return;
     ++tally.cases;
@@ -528,7 +525,7 @@ void h2o_original(const Target& target, const Json& c, const Safetensors& file,
 }
 
 TEST(GoldenDrop, H2o) {
-  EXN_READ_OR_SKIP(cases, file, "h2o");
+  EXN_READ(cases, file, "h2o");
   for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
     ++tally.cases;
     c.at("fn").text() == "H2OKVCache_LayerWise" ? h2o_port(target, c, file, at, &tally)
@@ -539,7 +536,7 @@ TEST(GoldenDrop, H2o) {
 // ---- FastV and PyramidDrop ----------------------------------------------------------------------
 
 TEST(GoldenDrop, FastV) {
-  EXN_READ_OR_SKIP(cases, file, "fastv");
+  EXN_READ(cases, file, "fastv");
   for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
     ++tally.cases;
     Call call;
@@ -568,7 +565,7 @@ TEST(GoldenDrop, FastV) {
 }
 
 TEST(GoldenDrop, PyramidDrop) {
-  EXN_READ_OR_SKIP(cases, file, "pyramiddrop");
+  EXN_READ(cases, file, "pyramiddrop");
   for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
     ++tally.cases;
     Call call;
@@ -672,7 +669,7 @@ void hired_masks(const Target& target, const Json& c, const Safetensors& file,
 }
 
 TEST(GoldenDrop, Hired) {
-  EXN_READ_OR_SKIP(cases, file, "hired");
+  EXN_READ(cases, file, "hired");
   for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
     ++tally.cases;
     const std::string fn = c.at("fn").text();

@@ -13,7 +13,6 @@ import java.util.function.Predicate;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.IntStream;
-import org.junit.jupiter.api.Assumptions;
 
 /** What the code of one method's authors returned: the cases' numbers and their tensors. */
 final class Recorded {
@@ -26,8 +25,7 @@ final class Recorded {
   private String numbers;
 
   Recorded(String method) {
-    Path file = Setup.golden("official/" + method + ".safetensors")
-                    .orElseGet(() -> Assumptions.abort("no recorded vectors"));
+    Path file = Setup.golden("official/" + method + ".safetensors");
     tensors = new Safetensors(file);
     try {
       json = Files.readString(file.resolveSibling(method + ".json"));

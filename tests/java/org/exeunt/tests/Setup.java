@@ -43,27 +43,17 @@ final class Setup {
     return cuda() && System.getProperty("exeunt.cuda.library", "").endsWith("_emu.so");
   }
 
-  static Path golden() {
+  /** A file of the recorded vectors: below EXEUNT_GOLDEN, or where the build unpacks them. */
+  static Path golden(String file) {
     String folder = System.getenv("EXEUNT_GOLDEN");
-    return folder != null && !folder.isEmpty()
-        ? Path.of(folder)
-        : root().resolve("../shared/golden").normalize();
-  }
-
-  /**
-   * A file of the recorded vectors; empty, and said so, where their folder is not there. A folder
-   * without the file is an error.
-   */
-  static Optional<Path> golden(String file) {
-    if (!Files.exists(golden())) {
-      System.out.println("SKIPPED: " + golden() + " is not there");
-      return Optional.empty();
-    }
-    Path path = golden().resolve(file);
+    Path path = (folder != null && !folder.isEmpty()
+            ? Path.of(folder)
+            : libraries().resolveSibling("golden"))
+                    .resolve(file);
     if (!Files.exists(path)) {
-      throw new AssertionError(path + " is missing, and the folder of recorded vectors is not");
+      throw new AssertionError(path + " is missing (tests/golden/README.md)");
     }
-    return Optional.of(path);
+    return path;
   }
 
   /** Why this JVM's forced path cannot run here, in one sentence; empty if it can. */

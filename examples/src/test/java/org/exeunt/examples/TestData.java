@@ -6,34 +6,45 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.stream.IntStream;
 import org.exeunt.Backend;
 import org.exeunt.examples.encoder.EncoderFiles;
+import org.exeunt.examples.io.SafetensorsFile;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.extension.ConditionEvaluationResult;
 import org.junit.jupiter.api.extension.ExecutionCondition;
 import org.junit.jupiter.api.extension.ExtensionContext;
 
 /**
- * Finds the model and the recorded vectors, and skips a test, saying so, where they are absent. A
- * class that reads them before all of its tests names what it needs in {@code @ExtendWith}: one
- * that gave up there would not be counted at all.
+ * Finds the recorded vectors, and the model, without which a test is skipped and says so. A class
+ * that reads the model before all of its tests names it in {@code @ExtendWith}: one that gave up
+ * there would not be counted at all.
  */
 public final class TestData {
   private TestData() {}
 
-  /** A file of the recorded vectors: below EXEUNT_GOLDEN, or beside the repository. */
+  /** A file of the recorded vectors: below EXEUNT_GOLDEN, or where the build unpacks them. */
   public static Path golden(String name) {
-    Path root = root();
-    present(root, NO_VECTORS);
-    Path path = root.resolve(name).normalize();
-    assertTrue(Files.exists(path), path + " is missing, and the folder of recorded vectors is not");
+    String configured = System.getenv("EXEUNT_GOLDEN");
+    String root = configured != null && !configured.isEmpty()
+        ? configured
+        : System.getProperty("exeunt.golden", "../build/native/golden");
+    Path path = Path.of(root).resolve(name).normalize();
+    assertTrue(Files.exists(path), path + " is missing (tests/golden/README.md)");
     return path;
   }
 
-  /** The text of the recordings where these are, otherwise the demo's, which is shorter. */
+  /** The text of the recordings. */
   public static String text() throws IOException {
-    Path text = root().resolve("model").resolve("text.txt");
-    return Files.isRegularFile(text) ? Files.readString(text) : Texts.essay();
+    return Files.readString(golden("model/text.txt"));
+  }
+
+  /** The numbers of a recorded tensor's rows: those that it names, or all {@code count}. */
+  public static int[] rows(SafetensorsFile golden, String tensor, int count) throws IOException {
+    String rows = tensor + "_rows";
+    return golden.tensors().containsKey(rows)
+        ? golden.ints(rows)
+        : IntStream.range(0, count).toArray();
   }
 
   /** The SmolLM2 model the demo runs. */
@@ -83,27 +94,10 @@ public final class TestData {
     }
   }
 
-  /** Skips a class without the recorded vectors. */
-  public static final class NeedsGolden implements ExecutionCondition {
-    @Override
-    public ConditionEvaluationResult evaluateExecutionCondition(ExtensionContext context) {
-      return condition(root(), NO_VECTORS);
-    }
-  }
-
-  private static final String NO_VECTORS = "recorded vectors are not here (set EXEUNT_GOLDEN)";
   private static final Path EMULATOR =
       Path.of(System.getProperty("exeunt.emulator", "../build/native/lib/libexeunt_cuda_emu.so"));
   private static final String NO_MODEL =
       "the model is not here (set EXEUNT_MODEL, or run ./exeunt demo once)";
-
-  private static Path root() {
-    String configured = System.getenv("EXEUNT_GOLDEN");
-    return (configured != null && !configured.isEmpty()
-            ? Path.of(configured)
-            : Path.of(System.getProperty("basedir", "."), "..", "..", "shared", "golden"))
-        .normalize();
-  }
 
   private static ConditionEvaluationResult condition(Path path, String otherwise) {
     if (Files.exists(path)) {

@@ -24,7 +24,7 @@ import org.junit.jupiter.api.extension.ExtendWith;
  * value within {@link #TOLERANCE}, whatever its size, and each argmax exact, except where the two
  * best recorded logits are closer than twice that.
  */
-@ExtendWith({TestData.NeedsModel.class, TestData.NeedsGolden.class})
+@ExtendWith(TestData.NeedsModel.class)
 class RecordedExitsTest {
   private static final double TOLERANCE = 1e-4;
 

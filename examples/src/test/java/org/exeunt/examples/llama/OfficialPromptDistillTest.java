@@ -24,7 +24,6 @@ import org.exeunt.examples.io.SafetensorsFile;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -37,7 +36,6 @@ import org.junit.jupiter.params.provider.MethodSource;
  * the rows of the query and key projections are put into that order, and keys are read back in
  * theirs.
  */
-@ExtendWith(TestData.NeedsGolden.class)
 class OfficialPromptDistillTest {
   private static final String NAME = "official/promptdistill_model";
   private static final int CAPACITY = 64;

@@ -37,7 +37,7 @@ import org.junit.jupiter.params.provider.MethodSource;
  */
 @DisabledIfSystemProperty(named = "exeunt.quick", matches = "true",
     disabledReason = "a quick run leaves out the longest tests on a real model")
-@ExtendWith({TestData.NeedsModel.class, TestData.NeedsGolden.class})
+@ExtendWith(TestData.NeedsModel.class)
 class RecordedDropTest {
   private static final int[] FILTERS = {5, 10, 15};
   private static final int[] SIZES = {51, 128, 256};

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+# Unpacks the recorded vectors of tests/golden into the build folder, where tests in C++ and Java read
+# them. tests/golden/SHA256SUMS names the archives; one that is not as it says is refused.
+
+# exn_unpack_golden(FOLDER): an archive that is there already is left alone.
+function(exn_unpack_golden folder)
+  set(source ${CMAKE_SOURCE_DIR}/tests/golden)
+  file(STRINGS ${source}/SHA256SUMS lines)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source}/SHA256SUMS)
+  foreach(line IN LISTS lines)
+    if(NOT line MATCHES "^([0-9a-f]+)  ([a-z0-9_]+[.]tar[.]xz)$")
+      message(FATAL_ERROR "tests/golden/SHA256SUMS: no checksum and archive in '${line}'")
+    endif()
+    set(expected ${CMAKE_MATCH_1})
+    set(name ${CMAKE_MATCH_2})
+    if(NOT EXISTS ${source}/${name})
+      message(FATAL_ERROR "tests/golden/${name} is missing: 'git checkout tests/golden' brings it")
+    endif()
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source}/${name})
+    file(SHA256 ${source}/${name} found)
+    if(NOT found STREQUAL expected)
+      message(FATAL_ERROR "tests/golden/${name} is damaged: its SHA-256 is ${found}, not ${expected}; "
+        "'git checkout tests/golden' brings it anew")
+    endif()
+    set(stamp ${folder}/${name}.sha256)
+    set(unpacked "")
+    if(EXISTS ${stamp})
+      file(READ ${stamp} unpacked)
+    endif()
+    if(NOT unpacked STREQUAL expected)
+      file(ARCHIVE_EXTRACT INPUT ${source}/${name} DESTINATION ${folder})
+      file(WRITE ${stamp} ${expected})
+    endif()
+  endforeach()
+endfunction()
