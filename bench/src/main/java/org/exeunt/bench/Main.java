@@ -50,7 +50,7 @@ public final class Main {
     String expression = "";
     Run before = null;
     Run after = null;
-    Path folder = Path.of("bench", "results");
+    Path folder = Path.of("docs", "results");
     for (int i = 0; i < arguments.length; i++) {
       switch (arguments[i]) {
         case "--quick" -> quickMode = true;

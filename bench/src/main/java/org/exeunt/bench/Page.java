@@ -13,7 +13,10 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 
-/** The report as a page that needs nothing else: a roofline, and bars for each case. */
+/**
+ * The report as a page that needs nothing else: an overview, a roofline, bars for each case that has
+ * a peer, and a table of those that have none.
+ */
 final class Page {
   /** Bars end here; what is beyond the limit by more is told in figures. */
   private static final double LONGEST_BAR = 1.25;
@@ -65,8 +68,21 @@ final class Page {
 
     /** The time of the fastest peer over exeunt's. */
     double lead() {
-      return figures.stream().filter(f -> !f.ours()).mapToDouble(f -> f.p50).min().getAsDouble()
-          / ours().get().p50;
+      return peer().p50 / ours().get().p50;
+    }
+
+    private Figure peer() {
+      return figures.stream()
+          .filter(f -> !f.ours())
+          .min(Comparator.comparingDouble(f -> f.p50))
+          .orElseThrow();
+    }
+
+    Overview.Case told() {
+      Figure ours = ours().orElseThrow();
+      Interval full = ours.arithmeticP50 > ours.limitP50 ? ours.arithmeticTime : ours.limitTime;
+      return new Overview.Case(ours.id + ", " + ours.circumstances(), full.over(ours.time),
+          raced() ? peer().time.over(ours.time) : null);
     }
   }
 
@@ -81,6 +97,7 @@ final class Page {
     line("<style>%s</style></head><body>", style());
     Map<String, List<Group>> ops = groups();
     header(ops);
+    Overview.render(text, overview(ops));
     new Roofline(figures, this::colour, Page::name).render(text);
     ops.forEach(this::op);
     line("<footer>%s</footer></body></html>", NOTES);
@@ -116,6 +133,21 @@ final class Page {
           .add(new Group(own, full, limited.isPresent()));
     }
     return ops;
+  }
+
+  private static Map<String, List<Overview.Case>> overview(Map<String, List<Group>> ops) {
+    Map<String, List<Overview.Case>> cases = new LinkedHashMap<>();
+    ops.forEach((op, groups) -> {
+      List<Overview.Case> own =
+          groups.stream()
+              .filter(g -> g.ours().filter(f -> f.hasLimit() && f.loops()).isPresent())
+              .map(Group::told)
+              .toList();
+      if (!own.isEmpty()) {
+        cases.put(op, own);
+      }
+    });
+    return cases;
   }
 
   private void header(Map<String, List<Group>> ops) {
@@ -161,7 +193,7 @@ final class Page {
 
   private void op(String op, List<Group> cases) {
     line("<section id=\"%s\"><h2>%s</h2>", escaped(op), escaped(op));
-    for (Group group : cases) {
+    for (Group group : cases.stream().filter(g -> g.figures.size() > 1).toList()) {
       Figure any = group.figures.get(0);
       line("<article><h3>%s <small>%s%s</small>%s</h3><div class=\"bars\">", escaped(any.id),
           escaped(any.circumstances()),
@@ -169,6 +201,18 @@ final class Page {
           group.raced() ? lead(group.lead()) : "");
       group.figures.forEach(figure -> bar(group, figure));
       line("</div></article>");
+    }
+    List<Group> alone = cases.stream().filter(g -> g.figures.size() == 1).toList();
+    if (!alone.isEmpty()) {
+      line("<details open><summary>without a peer</summary><table class=\"alone\"><tr><th>case</th>"
+          + "<th>operands, threads</th><th>median</th><th>of the limit</th></tr>");
+      for (Group group : alone) {
+        Figure only = group.figures.get(0);
+        line("<tr><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>", escaped(only.id),
+            escaped(only.circumstances()), time(only.p50),
+            group.limited ? String.format(Locale.ROOT, "%.0f %%", 100 * group.share(only)) : "-");
+      }
+      line("</table></details>");
     }
     line("</section>");
   }

@@ -25,6 +25,7 @@ final class Roofline {
   private final Function<String, String> colour;
   private final Function<String, String> named;
   private StringBuilder text;
+  private List<Point> points;
   private double leastX;
   private double mostX;
   private double leastY;
@@ -63,7 +64,7 @@ final class Roofline {
 
   private void picture(int threads) {
     List<Figure> own = figures.stream().filter(f -> f.threads == threads).toList();
-    List<Point> points = own.stream().flatMap(f -> point(own, f).stream()).toList();
+    points = own.stream().flatMap(f -> point(own, f).stream()).toList();
     OptionalDouble peak = median(own, f -> f.multiplyAdds > 0, Roofline::peak);
     OptionalDouble memory =
         median(own, f -> f.operands == Operands.MEMORY && reads(f), Roofline::bandwidth);
@@ -92,7 +93,9 @@ final class Roofline {
     memory.ifPresent(bandwidth -> slope(bandwidth, peak.getAsDouble(), "memory", false));
     double roof = y(peak.getAsDouble());
     line("<path class=\"roof\" d=\"M%d %.1fH%d\"/>", LEFT, roof, RIGHT);
-    name(RIGHT - 4, roof - 6, "end", "FMA peak");
+    Label right = new Label(RIGHT - 4, roof - 6, "end", "FMA peak");
+    Label below = new Label(RIGHT - 4, roof + 20, "end", "FMA peak");
+    name(hidden(below) < hidden(right) ? below : right);
     line("</svg><details><summary>as a table</summary><table><tr><th>case</th><th></th>"
         + "<th>op/B</th><th>GFLOP/s</th><th>of the roof</th></tr>");
     points.forEach(p
@@ -143,18 +146,35 @@ final class Roofline {
     }
     line("<path class=\"roof\" d=\"M%.1f %.1fL%.1f %.1f\"/>", x(from), y(from * bandwidth), x(to),
         y(to * bandwidth));
-    // Its name stands on its free side: the nearest cache's above it, memory's below.
-    double at = Math.pow(10, Math.log10(from) + 0.6 * (Math.log10(to) - Math.log10(from)));
-    if (above) {
-      name(Math.max(LEFT + 48, x(at) - 8), y(at * bandwidth) - 2, "end", where);
-    } else {
-      name(x(at) + 10, y(at * bandwidth) + 10, "start", where);
+    // Its name stands on its free side, the nearest cache's above it, memory's below, and where it
+    // hides the fewest points.
+    Label best = null;
+    for (double part : new double[] {0.6, 0.45, 0.75, 0.3, 0.9, 0.15}) {
+      double at = Math.pow(10, Math.log10(from) + part * (Math.log10(to) - Math.log10(from)));
+      Label label = above
+          ? new Label(Math.max(LEFT + 48, x(at) - 8), y(at * bandwidth) - 2, "end", where)
+          : new Label(x(at) + 10, y(at * bandwidth) + 10, "start", where);
+      best = best == null || hidden(label) < hidden(best) ? label : best;
+    }
+    name(best);
+  }
+
+  /** A text in the picture. */
+  private record Label(double x, double y, String anchor, String words) {
+    boolean hides(double pointX, double pointY) {
+      double width = 10 * words.length();
+      double left = anchor.equals("end") ? x - width : x;
+      return pointX > left - 6 && pointX < left + width + 6 && pointY > y - 20 && pointY < y + 8;
     }
   }
 
-  private void name(double x, double y, String anchor, String limit) {
-    line("<text class=\"halo\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>", x, y, anchor,
-        limit);
+  private long hidden(Label label) {
+    return points.stream().filter(p -> label.hides(x(p.intensity), y(p.speed))).count();
+  }
+
+  private void name(Label label) {
+    line("<text class=\"halo\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>", label.x,
+        label.y, label.anchor, label.words);
   }
 
   private static String speed(String where, OptionalDouble bandwidth) {

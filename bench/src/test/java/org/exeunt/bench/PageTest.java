@@ -49,7 +49,9 @@ class PageTest {
     Files.writeString(raw, "[" + String.join(",", entries) + "]");
     Report.write(raw, folder);
     String page = Files.readString(folder.resolve("test-cpu-9000-avx2-quick.html"));
-    assertEquals(entries.length, page.split("class=\"track\"", -1).length - 1);
+    // Four that have no peer are rows of tables.
+    assertEquals(entries.length - 4, page.split("class=\"track\"", -1).length - 1);
+    assertEquals(2, page.split("class=\"alone\"", -1).length - 1);
     return page;
   }
 
@@ -63,7 +65,10 @@ class PageTest {
             .results()
             .findAny()
             .isEmpty());
-    assertTrue(page.contains("<small>in cache, 1 thread, bursts</small>"), page);
+    assertTrue(page.contains("<td>in cache, 1 thread, bursts</td>"), page);
+    // The limit of 20 us moved by 1; the slower of two halves takes 1 % longer than 30 us.
+    assertTrue(page.contains("kv, in cache, 1 thread: 67 % of the limit (63 to 71)</title>"), page);
+    assertTrue(page.contains("kv, in cache, 1 thread: 0.67 times the best peer's speed"), page);
     assertTrue(page.contains("&lt;&amp;peer&gt; kv: 80 % of the limit, 25.0 us"), page);
     assertTrue(page.contains("<em class=\"behind\">0.67 x the best peer's speed</em>"), page);
     // 2 * 1000 operations in 50 us, of 196608 bytes.
@@ -73,7 +78,7 @@ class PageTest {
   }
 
   @ParameterizedTest
-  @CsvSource({"1280, true", "1280, false", "390, true", "390, false"})
+  @CsvSource({"1400, true", "1400, false", "400, true", "400, false"})
   void looksRightInABrowser(int width, boolean dark) throws Exception {
     Browser browser = Browser.show(page(), folder, width, dark, "/probe.js");
     Probed probed = new Gson().fromJson(browser.left("probe"), Probed.class);
@@ -81,8 +86,10 @@ class PageTest {
     assertEquals(List.of(), probed.faults);
     assertEquals(width, probed.width);
     assertEquals(dark, probed.dark);
-    assertEquals(11, probed.bars);
-    assertEquals(3, probed.dots, "linear/peak, its peer, and the other case in one place");
+    assertEquals(7, probed.bars);
+    // In the roofline linear/peak, its peer, and the other case in one place; in the overview shares
+    // of five cases, and two with a peer.
+    assertEquals(3 + 5 + 2, probed.dots);
     assertEquals(0, probed.untold, "bars and dots without a text");
   }
 }
