@@ -54,7 +54,7 @@ final class Plan {
       "hired_budget/llava_next_sum", "column_norms/bench_512x576_f32",
       "prune_mask/bench_tensor_f32", "prune_mask/bench_row_f32", "prune_apply/bench_f32",
       "rope_table/model_4096", "layer_schedule/bench_skipdecode", "stop_rule/bench_64",
-      "token_bias/bench_64x49152");
+      "token_bias/bench_64x49152", "embedding/bench_1x576_q4_0_f32");
 
   /** Ops that are timed on a GPU, where one is present: those with a peer there. */
   private static final List<String> ON_DEVICE = List.of("stablemax", "row_stats", "exit_head");
