@@ -122,6 +122,7 @@ class Scratch {
         memory_ = Memory(bytes);
         bytes_ = bytes;
       }
+      end_ = bytes;
     }
     ~Block() {
       try {
@@ -130,8 +131,13 @@ class Scratch {
       } catch (const std::bad_alloc&) {  // then it is freed
       }
     }
-    // The next part of it, at a multiple of 64.
+    // The next part of it, at a multiple of 64. More than was asked for is a fault of the caller's.
     void* take(size_t bytes) {
+      if (bytes > 0 && (at_ > end_ || bytes > end_ - at_)) {
+        throw Failure(kEpFail, "exeunt: scratch memory of " + std::to_string(end_) +
+                                   " bytes, of which " + std::to_string(at_) +
+                                   " are taken, lacks " + std::to_string(bytes));
+      }
       void* part = memory_.as<char>() + at_;
       at_ += (bytes + 63) / 64 * 64;
       return part;
@@ -140,7 +146,7 @@ class Scratch {
    private:
     Scratch& from_;
     Memory memory_;
-    size_t bytes_ = 0, at_ = 0;
+    size_t bytes_ = 0, at_ = 0, end_ = 0;
   };
 
  private:

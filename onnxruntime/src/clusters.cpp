@@ -24,9 +24,15 @@ bool wants(const Graph& g, const Node& node) {
   // A table of embeddings stays as narrow as it is.
   if (node.is("Gather") && first != nullptr && first->fixed) return false;
   bool narrow = false;
+  const bool product = node.is("MatMul") || node.is("Gemm");
   for (const std::vector<int>* list : {&node.inputs, &node.outputs}) {
     for (const int value : *list) {
       if (value < 0) continue;
+      // What reads rows of no elements may not fit them, which shows in a body only when it runs.
+      const std::vector<int64_t>& shape = g.values[value].shape;
+      if (product && g.values[value].fixed && std::count(shape.begin(), shape.end(), 0) > 0) {
+        return false;
+      }
       const int32_t type = g.values[value].type;
       if (!Widened::holds(type)) return false;
       narrow |= type == kBfloat16;

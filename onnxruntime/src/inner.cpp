@@ -129,6 +129,9 @@ OrtValue* Inner::tensor(const TensorView& view) const {
 }
 
 bool Widened::possible(const Graph& graph, const Node& node) {
+  // ONNX Runtime's own kernels keep the low 32 bits of an axis, whatever it is.
+  const int64_t axis = graph.integer(node, "axis", 0);
+  if (axis < INT32_MIN || axis > INT32_MAX) return false;
   const std::vector<const OrtOpAttr*> list = attributes_of(graph.api, node);
   return std::all_of(list.begin(), list.end(), [&](const OrtOpAttr* attribute) {
     int32_t type = 0;

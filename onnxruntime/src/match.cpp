@@ -108,7 +108,7 @@ class Matcher {
     outputs.erase(std::remove_if(outputs.begin(), outputs.end(),
                                  [&](int value) { return !g.is_read(value); }),
                   outputs.end());
-    return outputs.empty() ? "nobody reads its result" : "";
+    return outputs.empty() ? "no node reads its result" : "";
   }
 
   void groups() {
@@ -300,7 +300,7 @@ class Matcher {
     } else if (given(10)) {
       *why = "it has an attention_bias";
     } else if (g.integer(node, "qk_output", 0) != 0 || node.output(3) >= 0) {
-      *why = "somebody asks for its scores";
+      *why = "its scores are an output";
     } else if (g.integer(node, "kv_cache_bit_width", 0) != 0 ||
                g.text(node, "k_quant_type", "NONE") != "NONE" ||
                g.text(node, "v_quant_type", "NONE") != "NONE" || given(12) || given(13)) {
@@ -312,7 +312,7 @@ class Matcher {
       *why = "it lacks an input";
     } else if (!g.is_read(node.output(0)) || !g.is_read(node.output(1)) ||
                !g.is_read(node.output(2))) {
-      *why = "nobody takes its keys and values, or its result";
+      *why = "no node reads its keys and values, or its result";
     } else if ((a->rotary || given(7)) &&
                (!table(node.input(7)) || !table(node.input(8)) ||
                 g.values[node.input(7)].shape != g.values[node.input(8)].shape)) {

@@ -36,41 +36,38 @@ std::vector<int64_t> broadcast(const std::vector<int64_t>& a, const std::vector<
   return out;
 }
 
-// An operand of a sum, by the rows of the sum.
-struct Operand {
-  const float* data;
-  std::vector<int64_t> steps;  // elements from one index of an axis to the next; 0: broadcast
-  bool repeated;               // one element in each row
-
-  Operand(const TensorView& view, const std::vector<int64_t>& sum)
-      : data(view.as<float>()), steps(sum.size()), repeated(view.last() == 1 && sum.back() != 1) {
-    int64_t step = 1;
-    for (size_t i = sum.size(); i-- > 0;) {
-      const int64_t extent = extent_of(view.shape, i, sum.size());
-      steps[i] = extent == 1 ? 0 : step;
-      step *= extent;
-    }
+// The elements of a sum's operand from one index of each axis to the next; 0: it is broadcast.
+std::vector<int64_t> steps_of(const TensorView& view, const std::vector<int64_t>& sum) {
+  std::vector<int64_t> steps(sum.size());
+  int64_t step = 1;
+  for (size_t i = sum.size(); i-- > 0;) {
+    const int64_t extent = extent_of(view.shape, i, sum.size());
+    steps[i] = extent == 1 ? 0 : step;
+    step *= extent;
   }
-  const float* row(int64_t r, const std::vector<int64_t>& sum) const {
-    int64_t at = 0;
-    for (size_t i = sum.size() - 1; i-- > 0; r /= sum[i]) at += r % sum[i] * steps[i];
-    return data + at;
-  }
-};
+  return steps;
+}
 
-// out = a + b over the shape of `out`, which both are broadcast to; none of them is empty.
+// A row of an operand by that of the sum.
+const float* row_of(const TensorView& view, const std::vector<int64_t>& steps,
+                    const std::vector<int64_t>& sum, int64_t r) {
+  int64_t at = 0;
+  for (size_t i = sum.size() - 1; i-- > 0; r /= sum[i]) at += r % sum[i] * steps[i];
+  return view.as<float>() + at;
+}
+
+// out = a + b over the shape of `out`, which both are broadcast to; none of them is empty, and the
+// rows of `a` are as long as the sum's.
 void add(const Api& api, const OrtKernelContext* context, const TensorView& a, const TensorView& b,
          const TensorView& out) {
-  const Operand x(a, out.shape), y(b, out.shape);
+  const std::vector<int64_t> of_a = steps_of(a, out.shape), of_b = steps_of(b, out.shape);
   const int64_t width = out.last(), rows = out.count() / width;
   const int64_t step = std::max<int64_t>(1, kWorthAThread / width);
   parallel(api, context, (rows + step - 1) / step, [&](int64_t i) {
     for (int64_t r = i * step; r < std::min(rows, (i + 1) * step); ++r) {
-      const float *p = x.row(r, out.shape), *q = y.row(r, out.shape);
+      const float *p = row_of(a, of_a, out.shape, r), *q = row_of(b, of_b, out.shape, r);
       auto* to = out.as<float>() + r * width;
-      if (x.repeated) std::swap(p, q);
-      const bool repeated = x.repeated || y.repeated;
-      if (!repeated) {
+      if (b.last() == width) {
         if (to != p) std::memmove(to, p, static_cast<size_t>(width) * sizeof(float));
         accumulate(q, to, 1, width, width);
       } else {

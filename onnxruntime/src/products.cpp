@@ -62,7 +62,7 @@ bool Products::start(int index, Product* p, std::string* why) const {
     return false;
   }
   if (!g.is_read(p->output)) {
-    *why = "nobody reads its result";
+    *why = "no node reads its result";
     return false;
   }
   const Value& x = g.values[p->input];
