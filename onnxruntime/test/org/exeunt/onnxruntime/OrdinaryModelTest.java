@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import ai.onnxruntime.OnnxTensor;
+import ai.onnxruntime.OrtSession.SessionOptions.OptLevel;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -92,7 +93,7 @@ class OrdinaryModelTest extends GraphTestBase {
         new Graph()
             .input("x", Graph.FLOAT, -1)
             .input("to", Graph.INT64, -1)
-            .output("y", Graph.FLOAT, -1, -1, 32);
+            .output("y", Graph.FLOAT, -1, -1, -1);
     String shaped = graph.node("Reshape", "x", "to");
     String h = graph.node(
         "Relu", graph.node("Add", linear(graph, shaped, K, 48), graph.floats(random(48), 48)));
@@ -114,10 +115,178 @@ class OrdinaryModelTest extends GraphTestBase {
     }
   }
 
+  /** One row is a matrix to Gemm, and several matrices are none. */
+  @Test
+  void rowsOfUnknownRank() throws Exception {
+    for (String op : List.of("Gemm", "MatMul")) {
+      for (int k : new int[] {K, 1}) {
+        Graph graph =
+            new Graph()
+                .input("x", Graph.FLOAT, -1)
+                .input("to", Graph.INT64, -1)
+                .output("y", Graph.FLOAT)
+                .output("shape", Graph.INT64, -1);
+        String y = graph.node(
+            op, graph.node("Reshape", "x", "to"), graph.floats(random(k * 48), k, 48));
+        graph.node("ReduceSum", List.of(attribute("keepdims", 0)), new String[] {y}, "y");
+        graph.node("Shape", List.of(), new String[] {y}, "shape");
+        for (long[] shape : new long[][] {{k}, {3, k}, {2, 3, k}, {1, 3, k}, {k, 3}, {}}) {
+          int count = 1;
+          for (long extent : shape) {
+            count *= (int) extent;
+          }
+          try (OnnxTensor x = tensor(count);
+              OnnxTensor to = OnnxTensor.createTensor(
+                  ENVIRONMENT, java.nio.LongBuffer.wrap(shape), new long[] {shape.length})) {
+            String report = beside(graph.model(17), Map.of("x", x, "to", to), 2e-3f);
+            assertEquals(1, claims(report), report);
+          }
+        }
+      }
+    }
+  }
+
+  /** What follows a product in a type that is not the one in which it is computed. */
+  @Test
+  void productsOfF16() throws Exception {
+    int n = 200;
+    for (int rows : new int[] {1, 130}) {
+      for (int[] shape : new int[][] {{}, {rows, n}, {1, n}, {rows, 1}, {n}}) {
+        for (String steps : List.of("", "Relu", "norm", "Relu norm")) {
+          Graph graph = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, n);
+          Map<String, OnnxTensor> inputs = new HashMap<>();
+          String y = graph.node("MatMul", half(graph, "x"), halves(graph, K, n));
+          y = graph.node("Add", y, halves(graph, n));
+          if (steps.startsWith("Relu")) {
+            y = graph.node("Relu", y);
+          }
+          if (shape.length > 0) {
+            long[] open = new long[shape.length];
+            java.util.Arrays.fill(open, -1);
+            graph.input("r", Graph.FLOAT, open);
+            long[] extents = java.util.Arrays.stream(shape).asLongStream().toArray();
+            inputs.put("r", tensor(extents));
+            y = graph.node("Add", y, half(graph, "r"));
+          }
+          if (steps.endsWith("norm")) {
+            y = graph.node("LayerNormalization", List.of(attribute("epsilon", 0.1f)), y,
+                halves(graph, n), halves(graph, n));
+          }
+          graph.node("Cast", List.of(attribute("to", Graph.FLOAT)),
+              new String[] {graph.node("Neg", y)}, "y");
+          inputs.put("x", tensor(rows, K));
+          String report = beside(graph.model(17), inputs, 2e-2f);
+          assertTrue(report.contains("f16, bias" + (steps.startsWith("Relu") ? ", ReLU" : "")
+                         + (shape.length > 0 ? ", residual" : "")
+                         + (steps.endsWith("norm") ? ", LayerNorm" : "")),
+              report);
+          inputs.values().forEach(OnnxTensor::close);
+        }
+      }
+    }
+  }
+
+  private static String half(Graph graph, String x) {
+    return graph.node("Cast", List.of(attribute("to", Graph.FLOAT16)), x);
+  }
+
+  /** Random numbers in f16: quarters from -1 to 1. */
+  private String halves(Graph graph, long... shape) {
+    int count = 1;
+    for (long extent : shape) {
+      count *= (int) extent;
+    }
+    short[] bits = new short[count];
+    for (int i = 0; i < count; i++) {
+      int value = random.nextInt(5);
+      bits[i] = (short) (new int[] {0, 0x3400, 0x3800, 0x3a00, 0x3c00}[value]
+          | (random.nextBoolean() ? 0x8000 : 0));
+    }
+    return graph.halves(bits, Graph.FLOAT16, shape);
+  }
+
+  /** f16 has infinities and numbers of few digits. */
+  @Test
+  void constantsOfF16() throws Exception {
+    Graph graph = new Graph().input("x", Graph.FLOAT, -1, 32).output("y", Graph.FLOAT, -1, 6);
+    short[] bias = {(short) 0x7c00, (short) 0xfc00, 0x300, 0x1ff, 1, (short) 0x83ff};
+    String y = graph.node("MatMul", half(graph, "x"),
+        graph.halves(new short[32 * 6], Graph.FLOAT16, 32, 6));
+    y = graph.node("Add", y, graph.halves(bias, Graph.FLOAT16, 6));
+    graph.node("Mul", List.of(),
+        new String[] {graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), y),
+            graph.scalar(65536)},
+        "y");
+    try (OnnxTensor x = tensor(3, 32)) {
+      String report = beside(graph.model(17), Map.of("x", x), 1e-3f);
+      assertTrue(report.contains("f16, bias"), report);
+    }
+  }
+
+  /** Each activation from one end of its range to the other, and of no number. */
+  @Test
+  void activationsFromEndToEnd() throws Exception {
+    float[] identity = new float[32 * 32];
+    for (int i = 0; i < 32; i++) {
+      identity[i * 33] = 1;
+    }
+    for (String op : List.of("Relu", "none", "tanh", "SiLU")) {
+      Graph graph = new Graph().input("x", Graph.FLOAT, -1, 32).output("y", Graph.FLOAT, -1, 32);
+      String h = graph.node("MatMul", "x", graph.floats(identity, 32, 32));
+      String y = switch (op) {
+        case "Relu" -> graph.node("Relu", h);
+        case "SiLU" -> graph.node("Mul", h, graph.node("Sigmoid", h));
+        default -> graph.node("Gelu", List.of(attribute("approximate", op)), h);
+      };
+      graph.node("Identity", List.of(), new String[] {y}, "y");
+      for (float end : new float[] {1, 10, 120}) {
+        float[] values = new float[32 * 40];
+        for (int i = 0; i < values.length; i++) {
+          values[i] = end * (2f * i / values.length - 1);
+        }
+        if (end == 1) {
+          java.util.Arrays.fill(values, 64, 96, Float.NaN);
+        }
+        try (OnnxTensor x = OnnxTensor.createTensor(
+                 ENVIRONMENT, java.nio.FloatBuffer.wrap(values), new long[] {40, 32})) {
+          String report = beside(graph.model(20), Map.of("x", x), end > 10 ? 2e-5f : 4e-6f);
+          assertTrue(report.contains("32 x 32 bf16") || report.contains(op.equals("none")
+                  ? "GELU" : op.equals("tanh") ? "GELU (tanh)" : op.equals("Relu") ? "ReLU" : op),
+              report);
+        }
+      }
+    }
+  }
+
+  /** Weights in one constant that are read in two ways, and two constants that are nearly one. */
+  @Test
+  void weightsThatAreShared() throws Exception {
+    float[] near = random(K * K);
+    Graph graph = new Graph();
+    String[] constants = {graph.floats(near, K, K), null};
+    near[1] += 3;
+    constants[1] = graph.floats(near, K, K);
+    for (int i = 0; i < 5; i++) {
+      graph.input("x" + i, Graph.FLOAT, -1, K);
+      graph.output("y" + i, i == 4 ? Graph.INT64 : Graph.FLOAT, -1, i == 4 ? 1 : K);
+      String y = graph.node("Gemm", List.of(attribute("transB", i % 2)), "x" + i, constants[i / 2 % 2]);
+      graph.node(i == 4 ? "ArgMax" : "Identity",
+          i == 4 ? List.of(attribute("axis", -1)) : List.of(), new String[] {y}, "y" + i);
+    }
+    Map<String, OnnxTensor> inputs = new HashMap<>();
+    for (int i = 0; i < 5; i++) {
+      inputs.put("x" + i, tensor(3, K));
+    }
+    String report = beside(graph.model(17), inputs, 2e-4f);
+    assertEquals(5, claims(report), report);
+    inputs.values().forEach(OnnxTensor::close);
+  }
+
   @Test
   void residualsOfOtherRanks() throws Exception {
     long[][][] cases = {{{2, 3, K}, {3, 48}}, {{2, 3, K}, {48}}, {{3, K}, {2, 1, 48}},
-        {{3, K}, {2, 5, 3, 1}}, {{2, 3, K}, {1, 1}}};
+        {{3, K}, {2, 5, 3, 1}}, {{2, 3, K}, {1, 1}}, {{1, K}, {0, 48}}, {{0, K}, {1, 48}},
+        {{2, 1, K}, {2, 0, 48}}, {{2, 1100, K}, {1, 1100, 48}}};
     for (long[][] shapes : cases) {
       for (boolean normed : new boolean[] {false, true}) {
         long[] open = new long[shapes[1].length];
@@ -230,6 +399,161 @@ class OrdinaryModelTest extends GraphTestBase {
       inputs.put("x", x);
       String report = beside(graph.model(17), inputs, 5e-2f);
       assertTrue(claims(report) >= 300, report);
+    }
+  }
+
+  /** Norms of each kind in f16, of more rows than one thread takes, and with one result of two. */
+  @Test
+  void normsOfSums() throws Exception {
+    for (boolean layer : new boolean[] {true, false}) {
+      for (String read : List.of("y", "sum", "y sum")) {
+        for (boolean half : new boolean[] {false, true}) {
+          Graph graph =
+              new Graph().input("x", Graph.FLOAT, -1, -1, 32).input("s", Graph.FLOAT, -1, -1, -1);
+          List<String> inputs = new java.util.ArrayList<>();
+          for (String name : List.of("x", "s")) {
+            String small = graph.node("Mul", name, graph.scalar(0.01f));
+            inputs.add(half ? half(graph, small) : small);
+          }
+          for (int i = layer ? 0 : 1; i < 3; i++) {
+            inputs.add(half ? halves(graph, 32) : graph.floats(random(32), 32));
+          }
+          List<Message> epsilon = read.equals("y sum") ? List.of(attribute("epsilon", 1e-4f)) : List.of();
+          graph.node("com.microsoft:Skip" + (layer ? "" : "Simplified") + "LayerNormalization",
+              epsilon, inputs.toArray(new String[0]), "y_", "", "", "sum_");
+          for (String name : read.split(" ")) {
+            graph.output(name, Graph.FLOAT, -1, -1, 32);
+            graph.node("Cast", List.of(attribute("to", Graph.FLOAT)),
+                new String[] {graph.node("Neg", name + "_")}, name);
+          }
+          for (long[] shape : new long[][] {{2, 3, 32}, {2, 600, 32}, {1, 600, 32}}) {
+            try (OnnxTensor x = tensor(2, shape[1], 32); OnnxTensor s = tensor(shape)) {
+              String report = beside(graph.model(17), Map.of("x", x, "s", s), half ? 2e-2f : 2e-4f);
+              assertTrue(report.contains(": sum, "), report);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  private interface Bf16 {
+    void of(Graph graph, int type, String x);
+  }
+
+  /** Nodes of bf16, for which ONNX Runtime alone has f32 only. */
+  private void bf16(String name, int opset, Bf16 nodes, long... shape) throws Exception {
+    byte[][] models = new byte[2][];
+    for (int i = 0; i < 2; i++) {
+      long[] open = new long[shape.length];
+      java.util.Arrays.fill(open, -1);
+      Graph graph = new Graph().input("x", Graph.FLOAT, open);
+      int type = i == 0 ? Graph.FLOAT : Graph.BFLOAT16;
+      random.setSeed(5);
+      nodes.of(graph, type, graph.node("Cast", List.of(attribute("to", type)), "x"));
+      models[i] = graph.model(opset);
+    }
+    long[] none = shape.clone();
+    none[0] = 0;
+    for (long[] extents : new long[][] {shape, none}) {
+      try (OnnxTensor x = tensor(extents)) {
+        List<float[]> expected = run(models[0], null, Map.of("x", x));
+        List<String> report = report(models[1], Map.of("x", x), expected, 4e-2f, OptLevel.ALL_OPT);
+        assertTrue(report.stream().anyMatch(line -> line.contains("nodes of bf16, to be computed")),
+            name + ": " + report);
+      }
+    }
+  }
+
+  private static void end(Graph graph, String value, String name, long... shape) {
+    graph.output(name, Graph.FLOAT, shape);
+    graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), new String[] {value}, name);
+  }
+
+  private static String row(Graph graph, int type, float... values) {
+    short[] bits = new short[values.length];
+    for (int i = 0; i < bits.length; i++) {
+      bits[i] = (short) (Float.floatToRawIntBits(values[i]) >>> 16);
+    }
+    return type == Graph.FLOAT ? graph.floats(values, values.length)
+                               : graph.halves(bits, type, values.length);
+  }
+
+  @Test
+  void nodesOfBf16() throws Exception {
+    bf16("ints", 17, (graph, type, x)
+        -> end(graph, graph.node("Tanh", graph.node("Transpose",
+            List.of(attribute("perm", new long[] {1, 0, 2})), x)), "y", -1, -1, -1), 2, 3, 7);
+    bf16("a float", 17, (graph, type, x)
+        -> end(graph, graph.node("LeakyRelu", List.of(attribute("alpha", 0.5f)), x), "y", -1, -1),
+        3, 7);
+    bf16("a string", 18, (graph, type, x)
+        -> end(graph, graph.node("Tanh", graph.node("Pad", List.of(attribute("mode", "edge")), x,
+            graph.longs(0, 2, 0, 2))), "y", -1, -1), 3, 7);
+    bf16("truths", 17, (graph, type, x)
+        -> end(graph, graph.node("Where", graph.node("Less", x, row(graph, type, 0)),
+            graph.node("Tanh", x), graph.node("Neg", x)), "y", -1, -1), 3, 7);
+    bf16("an input that is left out", 17, (graph, type, x)
+        -> end(graph, graph.node("Clip", x, "", graph.constant(type, type == Graph.FLOAT
+            ? new byte[] {0, 0, (byte) 0x80, 0x3e} : new byte[] {(byte) 0x80, 0x3e})), "y", -1, -1),
+        3, 7);
+    // ONNX Runtime's own dies of a bias that is named so.
+    bf16("the last input that is left out", 17, (graph, type, x) -> {
+      String w = graph.node("Reshape", row(graph, type, 1, 2, 3, 4, 5, 6), graph.longs(2, 3));
+      String[] inputs = type == Graph.FLOAT ? new String[] {x, w} : new String[] {x, w, ""};
+      end(graph, graph.node("LayerNormalization", List.of(attribute("axis", 1)), inputs), "y", -1,
+          -1, -1);
+    }, 4, 2, 3);
+    bf16("whole numbers", 17, (graph, type, x) -> {
+      graph.output("y", Graph.INT64, -1, 1);
+      graph.node("ArgMax", List.of(attribute("axis", 1)), new String[] {graph.node("Tanh", x)}, "y");
+    }, 3, 7);
+    bf16("two constants", 17, (graph, type, x)
+        -> end(graph, graph.node("Mul", graph.node("Sub", x, row(graph, type, 1, 2, 3, 4, 5)),
+            row(graph, type, 0.5f, -1, 2, 0, 1)), "y", -1, -1), 3, 5);
+    bf16("another domain", 17, (graph, type, x)
+        -> end(graph, graph.node("com.microsoft:QuickGelu", List.of(attribute("alpha", 1f)), x),
+            "y", -1, -1), 3, 7);
+    bf16("a tensor", 21, (graph, type, x) -> {
+      Message value = new Message().with(1, 1L).with(2, (long) type).with(9, type == Graph.FLOAT
+          ? new byte[] {0, 0, 0, 0x3f} : new byte[] {0, 0x3f});
+      String all = graph.node("ConstantOfShape", List.of(new Message().with(1, "value")
+          .with(5, value).with(20, 4L)), graph.node("Shape", x));
+      end(graph, graph.node("Add", graph.node("Tanh", x), all), "y", -1, -1);
+    }, 3, 7);
+    // What lies between two nodes of bf16 is f32 and no part of them; others read what is within.
+    bf16("between", 17, (graph, type, x) -> {
+      String a = graph.node("Tanh", x);
+      String b = graph.node("Softsign", graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), a));
+      String c = graph.node("Cast", List.of(attribute("to", type)), graph.node("Softplus", b));
+      end(graph, graph.node("Add", a, graph.node("Neg", c)), "y", -1, -1);
+      end(graph, graph.node("Neg", a), "z", -1, -1);
+    }, 3, 7);
+    bf16("several inputs", 17, (graph, type, x) -> {
+      graph.input("unread", Graph.FLOAT);
+      String to = graph.node("Cast", List.of(attribute("to", type)),
+          graph.node("Softplus", graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), x)));
+      end(graph, graph.node("Mul", graph.node("Tanh", x), graph.node("Neg", to)), "y", -1, -1);
+    }, 3, 5);
+  }
+
+  /** A table stays as it is, and what only moves elements about is ONNX Runtime's. */
+  @Test
+  void nodesOfBf16ThatStay() throws Exception {
+    Graph graph = new Graph().input("i", Graph.INT64, -1).output("y", Graph.FLOAT, -1, 3);
+    String rows = graph.node("Gather", graph.halves(new short[12], Graph.BFLOAT16, 4, 3), "i");
+    end(graph, graph.node("Tanh", rows), "z", -1, 3);
+    String turned = graph.node("Transpose", graph.node("Transpose", rows));
+    graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), new String[] {turned}, "y");
+    graph.node("org.exeunt:RowStats", List.of(), new String[] {rows}, "best");
+    graph.output("best", Graph.INT64, -1);
+    try (OnnxTensor i = OnnxTensor.createTensor(ENVIRONMENT, new long[] {2, 0})) {
+      java.nio.file.Path file = folder.resolve("stays.txt");
+      run(graph.model(17), everything().report(file), Map.of("i", i), OptLevel.NO_OPT);
+      String report = java.nio.file.Files.readString(file);
+      assertTrue(report.contains("to be computed in f32: Tanh Cast\n"), report);
+      assertEquals(1, claims(report), report);
+      assertTrue(!report.contains("could not be compiled"), report);
     }
   }
 }
