@@ -188,4 +188,301 @@ class HostileModelTest extends GraphTestBase {
         "exeunt: attribute normalizer is '" + word + "', expected one of: softmax, stablemax");
     refused(head(List.of(attribute("norm", 3)), 5), "Attribute name and type don't match");
   }
+
+  /** A graph may say of a value in it what is not so: ONNX Runtime finds out in a run. */
+  @Test
+  void shapesThatAreNotAsTheGraphSays() throws Exception {
+    for (String op : List.of("LayerNormalization", "MatMul", "residual of one", "Gemm", "skip")) {
+      long width = op.equals("residual of one") ? 1 : 32;
+      Graph graph = new Graph()
+                        .input("x", Graph.FLOAT, -1)
+                        .input("to", Graph.INT64, -1)
+                        .input("z", Graph.FLOAT, -1, 32)
+                        .output("h", Graph.FLOAT, -1, width)
+                        .output("y", Graph.FLOAT);
+      graph.node("Reshape", List.of(), new String[] {"x", "to"}, "h");
+      String weights = graph.floats(random(32 * 8), 32, 8);
+      String y = switch (op) {
+        case "LayerNormalization" -> graph.node(op, "h", graph.floats(random(32), 32));
+        case "residual of one" ->
+          graph.node("Add", graph.node("MatMul", "z", graph.floats(random(32), 32, 1)), "h");
+        case "skip" ->
+          graph.node("com.microsoft:SkipSimplifiedLayerNormalization", "z", "h",
+              graph.floats(random(32), 32));
+        default -> graph.node(op, "h", weights);
+      };
+      graph.node("ReduceSum", List.of(attribute("keepdims", 0)), new String[] {y}, "y");
+      for (long[] shape : new long[][] {{3, width}, {3, 16}, {3, 48}, {16}, {3, 5}, {0, width},
+               {1, width}}) {
+        int count = 1;
+        for (long extent : shape) {
+          count *= (int) extent;
+        }
+        try (OnnxTensor x = tensor(count); OnnxTensor z = tensor(3, 32);
+            OnnxTensor to = OnnxTensor.createTensor(
+                ENVIRONMENT, java.nio.LongBuffer.wrap(shape), new long[] {shape.length})) {
+          Map<String, OnnxTensor> inputs = Map.of("x", x, "to", to, "z", z);
+          if (width == 32 || shape.length == 2 && shape[1] == 1) {
+            beside(graph.model(17), inputs, 1e-3f);
+          } else { // ONNX Runtime alone makes longer rows of them
+            OrtException e = assertThrows(
+                OrtException.class, () -> run(graph.model(17), everything(), inputs));
+            assertTrue(e.getMessage().contains("a product has rows of one"), e.getMessage());
+          }
+        }
+      }
+    }
+  }
+
+  @Test
+  void residualsThatFitNothing() throws Exception {
+    Graph graph = new Graph()
+                      .input("x", Graph.FLOAT, -1, 32)
+                      .input("r", Graph.FLOAT, -1, -1)
+                      .output("y", Graph.FLOAT, -1, -1);
+    graph.node("Add", List.of(),
+        new String[] {graph.node("MatMul", "x", graph.floats(random(32 * 8), 32, 8)), "r"}, "y");
+    byte[] model = graph.model(17);
+    for (int rows : new int[] {0, 1, 2, 3}) {
+      for (long[] shape : new long[][] {{0, 8}, {1, 8}, {2, 8}, {3, 1}, {3, 0}, {3, 7}, {2, 2}}) {
+        try (OnnxTensor x = tensor(rows, 32); OnnxTensor r = tensor(shape)) {
+          beside(model, Map.of("x", x, "r", r), 1e-4f);
+        }
+      }
+    }
+  }
+
+  @Test
+  void whatIsSkippedInOtherWays() throws Exception {
+    for (String change : List.of("two axes", "no batch", "four axes", "given bias", "given add",
+             "constant", "mean", "no weight for each")) {
+      boolean two = change.equals("two axes");
+      long[] x = two ? new long[] {-1, 32}
+          : change.equals("four axes") ? new long[] {-1, -1, -1, 32}
+                                       : new long[] {-1, -1, 32};
+      Graph graph = new Graph()
+                        .input("x", Graph.FLOAT, x)
+                        .input("s", Graph.FLOAT, two || change.equals("no batch")
+                                ? new long[] {-1, -1}
+                                : x)
+                        .input("b", Graph.FLOAT, 32)
+                        .output("y", Graph.FLOAT, x);
+      String skip = change.equals("constant") ? graph.floats(random(3 * 32), 1, 3, 32) : "s";
+      String[] inputs = {"x", skip,
+          graph.floats(random(32), change.equals("no weight for each") ? 16 : 32),
+          change.equals("given bias") ? "b" : graph.floats(random(32), 32),
+          change.equals("given add") ? "b" : graph.floats(random(32), 32)};
+      if (change.equals("no weight for each")) {
+        inputs[2] = graph.floats(random(16), 16);
+      }
+      String[] outputs = change.equals("mean") ? new String[] {"y", "mean"} : new String[] {"y"};
+      if (change.equals("mean")) {
+        graph.output("mean", Graph.FLOAT, -1, -1, 1);
+      }
+      graph.node("com.microsoft:SkipLayerNormalization", List.of(), inputs, outputs);
+      long[][] shapes = two ? new long[][] {{3, 32}, {1, 32}, {3, 1}, {1, 1}}
+          : change.equals("no batch") ? new long[][] {{3, 32}, {2, 32}, {1, 32}, {6, 32}}
+          : change.equals("four axes") ? new long[][] {{1, 2, 3, 32}}
+                                       : new long[][] {{2, 3, 32}};
+      for (long[] shape : shapes) {
+        try (OnnxTensor in = two ? tensor(3, 32)
+                 : change.equals("four axes") ? tensor(1, 2, 3, 32)
+                                              : tensor(2, 3, 32);
+            OnnxTensor s = tensor(shape); OnnxTensor b = tensor(32)) {
+          String report = beside(graph.model(17), Map.of("x", in, "s", s, "b", b), 2e-4f);
+          assertEquals(two || change.equals("no batch") ? 1 : 0, claims(report), change + report);
+        }
+      }
+    }
+  }
+
+  /** Numbers of bytes with zero points: which of them still are bytes, and where one is not. */
+  @Test
+  void bytesLessTheirZeroPoints() throws Exception {
+    int k = 32;
+    int n = 48;
+    // type, zero point of the first, of the others, of the last column (-1000: none), a weight of
+    // the last column, whether it can be held
+    int[][] cases = {{Graph.UINT8, -1000, 0, 0, 127, 1}, {Graph.UINT8, -1000, 0, 0, 128, 0},
+        {Graph.UINT8, 0, 0, 0, 127, 1}, {Graph.UINT8, 0, 0, 0, 128, 0},
+        {Graph.UINT8, 128, 128, 128, 255, 1}, {Graph.UINT8, 128, 128, 127, 255, 0},
+        {Graph.UINT8, 127, 128, 128, 100, 1}, {Graph.UINT8, 129, 128, 128, 0, 1},
+        {Graph.UINT8, 1, 128, 128, 255, 1}, {Graph.INT8, 0, 0, 0, -128, 1},
+        {Graph.INT8, 0, 0, 1, -128, 0}, {Graph.INT8, 0, 0, -1, 127, 0},
+        {Graph.INT8, 0, 0, 1, -127, 1}, {Graph.INT8, 3, -20, 17, 90, 1},
+        {Graph.INT8, 3, -20, -37, 90, 1}, {Graph.INT8, 3, -20, -38, 90, 0}};
+    for (int[] one : cases) {
+      for (boolean turned : new boolean[] {false, true}) {
+        Graph graph = new Graph().input("x", Graph.FLOAT, -1, k).output("y", Graph.FLOAT, -1, n);
+        byte[] quants = new byte[k * n];
+        byte[] zeros = new byte[n];
+        for (int i = 0; i < n; i++) {
+          zeros[i] = (byte) (i == 0 ? one[1] : i == n - 1 ? one[3] : one[2]);
+          for (int j = 0; j < k; j++) {
+            int near = (one[1] == -1000 ? 0 : i == 0 ? one[1] : i == n - 1 ? one[3] : one[2]);
+            int least = one[0] == Graph.UINT8 ? 0 : -100;
+            int value = Math.max(least, near - random.nextInt(50));
+            quants[turned ? i * k + j : j * n + i] =
+                (byte) (i == n - 1 && j == k - 1 ? one[4] : value);
+          }
+        }
+        float[] scales = new float[n];
+        for (int i = 0; i < n; i++) {
+          scales[i] = (1 + random.nextInt(500)) / 65536f;
+        }
+        List<String> inputs = new ArrayList<>(List.of(
+            graph.constant(one[0], quants, turned ? n : k, turned ? k : n),
+            graph.floats(scales, n)));
+        if (one[1] != -1000) {
+          inputs.add(graph.constant(one[0], zeros, n));
+        }
+        String w = graph.node("DequantizeLinear", List.of(attribute("axis", turned ? 0 : 1)),
+            inputs.toArray(new String[0]));
+        graph.node(
+            "Gemm", List.of(attribute("transB", turned ? 1 : 0)), new String[] {"x", w}, "y");
+        try (OnnxTensor x = tensor(3, k)) {
+          String report = beside(graph.model(17), Map.of("x", x), 2e-2f);
+          assertEquals(one[5], claims(report), java.util.Arrays.toString(one) + report);
+        }
+      }
+    }
+  }
+
+  /** Of 4 bits in an odd number of blocks, and scales of which the last one decides. */
+  @Test
+  void blocksInOddNumbers() throws Exception {
+    int k = 96;
+    int n = 40;
+    float[] lasts = {0.01f, 0, 1e-6f, 1.03e-6f, 6e-5f, 65504, 70000, -0.01f, 0.0100037f};
+    for (float last : lasts) {
+      for (int points : new int[] {0, 1}) {
+        Graph graph = new Graph().input("x", Graph.FLOAT, -1, k).output("y", Graph.FLOAT, -1, n);
+        byte[] quants = new byte[n * k / 2];
+        random.nextBytes(quants);
+        float[] scales = new float[n * 3];
+        for (int i = 0; i < scales.length; i++) {
+          scales[i] = (1 + random.nextInt(1000)) / 65536f;
+        }
+        scales[n * 3 - 1] = last;
+        List<String> inputs = new ArrayList<>(List.of("x",
+            graph.constant(Graph.UINT8, quants, n, 3, 16), graph.floats(scales, n * 3)));
+        if (points > 0) {
+          byte[] zeros = new byte[n * 2];
+          random.nextBytes(zeros);
+          zeros[2 * n - 1] = 15;
+          inputs.add(graph.constant(Graph.UINT8, zeros, n, 2));
+        }
+        graph.node("com.microsoft:MatMulNBits",
+            List.of(attribute("K", k), attribute("N", n), attribute("block_size", 32)),
+            inputs.toArray(new String[0]), "y");
+        try (OnnxTensor x = tensor(3, k)) {
+          String report =
+              beside(graph.model(17), Map.of("x", x), Math.max(2e-3f, Math.abs(last) * 0.1f));
+          boolean held = last != 1e-6f && last != 1.03e-6f && last != 70000
+              && !(last == 65504 && points > 0);
+          assertEquals(held ? 1 : 0, claims(report), last + " " + points + report);
+        }
+      }
+    }
+  }
+
+  /** Bf16 that ONNX Runtime refuses when it knows all shapes, which in bodies it does late. */
+  @Test
+  void nodesOfBf16ThatCannotRun() throws Exception {
+    for (long axis : new long[] {Long.MIN_VALUE, Long.MIN_VALUE + 1, 1L << 40}) {
+      Graph graph = new Graph().input("x", Graph.FLOAT, -1, 8).output("y", Graph.FLOAT, -1, 8);
+      String x = graph.node("Cast", List.of(attribute("to", Graph.BFLOAT16)), "x");
+      String y = graph.node("Softmax", List.of(attribute("axis", axis)), x);
+      graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), new String[] {y}, "y");
+      try (OnnxTensor in = tensor(3, 8)) {
+        String report = beside(graph.model(17), Map.of("x", in), 0);
+        assertTrue(!report.contains("Softmax Cast") && !report.contains("f32: Softmax"), report);
+      }
+    }
+    Graph graph = new Graph()
+                      .input("x", Graph.FLOAT, -1, 8)
+                      .input("a", Graph.BOOL)
+                      .input("b", Graph.BOOL)
+                      .output("y", Graph.FLOAT, -1, -1);
+    String x = graph.node("Cast", List.of(attribute("to", Graph.BFLOAT16)), "x");
+    String[] conditions = {"a", "b"};
+    for (int i = 0; i < 2; i++) {
+      Graph[] branches = new Graph[2];
+      for (int j = 0; j < 2; j++) {
+        String of = x;
+        branches[j] = new Graph().output("y" + i + j, Graph.BFLOAT16, -1, -1);
+        if (i == 1 && j == 0) {
+          String none = branches[j].node(
+              "MatMul", of, branches[j].halves(new short[0], Graph.BFLOAT16, 8, 0));
+          branches[j].node("Add", List.of(),
+              new String[] {none, branches[j].halves(new short[5], Graph.BFLOAT16, 5)}, "y10");
+        } else {
+          branches[j].node("Neg", List.of(), new String[] {of}, "y" + i + j);
+        }
+      }
+      x = graph.node("If",
+          List.of(attribute("then_branch", branches[0]), attribute("else_branch", branches[1])),
+          conditions[i]);
+    }
+    graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), new String[] {x}, "y");
+    try (OnnxTensor in = tensor(3, 8);
+        OnnxTensor no = OnnxTensor.createTensor(ENVIRONMENT, false)) {
+      String report = beside(graph.model(17), Map.of("x", in, "a", no, "b", no), 0);
+      assertTrue(!report.contains("f32: MatMul"), report);
+    }
+  }
+
+  /** GroupQueryAttention whose lengths and shapes come with a run. */
+  @Test
+  void attentionOfOtherShapes() throws Exception {
+    int dim = 16;
+    Graph graph = new Graph();
+    for (String name : List.of("q", "k", "v")) {
+      graph.input(name, Graph.FLOAT, -1, -1, -1);
+    }
+    for (String name : List.of("pk", "pv")) {
+      graph.input(name, Graph.FLOAT, -1, -1, -1, -1);
+    }
+    graph.input("lengths", Graph.INT32, -1).input("total", Graph.INT32, -1);
+    for (String name : List.of("y", "nk", "nv")) {
+      graph.output(name, Graph.FLOAT, name.equals("y") ? new long[] {-1, -1, -1}
+                                                       : new long[] {-1, -1, -1, -1});
+    }
+    graph.node("com.microsoft:GroupQueryAttention",
+        List.of(attribute("num_heads", 4), attribute("kv_num_heads", 2)),
+        new String[] {"q", "k", "v", "pk", "pv", "lengths", "total"}, "y", "nk", "nv");
+    byte[] model = graph.model(17);
+    long[][] sound = {{1, 3, 64}, {1, 3, 32}, {1, 3, 32}, {1, 2, 5, dim}, {1, 2, 5, dim}};
+    List<long[][]> all = new ArrayList<>();
+    all.add(sound);
+    long[][][] changes = {{{0}, {1, 3, 60}}, {{0}, {1, 3, 62}}, {{1}, {1, 2, 32}},
+        {{1}, {1, 3, 16}}, {{1}, {2, 3, 32}}, {{2}, {1, 2, 32}}, {{2}, {1, 3, 16}},
+        {{3}, {1, 2, 4, dim}}, {{3}, {1, 1, 5, dim}}, {{3}, {2, 2, 5, dim}}, {{3}, {1, 2, 5, 8}},
+        {{4}, {1, 2, 4, dim}}, {{4}, {1, 1, 5, dim}}, {{4}, {1, 2, 5, 8}}};
+    for (long[][] change : changes) {
+      long[][] shapes = sound.clone();
+      shapes[(int) change[0][0]] = change[1];
+      all.add(shapes);
+    }
+    for (long[][] shapes : all) {
+      int[][] lengths = shapes == sound
+          ? new int[][] {{7}, {-2}, {-1}, {1}, {2}, {6}, {8}, {100}, {7, 7}, {}}
+          : new int[][] {{7}};
+      for (int[] length : lengths) {
+        for (int[] total : length == lengths[0] ? new int[][] {{8}, {8, 8}} : new int[][] {{8}}) {
+          Map<String, OnnxTensor> inputs = new HashMap<>();
+          for (int i = 0; i < 5; i++) {
+            inputs.put(List.of("q", "k", "v", "pk", "pv").get(i), tensor(shapes[i]));
+          }
+          inputs.put("lengths", OnnxTensor.createTensor(ENVIRONMENT,
+              java.nio.IntBuffer.wrap(length), new long[] {length.length}));
+          inputs.put("total", OnnxTensor.createTensor(
+              ENVIRONMENT, java.nio.IntBuffer.wrap(total), new long[] {total.length}));
+          String report = beside(model, inputs, 1e-4f);
+          assertEquals(1, claims(report), report);
+          inputs.values().forEach(OnnxTensor::close);
+        }
+      }
+    }
+  }
 }
