@@ -89,7 +89,7 @@ class ClaimTest extends GraphTestBase {
     String h = graph.node("Add", graph.floats(random(N), N),
         graph.node("MatMul", "x", graph.floats(random(K * N), K, N)));
     String sum = graph.node("Add", "r", h);
-    graph.node("LayerNormalization", List.of(attribute("epsilon", 1e-6f)),
+    graph.node("LayerNormalization", List.of(attribute("epsilon", 0.1f)),
         new String[] {sum, graph.floats(random(N), N), graph.floats(random(N), N)}, "y");
     byte[] model = graph.model(17);
     for (long[] shape : new long[][] {{2, 3, N}, {1, 3, N}, {2, 1, N}, {1, 1, N}}) {
@@ -106,8 +106,8 @@ class ClaimTest extends GraphTestBase {
   @Test
   void aNormBeforeSeveralProducts() throws Exception {
     Graph graph = new Graph().input("x", Graph.FLOAT, -1, K);
-    String x = graph.node(
-        "LayerNormalization", "x", graph.floats(random(K), K), graph.floats(random(K), K));
+    String x = graph.node("LayerNormalization", List.of(attribute("epsilon", 0.1f)), "x",
+        graph.floats(random(K), K), graph.floats(random(K), K));
     for (int i = 0; i < 3; i++) {
       graph.output("y" + i, Graph.FLOAT, -1, N);
       graph.node("MatMul", List.of(), new String[] {x, graph.floats(random(K * N), K, N)}, "y" + i);
@@ -355,7 +355,7 @@ class ClaimTest extends GraphTestBase {
   /** Outputs that fill no panel, inputs of odd length, and rows that lie 4 KiB apart. */
   @Test
   void oddShapes() throws Exception {
-    for (int[] shape : new int[][] {{1, 1}, {31, 33}, {33, 7}, {50, 1024}, {300, 2048}}) {
+    for (int[] shape : new int[][] {{1, 1}, {31, 33}, {33, 7}, {50, 1024}, {150, 1000}}) {
       for (int type : new int[] {Graph.FLOAT, Graph.BFLOAT16, Graph.FLOAT16}) {
         int n = shape[0];
         int k = shape[1];
@@ -620,6 +620,23 @@ class ClaimTest extends GraphTestBase {
     }
   }
 
+  /** Work for two threads: heads of one sequence, an odd number of them, and whole sequences. */
+  @Test
+  void groupQueryAttentionOfTwoThreads() throws Exception {
+    Message rotary = attribute("do_rotary", 1);
+    for (GroupQuery layer :
+        List.of(new GroupQuery(6, 3, 32, false, rotary), new GroupQuery(6, 3, 32, true))) {
+      byte[] model = layer.model(Graph.FLOAT);
+      for (Map<String, OnnxTensor> inputs :
+          List.of(layer.inputs(40, 0, 40, 40), layer.inputs(40, 0, 40, 40, 40, 40),
+              layer.inputs(30, 20, 50, 50), layer.inputs(20, 60, 50, 50))) {
+        String line = check(model, inputs, 1e-5f);
+        assertTrue(line.contains(": attention of 6 heads"), line);
+        inputs.values().forEach(OnnxTensor::close);
+      }
+    }
+  }
+
   /** Of sequences that are shorter than the others of a first prompt, what is no padding. */
   @Test
   void groupQueryAttentionOfPaddedPrompts() throws Exception {
@@ -838,6 +855,130 @@ class ClaimTest extends GraphTestBase {
         }
         assertEquals(1, hits);
       }
+    }
+  }
+
+  /** ExitHead beside RowStats of the logits that small ops make, with every attribute given. */
+  @Test
+  void headsWithAllAttributes() throws Exception {
+    int vocabulary = 3000;
+    String[] names = {"argmax", "p1", "margin", "entropy", "max_logit", "lse"};
+    for (String normalizer : List.of("softmax", "stablemax")) {
+      for (boolean low : new boolean[] {false, true}) {
+        Graph graph = new Graph().input("x", Graph.FLOAT, -1, K);
+        String w = graph.floats(random(vocabulary * K), vocabulary, K);
+        float[] bias = random(vocabulary);
+        if (low) { // the first half has no share in any sum
+          java.util.Arrays.fill(bias, 0, vocabulary / 2, -1e4f);
+        }
+        String b = graph.floats(bias, vocabulary);
+        String scale = graph.floats(random(K), K);
+        String shift = graph.floats(random(K), K);
+        List<Message> all = new ArrayList<>(List.of(attribute("temperature", 0.7f),
+            attribute("softcap", low ? 0f : 9f), attribute("normalizer", normalizer)));
+        String normed = graph.node(
+            "LayerNormalization", List.of(attribute("epsilon", 0.1f)), "x", scale, shift);
+        String z = graph.node("Gemm", List.of(attribute("transB", 1)), normed, w, b);
+        String[][] outputs = new String[2][6];
+        for (int i = 0; i < 6; i++) {
+          for (int j = 0; j < 2; j++) {
+            outputs[j][i] = names[i] + j;
+            graph.output(outputs[j][i], i == 0 ? Graph.INT64 : Graph.FLOAT, -1);
+          }
+        }
+        graph.node("org.exeunt:RowStats", all, new String[] {z}, outputs[0]);
+        all.addAll(List.of(attribute("norm", "layer"), attribute("epsilon", 0.1f)));
+        graph.node("org.exeunt:ExitHead", all, new String[] {"x", w, b, scale, shift}, outputs[1]);
+        graph.output("few", Graph.INT64, -1).output("few_margin", Graph.FLOAT, -1);
+        graph.node("org.exeunt:ExitHead", all, new String[] {"x", w, b, scale, shift}, "few", "",
+            "few_margin");
+        graph.output("z", Graph.FLOAT, -1, -1);
+        graph.node("Identity", List.of(), new String[] {z}, "z");
+        try (OnnxTensor x = tensor(40, K)) {
+          List<float[]> out = run(graph.model(17), ExeuntProvider.configure(), Map.of("x", x));
+          for (int i = 0; i < 6; i++) {
+            assertArrayEquals(out.get(2 * i), out.get(2 * i + 1), 2e-4f, names[i] + normalizer);
+          }
+          assertArrayEquals(out.get(0), out.get(12), 0);
+          assertArrayEquals(out.get(5), out.get(13), 0);
+          // The first row anew, in double precision.
+          double sum = 0;
+          double most = 0;
+          double next = 0;
+          for (int j = 0; j < vocabulary; j++) {
+            double v = out.get(14)[j];
+            v = (low ? v : 9 * Math.tanh(v / 9)) / 0.7;
+            double e = normalizer.equals("softmax") ? Math.exp(v) : v >= 0 ? v + 1 : 1 / (1 - v);
+            sum += e;
+            next = e > most ? most : Math.max(next, e);
+            most = Math.max(most, e);
+          }
+          assertEquals(most / sum, out.get(2)[0], 1e-4);
+          assertEquals((most - next) / sum, out.get(4)[0], 1e-4);
+          assertEquals(Math.log(sum), out.get(10)[0], 1e-3);
+        }
+      }
+    }
+  }
+
+  @Test
+  void logarithmsAndMoreThanThereAre() throws Exception {
+    Graph graph = new Graph()
+                      .input("x", Graph.FLOAT, -1, K)
+                      .output("log", Graph.FLOAT, -1, K)
+                      .output("p", Graph.FLOAT, -1, K)
+                      .output("all", Graph.INT64, -1, -1)
+                      .output("none", Graph.INT64, -1, -1);
+    graph.node("org.exeunt:StableMax", List.of(attribute("log", 1)), new String[] {"x"}, "log");
+    graph.node("org.exeunt:StableMax", List.of(), new String[] {"x"}, "p");
+    graph.node("org.exeunt:Select", List.of(attribute("k", K + 9)), new String[] {"x"}, "all");
+    graph.node("org.exeunt:Select", List.of(attribute("k", 0)), new String[] {"x"}, "none");
+    try (OnnxTensor x = tensor(3, K)) {
+      List<float[]> out = run(graph.model(17), ExeuntProvider.configure(), Map.of("x", x));
+      for (int i = 0; i < 3 * K; i++) {
+        assertEquals(Math.log(out.get(1)[i]), out.get(0)[i], 1e-5);
+        assertEquals(i % K, out.get(2)[i]);
+      }
+      assertEquals(0, out.get(3).length);
+    }
+  }
+
+  /** Logits that are not finite have an index and a maximum: the first of them. */
+  @Test
+  void headsOfInfiniteLogits() throws Exception {
+    int vocabulary = 8192;
+    float[] weights = new float[vocabulary * K];
+    weights[100 * K] = weights[200 * K] = weights[8000 * K + 1] = 1e30f;
+    float[] bias = new float[vocabulary];
+    bias[4000] = 1;
+    Graph graph =
+        new Graph()
+            .input("x", Graph.FLOAT, -1, K)
+            .output("y", Graph.INT64, -1, 1)
+            .output("z", Graph.FLOAT, -1, 1);
+    String z = graph.node("Gemm", List.of(attribute("transB", 1)), "x",
+        graph.floats(weights, vocabulary, K), graph.floats(bias, vocabulary));
+    graph.node("ArgMax", List.of(attribute("axis", -1)), new String[] {z}, "y");
+    graph.node("ReduceMax", List.of(attribute("axes", new long[] {-1})), new String[] {z}, "z");
+    float[] values = new float[8 * K];
+    values[3 * K] = 1e30f;
+    values[5 * K + 1] = 1e30f;
+    try (OnnxTensor x = OnnxTensor.createTensor(
+             ENVIRONMENT, FloatBuffer.wrap(values), new long[] {8, K})) {
+      String line = check(graph.model(17), Map.of("x", x), 0);
+      assertTrue(line.endsWith("exit head of 8192 x 64 bf16, bias")
+              || line.endsWith("exit head of 8192 x 64 f32, bias"), line);
+    }
+    // All of them are infinite or less than all others, by the bias.
+    java.util.Arrays.fill(bias, Float.NEGATIVE_INFINITY);
+    bias[7000] = bias[7001] = Float.POSITIVE_INFINITY;
+    Graph biased =
+        new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.INT64, -1, 1);
+    z = biased.node("Gemm", List.of(attribute("transB", 1)), "x",
+        biased.floats(new float[vocabulary * K], vocabulary, K), biased.floats(bias, vocabulary));
+    biased.node("ArgMax", List.of(attribute("axis", -1)), new String[] {z}, "y");
+    try (OnnxTensor x = tensor(8, K)) {
+      check(biased.model(17), Map.of("x", x), 0);
     }
   }
 }

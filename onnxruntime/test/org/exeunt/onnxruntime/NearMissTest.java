@@ -255,6 +255,57 @@ class NearMissTest extends GraphTestBase {
     }
   }
 
+  /** The same of weights in blocks, and of two products of one input. */
+  @Test
+  void blocksThatDoNotPay() throws Exception {
+    // N, elements of a scale, accuracy_level (-1: not given), whether it is taken with K = 512
+    int[][] cases = {{256, 32, -1, 1}, {255, 32, -1, 0}, {256, 32, 1, 1}, {256, 32, 4, 0},
+        {8192, 32, 4, 1}, {8191, 32, 4, 0}, {8192, 64, 4, 0}, {256, 0, 0, 1}, {255, 0, 0, 0}};
+    for (int[] one : cases) {
+      int n = one[0];
+      int block = one[1];
+      Graph graph = new Graph().input("x", Graph.FLOAT, -1, 512).output("y", Graph.FLOAT, -1, n);
+      if (block == 0) { // a scale for all
+        String w = graph.node("DequantizeLinear", graph.constant(Graph.INT8, quants(512 * n), 512, n),
+            graph.scalar(0.01f));
+        graph.node("MatMul", List.of(), new String[] {"x", w}, "y");
+      } else {
+        List<Message> attributes = new ArrayList<>(List.of(attribute("K", 512), attribute("N", n),
+            attribute("block_size", block)));
+        if (one[2] >= 0) {
+          attributes.add(attribute("accuracy_level", one[2]));
+        }
+        int scales = n * 512 / block;
+        graph.node("com.microsoft:MatMulNBits", attributes,
+            new String[] {"x", graph.constant(Graph.UINT8, new byte[n * 256], n, 512 / block,
+                                   block / 2), graph.floats(scales(scales), scales)},
+            "y");
+      }
+      paid(graph, one[3], Arrays.toString(one));
+    }
+    // Half of the weights of a group decide.
+    Graph graph = new Graph().input("x", Graph.FLOAT, -1, 512);
+    for (int width : new int[] {1024, 8}) {
+      float[] weights = random(512 * width);
+      for (int i = 0; i < weights.length; i++) { // as bf16 holds them
+        weights[i] = Float.intBitsToFloat(Float.floatToRawIntBits(weights[i]) & 0xffff0000);
+      }
+      graph.output("y" + width, Graph.FLOAT, -1, width);
+      graph.node(
+          "MatMul", List.of(), new String[] {"x", graph.floats(weights, 512, width)}, "y" + width);
+    }
+    paid(graph, 2, "two products");
+  }
+
+  private void paid(Graph graph, int claims, String name) throws Exception {
+    Path report = Files.createTempFile(folder, "pay", ".txt");
+    try (OnnxTensor x = tensor(2, 512)) {
+      run(graph.model(21), ExeuntProvider.configure().report(report), Map.of("x", x));
+    }
+    String lines = Files.readString(report);
+    assertEquals(claims, GraphTestBase.claims(lines), name + lines);
+  }
+
   // ---- what follows ----
 
   @Test
@@ -415,6 +466,14 @@ class NearMissTest extends GraphTestBase {
       case "times" -> graph.node("Mul", h, graph.scalar(1 / root));
       case "times another" -> graph.node("Mul", h, graph.scalar(0.8f));
       case "by another" -> graph.node("Div", h, graph.scalar(1.5f));
+      case "by nearly" -> graph.node("Div", h, graph.scalar(root * 1.0002f));
+      case "by a row" -> {
+        float[] roots = new float[N];
+        Arrays.fill(roots, 1, N, 3);
+        roots[0] = root;
+        yield graph.node("Div", h, graph.floats(roots, N));
+      }
+      case "by more axes" -> graph.node("Div", h, graph.floats(new float[] {root}, 1, 1, 1));
       case "divides" -> graph.node("Div", graph.scalar(root), h);
       default -> graph.node("Div", h, graph.scalar(root));
     };
@@ -450,7 +509,8 @@ class NearMissTest extends GraphTestBase {
     for (String change : List.of("", "times", "first", "inner")) {
       expect(PLAIN + ", GELU", gelu(change));
     }
-    for (String change : List.of("times another", "by another", "divides", "tanh", "minus", "two",
+    for (String change : List.of("times another", "by another", "by nearly", "by a row",
+             "by more axes", "divides", "tanh", "minus", "two",
              "third", "first third", "first of another", "inner third", "inner sum",
              "plain product", "sum", "seen", "divided")) {
       expect(PLAIN, gelu(change));

@@ -41,8 +41,19 @@ class RefusalTest {
         "exeunt: there is no option 'treads'; the options are ");
     refused(ExeuntProvider.configure().threads(257), product(),
         "exeunt: option threads is '257', expected a whole number from 0 to 256");
-    refused(ExeuntProvider.configure().option("threads", "two"), product(),
-        "exeunt: option threads is 'two', expected a whole number from 0 to 256");
+    for (String number : List.of("two", "", "-1", "2 ", "1e1", "99999999999999999999")) {
+      refused(ExeuntProvider.configure().option("threads", number), product(),
+          "exeunt: option threads is '" + number + "', expected a whole number from 0 to 256");
+    }
+    for (int threads : new int[] {0, 256}) {
+      try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
+        GraphTestBase.everything().threads(threads).add(options);
+        try (OrtSession session = ENVIRONMENT.createSession(product(), options);
+            OnnxTensor x = OnnxTensor.createTensor(ENVIRONMENT, new float[3][4])) {
+          session.run(Map.of("x", x)).close();
+        }
+      }
+    }
     refused(ExeuntProvider.configure().report(java.nio.file.Path.of("/nowhere/at/all")), product(),
         "exeunt: option report is '/nowhere/at/all', which cannot be written: ");
   }
@@ -53,6 +64,10 @@ class RefusalTest {
     graph.node("org.exeunt:StableMax", List.of(attribute("log", 2)), new String[] {"x"}, "y");
     refused(
         ExeuntProvider.configure(), graph.model(17), "exeunt: attribute log is 2, expected 0 or 1");
+    Graph few = new Graph().input("x", Graph.FLOAT, -1, 4).output("y", Graph.INT64, -1, -1);
+    few.node("org.exeunt:Select", List.of(attribute("k", -1)), new String[] {"x"}, "y");
+    refused(ExeuntProvider.configure(), few.model(17),
+        "exeunt: attribute k is -1, expected 0 or more");
     Graph head = new Graph().input("x", Graph.FLOAT, -1, 4).output("y", Graph.INT64, -1);
     head.node("org.exeunt:ExitHead", List.of(attribute("norm", "batch")),
         new String[] {"x", head.floats(new float[8], 2, 4)}, "y");
@@ -84,6 +99,23 @@ class RefusalTest {
         "org.exeunt:ExitHead", List.of(), new String[] {"x", head.floats(new float[8], 2, 4)}, "y");
     fails(head.model(17), new long[] {3, 5},
         "exeunt: the rows of hidden have 5 elements, expected 4, as weight has");
+    fails(head.model(17), new long[] {3, 0}, "exeunt: hidden has no last axis with an element");
+    for (String change : List.of("bias", "norm_weight", "norm_bias", "axes", "type")) {
+      Graph graph = new Graph().input("x", Graph.FLOAT, -1, 4).output("y", Graph.INT64, -1);
+      String weight = change.equals("axes") ? graph.floats(new float[8], 2, 2, 2)
+          : change.equals("type") ? graph.constant(Graph.INT64, new byte[64], 2, 4)
+                                  : graph.floats(new float[8], 2, 4);
+      String row = graph.floats(new float[3], 3);
+      graph.node("org.exeunt:ExitHead", List.of(),
+          new String[] {"x", weight, change.equals("bias") ? row : "",
+              change.equals("norm_weight") ? row : "", change.equals("norm_bias") ? row : ""},
+          "y");
+      fails(graph.model(17), new long[] {3, 4}, "exeunt: " + switch (change) {
+        case "axes" -> "weight has 3 axes, expected 2";
+        case "type" -> "weight has the ONNX element type 7, expected f32, f16 or bf16";
+        default -> change + " has 3 elements of the ONNX element type 1, expected ";
+      });
+    }
   }
 
   /** The build runs tests on the oldest and on the newest: this is the one that it meant. */
