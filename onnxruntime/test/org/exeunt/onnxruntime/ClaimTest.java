@@ -923,12 +923,13 @@ class ClaimTest extends GraphTestBase {
 
   @Test
   void logarithmsAndMoreThanThereAre() throws Exception {
-    Graph graph = new Graph()
-                      .input("x", Graph.FLOAT, -1, K)
-                      .output("log", Graph.FLOAT, -1, K)
-                      .output("p", Graph.FLOAT, -1, K)
-                      .output("all", Graph.INT64, -1, -1)
-                      .output("none", Graph.INT64, -1, -1);
+    Graph graph =
+        new Graph()
+            .input("x", Graph.FLOAT, -1, K)
+            .output("log", Graph.FLOAT, -1, K)
+            .output("p", Graph.FLOAT, -1, K)
+            .output("all", Graph.INT64, -1, -1)
+            .output("none", Graph.INT64, -1, -1);
     graph.node("org.exeunt:StableMax", List.of(attribute("log", 1)), new String[] {"x"}, "log");
     graph.node("org.exeunt:StableMax", List.of(), new String[] {"x"}, "p");
     graph.node("org.exeunt:Select", List.of(attribute("k", K + 9)), new String[] {"x"}, "all");
@@ -963,17 +964,17 @@ class ClaimTest extends GraphTestBase {
     float[] values = new float[8 * K];
     values[3 * K] = 1e30f;
     values[5 * K + 1] = 1e30f;
-    try (OnnxTensor x = OnnxTensor.createTensor(
-             ENVIRONMENT, FloatBuffer.wrap(values), new long[] {8, K})) {
+    try (OnnxTensor x =
+             OnnxTensor.createTensor(ENVIRONMENT, FloatBuffer.wrap(values), new long[] {8, K})) {
       String line = check(graph.model(17), Map.of("x", x), 0);
       assertTrue(line.endsWith("exit head of 8192 x 64 bf16, bias")
-              || line.endsWith("exit head of 8192 x 64 f32, bias"), line);
+              || line.endsWith("exit head of 8192 x 64 f32, bias"),
+          line);
     }
     // All of them are infinite or less than all others, by the bias.
     java.util.Arrays.fill(bias, Float.NEGATIVE_INFINITY);
     bias[7000] = bias[7001] = Float.POSITIVE_INFINITY;
-    Graph biased =
-        new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.INT64, -1, 1);
+    Graph biased = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.INT64, -1, 1);
     z = biased.node("Gemm", List.of(attribute("transB", 1)), "x",
         biased.floats(new float[vocabulary * K], vocabulary, K), biased.floats(bias, vocabulary));
     biased.node("ArgMax", List.of(attribute("axis", -1)), new String[] {z}, "y");

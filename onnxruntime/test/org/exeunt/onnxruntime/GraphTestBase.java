@@ -130,8 +130,7 @@ abstract class GraphTestBase {
     }
     for (Map.Entry<String, OnnxTensor> one : into.entrySet()) {
       OnnxTensor first = (OnnxTensor) result.get(one.getKey()).orElseThrow();
-      assertArrayEquals(
-          output(first).values(), output(one.getValue()).values(), 0, "another run");
+      assertArrayEquals(output(first).values(), output(one.getValue()).values(), 0, "another run");
       one.getValue().close();
     }
     for (ByteBuffer buffer : buffers) {

@@ -194,12 +194,13 @@ class HostileModelTest extends GraphTestBase {
   void shapesThatAreNotAsTheGraphSays() throws Exception {
     for (String op : List.of("LayerNormalization", "MatMul", "residual of one", "Gemm", "skip")) {
       long width = op.equals("residual of one") ? 1 : 32;
-      Graph graph = new Graph()
-                        .input("x", Graph.FLOAT, -1)
-                        .input("to", Graph.INT64, -1)
-                        .input("z", Graph.FLOAT, -1, 32)
-                        .output("h", Graph.FLOAT, -1, width)
-                        .output("y", Graph.FLOAT);
+      Graph graph =
+          new Graph()
+              .input("x", Graph.FLOAT, -1)
+              .input("to", Graph.INT64, -1)
+              .input("z", Graph.FLOAT, -1, 32)
+              .output("h", Graph.FLOAT, -1, width)
+              .output("y", Graph.FLOAT);
       graph.node("Reshape", List.of(), new String[] {"x", "to"}, "h");
       String weights = graph.floats(random(32 * 8), 32, 8);
       String y = switch (op) {
@@ -212,8 +213,8 @@ class HostileModelTest extends GraphTestBase {
         default -> graph.node(op, "h", weights);
       };
       graph.node("ReduceSum", List.of(attribute("keepdims", 0)), new String[] {y}, "y");
-      for (long[] shape : new long[][] {{3, width}, {3, 16}, {3, 48}, {16}, {3, 5}, {0, width},
-               {1, width}}) {
+      for (long[] shape :
+          new long[][] {{3, width}, {3, 16}, {3, 48}, {16}, {3, 5}, {0, width}, {1, width}}) {
         int count = 1;
         for (long extent : shape) {
           count *= (int) extent;
@@ -225,8 +226,8 @@ class HostileModelTest extends GraphTestBase {
           if (width == 32 || shape.length == 2 && shape[1] == 1) {
             beside(graph.model(17), inputs, 1e-3f);
           } else { // ONNX Runtime alone makes longer rows of them
-            OrtException e = assertThrows(
-                OrtException.class, () -> run(graph.model(17), everything(), inputs));
+            OrtException e =
+                assertThrows(OrtException.class, () -> run(graph.model(17), everything(), inputs));
             assertTrue(e.getMessage().contains("a product has rows of one"), e.getMessage());
           }
         }
@@ -236,10 +237,11 @@ class HostileModelTest extends GraphTestBase {
 
   @Test
   void residualsThatFitNothing() throws Exception {
-    Graph graph = new Graph()
-                      .input("x", Graph.FLOAT, -1, 32)
-                      .input("r", Graph.FLOAT, -1, -1)
-                      .output("y", Graph.FLOAT, -1, -1);
+    Graph graph =
+        new Graph()
+            .input("x", Graph.FLOAT, -1, 32)
+            .input("r", Graph.FLOAT, -1, -1)
+            .output("y", Graph.FLOAT, -1, -1);
     graph.node("Add", List.of(),
         new String[] {graph.node("MatMul", "x", graph.floats(random(32 * 8), 32, 8)), "r"}, "y");
     byte[] model = graph.model(17);
@@ -258,15 +260,15 @@ class HostileModelTest extends GraphTestBase {
              "constant", "mean", "no weight for each")) {
       boolean two = change.equals("two axes");
       long[] x = two ? new long[] {-1, 32}
-          : change.equals("four axes") ? new long[] {-1, -1, -1, 32}
-                                       : new long[] {-1, -1, 32};
-      Graph graph = new Graph()
-                        .input("x", Graph.FLOAT, x)
-                        .input("s", Graph.FLOAT, two || change.equals("no batch")
-                                ? new long[] {-1, -1}
-                                : x)
-                        .input("b", Graph.FLOAT, 32)
-                        .output("y", Graph.FLOAT, x);
+          : change.equals("four axes")
+          ? new long[] {-1, -1, -1, 32}
+          : new long[] {-1, -1, 32};
+      Graph graph =
+          new Graph()
+              .input("x", Graph.FLOAT, x)
+              .input("s", Graph.FLOAT, two || change.equals("no batch") ? new long[] {-1, -1} : x)
+              .input("b", Graph.FLOAT, 32)
+              .output("y", Graph.FLOAT, x);
       String skip = change.equals("constant") ? graph.floats(random(3 * 32), 1, 3, 32) : "s";
       String[] inputs = {"x", skip,
           graph.floats(random(32), change.equals("no weight for each") ? 16 : 32),
@@ -280,14 +282,16 @@ class HostileModelTest extends GraphTestBase {
         graph.output("mean", Graph.FLOAT, -1, -1, 1);
       }
       graph.node("com.microsoft:SkipLayerNormalization", List.of(), inputs, outputs);
-      long[][] shapes = two ? new long[][] {{3, 32}, {1, 32}, {3, 1}, {1, 1}}
+      long[][] shapes = two           ? new long[][] {{3, 32}, {1, 32}, {3, 1}, {1, 1}}
           : change.equals("no batch") ? new long[][] {{3, 32}, {2, 32}, {1, 32}, {6, 32}}
-          : change.equals("four axes") ? new long[][] {{1, 2, 3, 32}}
-                                       : new long[][] {{2, 3, 32}};
+          : change.equals("four axes")
+          ? new long[][] {{1, 2, 3, 32}}
+          : new long[][] {{2, 3, 32}};
       for (long[] shape : shapes) {
         try (OnnxTensor in = two ? tensor(3, 32)
-                 : change.equals("four axes") ? tensor(1, 2, 3, 32)
-                                              : tensor(2, 3, 32);
+                : change.equals("four axes")
+                ? tensor(1, 2, 3, 32)
+                : tensor(2, 3, 32);
             OnnxTensor s = tensor(shape); OnnxTensor b = tensor(32)) {
           String report = beside(graph.model(17), Map.of("x", in, "s", s, "b", b), 2e-4f);
           assertEquals(two || change.equals("no batch") ? 1 : 0, claims(report), change + report);
@@ -330,9 +334,9 @@ class HostileModelTest extends GraphTestBase {
         for (int i = 0; i < n; i++) {
           scales[i] = (1 + random.nextInt(500)) / 65536f;
         }
-        List<String> inputs = new ArrayList<>(List.of(
-            graph.constant(one[0], quants, turned ? n : k, turned ? k : n),
-            graph.floats(scales, n)));
+        List<String> inputs =
+            new ArrayList<>(List.of(graph.constant(one[0], quants, turned ? n : k, turned ? k : n),
+                graph.floats(scales, n)));
         if (one[1] != -1000) {
           inputs.add(graph.constant(one[0], zeros, n));
         }
@@ -364,8 +368,8 @@ class HostileModelTest extends GraphTestBase {
           scales[i] = (1 + random.nextInt(1000)) / 65536f;
         }
         scales[n * 3 - 1] = last;
-        List<String> inputs = new ArrayList<>(List.of("x",
-            graph.constant(Graph.UINT8, quants, n, 3, 16), graph.floats(scales, n * 3)));
+        List<String> inputs = new ArrayList<>(List.of(
+            "x", graph.constant(Graph.UINT8, quants, n, 3, 16), graph.floats(scales, n * 3)));
         if (points > 0) {
           byte[] zeros = new byte[n * 2];
           random.nextBytes(zeros);
@@ -378,8 +382,8 @@ class HostileModelTest extends GraphTestBase {
         try (OnnxTensor x = tensor(3, k)) {
           String report =
               beside(graph.model(17), Map.of("x", x), Math.max(2e-3f, Math.abs(last) * 0.1f));
-          boolean held = last != 1e-6f && last != 1.03e-6f && last != 70000
-              && !(last == 65504 && points > 0);
+          boolean held =
+              last != 1e-6f && last != 1.03e-6f && last != 70000 && !(last == 65504 && points > 0);
           assertEquals(held ? 1 : 0, claims(report), last + " " + points + report);
         }
       }
@@ -399,11 +403,12 @@ class HostileModelTest extends GraphTestBase {
         assertTrue(!report.contains("Softmax Cast") && !report.contains("f32: Softmax"), report);
       }
     }
-    Graph graph = new Graph()
-                      .input("x", Graph.FLOAT, -1, 8)
-                      .input("a", Graph.BOOL)
-                      .input("b", Graph.BOOL)
-                      .output("y", Graph.FLOAT, -1, -1);
+    Graph graph =
+        new Graph()
+            .input("x", Graph.FLOAT, -1, 8)
+            .input("a", Graph.BOOL)
+            .input("b", Graph.BOOL)
+            .output("y", Graph.FLOAT, -1, -1);
     String x = graph.node("Cast", List.of(attribute("to", Graph.BFLOAT16)), "x");
     String[] conditions = {"a", "b"};
     for (int i = 0; i < 2; i++) {
@@ -445,8 +450,8 @@ class HostileModelTest extends GraphTestBase {
     }
     graph.input("lengths", Graph.INT32, -1).input("total", Graph.INT32, -1);
     for (String name : List.of("y", "nk", "nv")) {
-      graph.output(name, Graph.FLOAT, name.equals("y") ? new long[] {-1, -1, -1}
-                                                       : new long[] {-1, -1, -1, -1});
+      graph.output(name, Graph.FLOAT,
+          name.equals("y") ? new long[] {-1, -1, -1} : new long[] {-1, -1, -1, -1});
     }
     graph.node("com.microsoft:GroupQueryAttention",
         List.of(attribute("num_heads", 4), attribute("kv_num_heads", 2)),
@@ -474,10 +479,12 @@ class HostileModelTest extends GraphTestBase {
           for (int i = 0; i < 5; i++) {
             inputs.put(List.of("q", "k", "v", "pk", "pv").get(i), tensor(shapes[i]));
           }
-          inputs.put("lengths", OnnxTensor.createTensor(ENVIRONMENT,
-              java.nio.IntBuffer.wrap(length), new long[] {length.length}));
-          inputs.put("total", OnnxTensor.createTensor(
-              ENVIRONMENT, java.nio.IntBuffer.wrap(total), new long[] {total.length}));
+          inputs.put("lengths",
+              OnnxTensor.createTensor(
+                  ENVIRONMENT, java.nio.IntBuffer.wrap(length), new long[] {length.length}));
+          inputs.put("total",
+              OnnxTensor.createTensor(
+                  ENVIRONMENT, java.nio.IntBuffer.wrap(total), new long[] {total.length}));
           String report = beside(model, inputs, 1e-4f);
           assertEquals(1, claims(report), report);
           inputs.values().forEach(OnnxTensor::close);

@@ -266,19 +266,20 @@ class NearMissTest extends GraphTestBase {
       int block = one[1];
       Graph graph = new Graph().input("x", Graph.FLOAT, -1, 512).output("y", Graph.FLOAT, -1, n);
       if (block == 0) { // a scale for all
-        String w = graph.node("DequantizeLinear", graph.constant(Graph.INT8, quants(512 * n), 512, n),
-            graph.scalar(0.01f));
+        String w = graph.node("DequantizeLinear",
+            graph.constant(Graph.INT8, quants(512 * n), 512, n), graph.scalar(0.01f));
         graph.node("MatMul", List.of(), new String[] {"x", w}, "y");
       } else {
-        List<Message> attributes = new ArrayList<>(List.of(attribute("K", 512), attribute("N", n),
-            attribute("block_size", block)));
+        List<Message> attributes = new ArrayList<>(
+            List.of(attribute("K", 512), attribute("N", n), attribute("block_size", block)));
         if (one[2] >= 0) {
           attributes.add(attribute("accuracy_level", one[2]));
         }
         int scales = n * 512 / block;
         graph.node("com.microsoft:MatMulNBits", attributes,
-            new String[] {"x", graph.constant(Graph.UINT8, new byte[n * 256], n, 512 / block,
-                                   block / 2), graph.floats(scales(scales), scales)},
+            new String[] {"x",
+                graph.constant(Graph.UINT8, new byte[n * 256], n, 512 / block, block / 2),
+                graph.floats(scales(scales), scales)},
             "y");
       }
       paid(graph, one[3], Arrays.toString(one));
@@ -509,10 +510,10 @@ class NearMissTest extends GraphTestBase {
     for (String change : List.of("", "times", "first", "inner")) {
       expect(PLAIN + ", GELU", gelu(change));
     }
-    for (String change : List.of("times another", "by another", "by nearly", "by a row",
-             "by more axes", "divides", "tanh", "minus", "two",
-             "third", "first third", "first of another", "inner third", "inner sum",
-             "plain product", "sum", "seen", "divided")) {
+    for (String change :
+        List.of("times another", "by another", "by nearly", "by a row", "by more axes", "divides",
+            "tanh", "minus", "two", "third", "first third", "first of another", "inner third",
+            "inner sum", "plain product", "sum", "seen", "divided")) {
       expect(PLAIN, gelu(change));
     }
   }

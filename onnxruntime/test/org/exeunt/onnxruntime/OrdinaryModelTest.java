@@ -126,8 +126,8 @@ class OrdinaryModelTest extends GraphTestBase {
                 .input("to", Graph.INT64, -1)
                 .output("y", Graph.FLOAT)
                 .output("shape", Graph.INT64, -1);
-        String y = graph.node(
-            op, graph.node("Reshape", "x", "to"), graph.floats(random(k * 48), k, 48));
+        String y =
+            graph.node(op, graph.node("Reshape", "x", "to"), graph.floats(random(k * 48), k, 48));
         graph.node("ReduceSum", List.of(attribute("keepdims", 0)), new String[] {y}, "y");
         graph.node("Shape", List.of(), new String[] {y}, "shape");
         for (long[] shape : new long[][] {{k}, {3, k}, {2, 3, k}, {1, 3, k}, {k, 3}, {}}) {
@@ -210,12 +210,12 @@ class OrdinaryModelTest extends GraphTestBase {
   void constantsOfF16() throws Exception {
     Graph graph = new Graph().input("x", Graph.FLOAT, -1, 32).output("y", Graph.FLOAT, -1, 6);
     short[] bias = {(short) 0x7c00, (short) 0xfc00, 0x300, 0x1ff, 1, (short) 0x83ff};
-    String y = graph.node("MatMul", half(graph, "x"),
-        graph.halves(new short[32 * 6], Graph.FLOAT16, 32, 6));
+    String y = graph.node(
+        "MatMul", half(graph, "x"), graph.halves(new short[32 * 6], Graph.FLOAT16, 32, 6));
     y = graph.node("Add", y, graph.halves(bias, Graph.FLOAT16, 6));
     graph.node("Mul", List.of(),
-        new String[] {graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), y),
-            graph.scalar(65536)},
+        new String[] {
+            graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), y), graph.scalar(65536)},
         "y");
     try (OnnxTensor x = tensor(3, 32)) {
       String report = beside(graph.model(17), Map.of("x", x), 1e-3f);
@@ -250,8 +250,11 @@ class OrdinaryModelTest extends GraphTestBase {
         try (OnnxTensor x = OnnxTensor.createTensor(
                  ENVIRONMENT, java.nio.FloatBuffer.wrap(values), new long[] {40, 32})) {
           String report = beside(graph.model(20), Map.of("x", x), end > 10 ? 2e-5f : 4e-6f);
-          assertTrue(report.contains("32 x 32 bf16") || report.contains(op.equals("none")
-                  ? "GELU" : op.equals("tanh") ? "GELU (tanh)" : op.equals("Relu") ? "ReLU" : op),
+          assertTrue(report.contains("32 x 32 bf16")
+                  || report.contains(op.equals("none") ? "GELU"
+                          : op.equals("tanh")          ? "GELU (tanh)"
+                          : op.equals("Relu")          ? "ReLU"
+                                                       : op),
               report);
         }
       }
@@ -269,7 +272,8 @@ class OrdinaryModelTest extends GraphTestBase {
     for (int i = 0; i < 5; i++) {
       graph.input("x" + i, Graph.FLOAT, -1, K);
       graph.output("y" + i, i == 4 ? Graph.INT64 : Graph.FLOAT, -1, i == 4 ? 1 : K);
-      String y = graph.node("Gemm", List.of(attribute("transB", i % 2)), "x" + i, constants[i / 2 % 2]);
+      String y =
+          graph.node("Gemm", List.of(attribute("transB", i % 2)), "x" + i, constants[i / 2 % 2]);
       graph.node(i == 4 ? "ArgMax" : "Identity",
           i == 4 ? List.of(attribute("axis", -1)) : List.of(), new String[] {y}, "y" + i);
     }
@@ -418,7 +422,8 @@ class OrdinaryModelTest extends GraphTestBase {
           for (int i = layer ? 0 : 1; i < 3; i++) {
             inputs.add(half ? halves(graph, 32) : graph.floats(random(32), 32));
           }
-          List<Message> epsilon = read.equals("y sum") ? List.of(attribute("epsilon", 1e-4f)) : List.of();
+          List<Message> epsilon =
+              read.equals("y sum") ? List.of(attribute("epsilon", 1e-4f)) : List.of();
           graph.node("com.microsoft:Skip" + (layer ? "" : "Simplified") + "LayerNormalization",
               epsilon, inputs.toArray(new String[0]), "y_", "", "", "sum_");
           for (String name : read.split(" ")) {
@@ -475,27 +480,48 @@ class OrdinaryModelTest extends GraphTestBase {
     for (int i = 0; i < bits.length; i++) {
       bits[i] = (short) (Float.floatToRawIntBits(values[i]) >>> 16);
     }
-    return type == Graph.FLOAT ? graph.floats(values, values.length)
-                               : graph.halves(bits, type, values.length);
+    return type == Graph.FLOAT
+        ? graph.floats(values, values.length)
+        : graph.halves(bits, type, values.length);
   }
 
   @Test
   void nodesOfBf16() throws Exception {
-    bf16("ints", 17, (graph, type, x)
-        -> end(graph, graph.node("Tanh", graph.node("Transpose",
-            List.of(attribute("perm", new long[] {1, 0, 2})), x)), "y", -1, -1, -1), 2, 3, 7);
-    bf16("a float", 17, (graph, type, x)
-        -> end(graph, graph.node("LeakyRelu", List.of(attribute("alpha", 0.5f)), x), "y", -1, -1),
+    bf16("ints", 17,
+        (graph, type, x)
+            -> end(graph,
+                graph.node("Tanh",
+                    graph.node("Transpose", List.of(attribute("perm", new long[] {1, 0, 2})), x)),
+                "y", -1, -1, -1),
+        2, 3, 7);
+    bf16("a float", 17,
+        (graph, type, x)
+            -> end(
+                graph, graph.node("LeakyRelu", List.of(attribute("alpha", 0.5f)), x), "y", -1, -1),
         3, 7);
-    bf16("a string", 18, (graph, type, x)
-        -> end(graph, graph.node("Tanh", graph.node("Pad", List.of(attribute("mode", "edge")), x,
-            graph.longs(0, 2, 0, 2))), "y", -1, -1), 3, 7);
-    bf16("truths", 17, (graph, type, x)
-        -> end(graph, graph.node("Where", graph.node("Less", x, row(graph, type, 0)),
-            graph.node("Tanh", x), graph.node("Neg", x)), "y", -1, -1), 3, 7);
-    bf16("an input that is left out", 17, (graph, type, x)
-        -> end(graph, graph.node("Clip", x, "", graph.constant(type, type == Graph.FLOAT
-            ? new byte[] {0, 0, (byte) 0x80, 0x3e} : new byte[] {(byte) 0x80, 0x3e})), "y", -1, -1),
+    bf16("a string", 18,
+        (graph, type, x)
+            -> end(graph,
+                graph.node("Tanh",
+                    graph.node(
+                        "Pad", List.of(attribute("mode", "edge")), x, graph.longs(0, 2, 0, 2))),
+                "y", -1, -1),
+        3, 7);
+    bf16("truths", 17,
+        (graph, type, x)
+            -> end(graph,
+                graph.node("Where", graph.node("Less", x, row(graph, type, 0)),
+                    graph.node("Tanh", x), graph.node("Neg", x)),
+                "y", -1, -1),
+        3, 7);
+    bf16("an input that is left out", 17,
+        (graph, type, x)
+            -> end(graph,
+                graph.node("Clip", x, "",
+                    graph.constant(type,
+                        type == Graph.FLOAT ? new byte[] {0, 0, (byte) 0x80, 0x3e}
+                                            : new byte[] {(byte) 0x80, 0x3e})),
+                "y", -1, -1),
         3, 7);
     // ONNX Runtime's own dies of a bias that is named so.
     bf16("the last input that is left out", 17, (graph, type, x) -> {
@@ -506,25 +532,37 @@ class OrdinaryModelTest extends GraphTestBase {
     }, 4, 2, 3);
     bf16("whole numbers", 17, (graph, type, x) -> {
       graph.output("y", Graph.INT64, -1, 1);
-      graph.node("ArgMax", List.of(attribute("axis", 1)), new String[] {graph.node("Tanh", x)}, "y");
+      graph.node(
+          "ArgMax", List.of(attribute("axis", 1)), new String[] {graph.node("Tanh", x)}, "y");
     }, 3, 7);
-    bf16("two constants", 17, (graph, type, x)
-        -> end(graph, graph.node("Mul", graph.node("Sub", x, row(graph, type, 1, 2, 3, 4, 5)),
-            row(graph, type, 0.5f, -1, 2, 0, 1)), "y", -1, -1), 3, 5);
-    bf16("another domain", 17, (graph, type, x)
-        -> end(graph, graph.node("com.microsoft:QuickGelu", List.of(attribute("alpha", 1f)), x),
-            "y", -1, -1), 3, 7);
+    bf16("two constants", 17,
+        (graph, type, x)
+            -> end(graph,
+                graph.node("Mul", graph.node("Sub", x, row(graph, type, 1, 2, 3, 4, 5)),
+                    row(graph, type, 0.5f, -1, 2, 0, 1)),
+                "y", -1, -1),
+        3, 5);
+    bf16("another domain", 17,
+        (graph, type, x)
+            -> end(graph, graph.node("com.microsoft:QuickGelu", List.of(attribute("alpha", 1f)), x),
+                "y", -1, -1),
+        3, 7);
     bf16("a tensor", 21, (graph, type, x) -> {
-      Message value = new Message().with(1, 1L).with(2, (long) type).with(9, type == Graph.FLOAT
-          ? new byte[] {0, 0, 0, 0x3f} : new byte[] {0, 0x3f});
-      String all = graph.node("ConstantOfShape", List.of(new Message().with(1, "value")
-          .with(5, value).with(20, 4L)), graph.node("Shape", x));
+      Message value =
+          new Message()
+              .with(1, 1L)
+              .with(2, (long) type)
+              .with(9, type == Graph.FLOAT ? new byte[] {0, 0, 0, 0x3f} : new byte[] {0, 0x3f});
+      String all = graph.node("ConstantOfShape",
+          List.of(new Message().with(1, "value").with(5, value).with(20, 4L)),
+          graph.node("Shape", x));
       end(graph, graph.node("Add", graph.node("Tanh", x), all), "y", -1, -1);
     }, 3, 7);
     // What lies between two nodes of bf16 is f32 and no part of them; others read what is within.
     bf16("between", 17, (graph, type, x) -> {
       String a = graph.node("Tanh", x);
-      String b = graph.node("Softsign", graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), a));
+      String b =
+          graph.node("Softsign", graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), a));
       String c = graph.node("Cast", List.of(attribute("to", type)), graph.node("Softplus", b));
       end(graph, graph.node("Add", a, graph.node("Neg", c)), "y", -1, -1);
       end(graph, graph.node("Neg", a), "z", -1, -1);

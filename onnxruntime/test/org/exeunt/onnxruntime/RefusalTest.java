@@ -66,8 +66,8 @@ class RefusalTest {
         ExeuntProvider.configure(), graph.model(17), "exeunt: attribute log is 2, expected 0 or 1");
     Graph few = new Graph().input("x", Graph.FLOAT, -1, 4).output("y", Graph.INT64, -1, -1);
     few.node("org.exeunt:Select", List.of(attribute("k", -1)), new String[] {"x"}, "y");
-    refused(ExeuntProvider.configure(), few.model(17),
-        "exeunt: attribute k is -1, expected 0 or more");
+    refused(
+        ExeuntProvider.configure(), few.model(17), "exeunt: attribute k is -1, expected 0 or more");
     Graph head = new Graph().input("x", Graph.FLOAT, -1, 4).output("y", Graph.INT64, -1);
     head.node("org.exeunt:ExitHead", List.of(attribute("norm", "batch")),
         new String[] {"x", head.floats(new float[8], 2, 4)}, "y");
@@ -103,8 +103,9 @@ class RefusalTest {
     for (String change : List.of("bias", "norm_weight", "norm_bias", "axes", "type")) {
       Graph graph = new Graph().input("x", Graph.FLOAT, -1, 4).output("y", Graph.INT64, -1);
       String weight = change.equals("axes") ? graph.floats(new float[8], 2, 2, 2)
-          : change.equals("type") ? graph.constant(Graph.INT64, new byte[64], 2, 4)
-                                  : graph.floats(new float[8], 2, 4);
+          : change.equals("type")
+          ? graph.constant(Graph.INT64, new byte[64], 2, 4)
+          : graph.floats(new float[8], 2, 4);
       String row = graph.floats(new float[3], 3);
       graph.node("org.exeunt:ExitHead", List.of(),
           new String[] {"x", weight, change.equals("bias") ? row : "",
