@@ -152,12 +152,16 @@ class OrdinaryModelTest extends GraphTestBase {
     int n = 200;
     for (int rows : new int[] {1, 130}) {
       for (int[] shape : new int[][] {{}, {rows, n}, {1, n}, {rows, 1}, {n}}) {
-        for (String steps : List.of("", "Relu", "norm", "Relu norm")) {
+        for (String steps : List.of("", "Relu", "norm", "first Relu norm")) {
           Graph graph = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, n);
           Map<String, OnnxTensor> inputs = new HashMap<>();
-          String y = graph.node("MatMul", half(graph, "x"), halves(graph, K, n));
+          String in = half(graph, "x");
+          if (steps.startsWith("first")) {
+            in = graph.node("LayerNormalization", in, halves(graph, K), halves(graph, K));
+          }
+          String y = graph.node("MatMul", in, halves(graph, K, n));
           y = graph.node("Add", y, halves(graph, n));
-          if (steps.startsWith("Relu")) {
+          if (steps.contains("Relu")) {
             y = graph.node("Relu", y);
           }
           if (shape.length > 0) {
@@ -176,7 +180,7 @@ class OrdinaryModelTest extends GraphTestBase {
               new String[] {graph.node("Neg", y)}, "y");
           inputs.put("x", tensor(rows, K));
           String report = beside(graph.model(17), inputs, 2e-2f);
-          assertTrue(report.contains("f16, bias" + (steps.startsWith("Relu") ? ", ReLU" : "")
+          assertTrue(report.contains("f16, bias" + (steps.contains("Relu") ? ", ReLU" : "")
                          + (shape.length > 0 ? ", residual" : "")
                          + (steps.endsWith("norm") ? ", LayerNorm" : "")),
               report);
