@@ -492,4 +492,71 @@ class HostileModelTest extends GraphTestBase {
       }
     }
   }
+
+  /** What attention may be told, and what need not be read of it. */
+  @Test
+  void attentionOfOtherAttributes() throws Exception {
+    for (String change :
+        List.of("", "scale", "softcap", "tables", "keys unread", "values unread")) {
+      int dim = 16;
+      Graph graph =
+          new Graph()
+              .input("q", Graph.FLOAT, -1, -1, 4 * dim)
+              .input("k", Graph.FLOAT, -1, -1, 2 * dim)
+              .input("v", Graph.FLOAT, -1, -1, 2 * dim)
+              .input("pk", Graph.FLOAT, -1, 2, -1, dim)
+              .input("pv", Graph.FLOAT, -1, 2, -1, dim)
+              .output("y", Graph.FLOAT, -1, -1, 4 * dim);
+      for (String name : List.of("nk", "nv")) {
+        if (!change.equals(name.equals("nk") ? "keys unread" : "values unread")) {
+          graph.output(name, Graph.FLOAT, -1, 2, -1, dim);
+        }
+      }
+      boolean turned = change.equals("tables");
+      graph.node("com.microsoft:GroupQueryAttention",
+          List.of(attribute("num_heads", 4), attribute("kv_num_heads", 2),
+              attribute("do_rotary", 1), attribute("scale", change.equals("scale") ? -0.3f : 0.3f),
+              attribute("softcap", change.equals("softcap") ? -2f : 2f)),
+          new String[] {"q", "k", "v", "pk", "pv",
+              graph.constant(Graph.INT32, new byte[] {7, 0, 0, 0}, 1),
+              graph.constant(Graph.INT32, new byte[] {8, 0, 0, 0}, 1),
+              graph.floats(random(64 * dim / 2), 64, dim / 2),
+              graph.floats(random(64 * dim / 2), turned ? dim / 2 : 64, turned ? 64 : dim / 2)},
+          "y", "nk", "nv");
+      Map<String, OnnxTensor> inputs = new HashMap<>();
+      inputs.put("q", tensor(1, 3, 4 * dim));
+      inputs.put("k", tensor(1, 3, 2 * dim));
+      inputs.put("v", tensor(1, 3, 2 * dim));
+      inputs.put("pk", tensor(1, 2, 5, dim));
+      inputs.put("pv", tensor(1, 2, 5, dim));
+      String report = beside(graph.model(17), inputs, 1e-4f);
+      assertEquals(change.isEmpty() ? 1 : 0, claims(report), change + report);
+      inputs.values().forEach(OnnxTensor::close);
+    }
+  }
+
+  @Test
+  void productsOfNoKindThatThereIs() throws Exception {
+    for (String change : List.of("blocks of 96", "a scale of two axes", "another GELU")) {
+      Graph graph = new Graph().input("x", Graph.FLOAT, -1, 96).output("y", Graph.FLOAT, -1, 8);
+      String y = switch (change) {
+        case "blocks of 96" ->
+          graph.node("com.microsoft:MatMulNBits",
+              List.of(attribute("K", 96), attribute("N", 8), attribute("block_size", 96)), "x",
+              graph.constant(Graph.UINT8, new byte[8 * 48], 8, 1, 48), graph.floats(random(8), 8));
+        case "a scale of two axes" ->
+          graph.node("MatMul", "x",
+              graph.node("DequantizeLinear", graph.constant(Graph.INT8, new byte[96 * 8], 96, 8),
+                  graph.floats(new float[] {0.5f}, 1, 1)));
+        default ->
+          graph.node("Gelu", List.of(attribute("approximate", "erf")),
+              graph.node("MatMul", "x", graph.floats(random(96 * 8), 96, 8)));
+      };
+      graph.node("Identity", List.of(), new String[] {y}, "y");
+      try (OnnxTensor x = tensor(3, 96)) {
+        String report = beside(graph.model(20), Map.of("x", x), 1e-3f);
+        assertEquals(change.endsWith("GELU") ? 1 : 0, claims(report), change + report);
+      }
+    }
+  }
 }
