@@ -2,7 +2,7 @@
 // The products of panel_products.h. Each vector of weights that is loaded meets as many inputs as
 // there are registers for sums; the columns that all inputs of a block meet stay near meanwhile, and
 // those that come next are asked for. Fewer inputs meet several panels side by side, as each addition
-// waits for the one before.
+// waits for the one before. A single one only reads on, which the processor foresees.
 #include "panel_products.h"
 
 #include "../simd/prefetch.h"
@@ -58,7 +58,7 @@ EXN_SIMD void strip(const Part& p, int begin) {
     f32v a[kPanels], b[kPanels];
     for (int n = 0; n < kPanels; ++n) {
       load_outputs(reinterpret_cast<const T*>(at + n * p.pitch), begin, a[n], b[n]);
-      prefetch_lines<kLines>(ahead + n * p.pitch);
+      if constexpr (kInputs > 1) prefetch_lines<kLines>(ahead + n * p.pitch);
     }
     at += kPanelRows * static_cast<int64_t>(sizeof(T));
     ahead += p.pace;
