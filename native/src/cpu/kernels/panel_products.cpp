@@ -2,7 +2,7 @@
 // The products of panel_products.h. Each vector of weights that is loaded meets as many inputs as
 // there are registers for sums; the columns that all inputs of a block meet stay near meanwhile, and
 // those that come next are asked for. Fewer inputs meet several panels side by side, as each addition
-// waits for the one before. A single one only reads on, which the processor foresees.
+// waits for the one before; they are read on and on, which the processor foresees by itself.
 #include "panel_products.h"
 
 #include "../simd/prefetch.h"
@@ -13,6 +13,8 @@ namespace {
 constexpr int kHalf = static_cast<int>(kPanelRows) / 2;
 // Inputs of the largest tile, with two vectors of sums each.
 constexpr int kMostTogether = kRegisters == 32 ? 14 : 6;
+// Inputs that meet several panels side by side.
+constexpr int kFewInputs = 3;
 // Bytes of inputs that a core's second cache holds beside a panel.
 constexpr int64_t kNearInputs = int64_t{512} << 10;
 
@@ -52,23 +54,32 @@ EXN_SIMD void strip(const Part& p, int begin) {
   for (int n = 0; n < kPanels; ++n) {
     for (int m = 0; m < kInputs; ++m) low[n][m] = high[n][m] = zero();
   }
+  // An address is one of these and no, one or two strides: one for each input would not fit into
+  // registers.
+  constexpr int kTogether = 3;
+  const float* x[(kInputs + kTogether - 1) / kTogether];
+  for (int m = 0; m < kInputs; m += kTogether) x[m / kTogether] = p.x + m * p.stride;
   const char* at = p.at;
   const char* ahead = p.at + p.ahead + p.behind;
   for (int64_t k = 0; k < p.columns; ++k) {
     f32v a[kPanels], b[kPanels];
     for (int n = 0; n < kPanels; ++n) {
       load_outputs(reinterpret_cast<const T*>(at + n * p.pitch), begin, a[n], b[n]);
-      if constexpr (kInputs > 1) prefetch_lines<kLines>(ahead + n * p.pitch);
+      if constexpr (kInputs > kFewInputs) prefetch_lines<kLines>(ahead + n * p.pitch);
     }
     at += kPanelRows * static_cast<int64_t>(sizeof(T));
     ahead += p.pace;
 #pragma GCC unroll 16
     for (int m = 0; m < kInputs; ++m) {
-      const f32v x = set1(p.x[m * p.stride + k]);
+      const f32v input = set1(x[m / kTogether][m % kTogether * p.stride]);
       for (int n = 0; n < kPanels; ++n) {
-        low[n][m] = add_product(x, a[n], low[n][m]);
-        high[n][m] = add_product(x, b[n], high[n][m]);
+        low[n][m] = add_product(input, a[n], low[n][m]);
+        high[n][m] = add_product(input, b[n], high[n][m]);
       }
+    }
+    for (const float*& from : x) {
+      ++from;
+      asm("" : "+r"(from));  // else compilers make an address for each input of it
     }
   }
   for (int m = 0; m < kInputs; ++m) {
@@ -126,14 +137,14 @@ EXN_SIMD void tiles(Part p, int64_t inputs) {
 }
 
 // Panels that so many inputs meet side by side, if no panel has to be widened.
-constexpr int64_t side_by_side(int64_t inputs) { return inputs == 1 ? 4 : inputs <= 3 ? 2 : 1; }
+constexpr int64_t side_by_side(int64_t inputs) { return inputs == 1 ? 4 : inputs <= kFewInputs ? 2 : 1; }
 
 template <class T>
 EXN_SIMD void meet(const Part& p, int64_t inputs, int64_t panels) {
   if (panels == 4) {
     tiles<T, 1, 4>(p, inputs);
   } else if (panels == 2) {
-    tiles<T, 3, 2>(p, inputs);
+    tiles<T, kFewInputs, 2>(p, inputs);
   } else {
     tiles<T, kMostTogether, 1>(p, inputs);
   }
