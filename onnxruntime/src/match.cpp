@@ -121,20 +121,23 @@ class Matcher {
       if (refused_.count(node) != 0) continue;
       if (products_.start(node, &product, &why)) {
         m_.use(product.nodes);
-        const auto [at, fresh] =
-            by_input.emplace(std::pair(product.input, product.columns), list.size());
-        if (fresh) {
+        // What else a product reads might depend on another of the group.
+        const bool alone = product.residual >= 0;
+        const size_t next = list.size();
+        const size_t at =
+            alone ? next
+                  : by_input.emplace(std::pair(product.input, product.columns), next).first->second;
+        if (at == next) {
           list.emplace_back();
           list.back().input = product.input;
         }
-        list[at->second].products.push_back(std::move(product));
+        list[at].products.push_back(std::move(product));
       } else if (!why.empty()) {
         decline(node, why);
       }
     }
     for (Group& group : list) {
       for (Product& product : group.products) {
-        // What else a product reads might depend on another of the group.
         products_.follow(&product, group.products.size() == 1);
         products_.describe(&product);
       }

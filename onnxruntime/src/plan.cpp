@@ -116,6 +116,7 @@ void Plan::prepare(const Graph& g, const Product& p, Store* store) {
   linear.activation = p.activation;
   linear.added = p.residual >= 0;
   if (linear.added) linear.residual = g.slot(p.residual);
+  linear.adds_c = p.adds_c;
   linear.norm = p.norm;
   linear.norm_weight = g.floats(p.norm_weight);
   linear.norm_bias = g.floats(p.norm_bias);
@@ -241,6 +242,10 @@ void Plan::run_linears(Frame& frame, const TensorView& input) const {
       t.residual = frame.input(linear.residual);
       t.fused = t.residual.shape == shape;
       if (!t.fused) shape = broadcast(shape, t.residual.shape);
+    }
+    if (linear.adds_c && shape != t.plain.shape) {
+      throw Failure(kInvalidArgument, "exeunt: C of Gemm is " + text_of(t.residual.shape) +
+                                          ", its result " + text_of(t.plain.shape));
     }
     // Only rows of one element can have become longer.
     if (linear.added && shape.back() != linear.weights->rows) {

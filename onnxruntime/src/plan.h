@@ -32,7 +32,7 @@ class Plan : public Step {
     std::vector<float> bias, norm_weight, norm_bias;
     bool matrix = false;
     Activation activation = Activation::kNone;
-    bool added = false;
+    bool added = false, adds_c = false;
     Slot residual;
     int norm = 0;
     float eps = 0;

@@ -132,8 +132,9 @@ bool Products::start_dense(const Node& node, Product* p, std::string* why) const
     *why = "its weights are f32, which option f32 leaves alone";
     return false;
   }
-  if (p->matrix && node.input(2) >= 0 && !take_bias(p, node.input(2))) {
-    *why = "C is no constant row";
+  if (p->matrix && node.input(2) >= 0 && !take_bias(p, node.input(2)) &&
+      !take_sum(p, node.input(2))) {
+    *why = "C is neither a row nor a matrix of rows like those of the result, or A as well";
     return false;
   }
   return true;
@@ -252,6 +253,16 @@ bool Products::take_bias(Product* p, int value) const {
   if (count_of(*c) != p->rows || c->shape.empty() || c->shape.back() != p->rows) return false;
   if (c->shape.size() > m.axes(p->output)) return false;
   p->bias = value;
+  return true;
+}
+
+// What a run computes and Gemm adds: a row for all, or one for each.
+bool Products::take_sum(Product* p, int value) const {
+  const Value& c = g.values[value];
+  if (c.fixed || !c.ranked || c.type != g.values[p->output].type || value == p->input) return false;
+  if (c.shape.empty() || c.shape.size() > 2 || c.shape.back() != p->rows) return false;
+  p->residual = value;
+  p->adds_c = true;
   return true;
 }
 

@@ -24,6 +24,7 @@ class Products {
   bool start_dense(const Node& node, Product* p, std::string* why) const;
   bool start_dequantised(int dequantise, Product* p, std::string* why) const;
   bool take_bias(Product* p, int value) const;
+  bool take_sum(Product* p, int value) const;
   void take(Product* p, const std::vector<int>& nodes, int output);
 
   bool widened(Product* p);

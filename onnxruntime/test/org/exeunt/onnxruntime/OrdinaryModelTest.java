@@ -320,6 +320,46 @@ class OrdinaryModelTest extends GraphTestBase {
   }
 
   @Test
+  void whatGemmAddsFitsItsResult() throws Exception {
+    long[][][] cases = {{{3, K}, {3, 48}}, {{3, K}, {1, 48}}, {{1, K}, {1, 48}}, {{0, K}, {0, 48}},
+        {{0, K}, {1, 48}}, {{1, K}, {3, 48}}, {{3, K}, {2, 48}}};
+    for (long[][] shapes : cases) {
+      Graph graph =
+          new Graph()
+              .input("x", Graph.FLOAT, -1, K)
+              .input("c", Graph.FLOAT, -1, 48)
+              .output("y", Graph.FLOAT, -1, -1)
+              .output("z", Graph.FLOAT, -1, -1);
+      String sum = graph.node("Gemm", "x", graph.floats(random(K * 48), K, 48), "c");
+      graph.node("LayerNormalization", List.of(),
+          new String[] {sum, graph.floats(random(48), 48)}, "y");
+      String plain = graph.node("Gemm", "x", graph.floats(random(K * 48), K, 48), "c");
+      graph.node("Relu", List.of(), new String[] {plain}, "z");
+      try (OnnxTensor x = tensor(shapes[0]); OnnxTensor c = tensor(shapes[1])) {
+        String report = beside(graph.model(17), Map.of("x", x, "c", c), 1e-3f);
+        assertEquals(2, report.split("residual", -1).length - 1, report);
+      }
+    }
+  }
+
+  @Test
+  void whatGemmAddsIsMadeOfItsInput() throws Exception {
+    Graph graph = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, K);
+    String h = norm(graph, "LayerNormalization", "x");
+    String[] results = new String[3];
+    String c = h;
+    for (int i = 0; i < results.length; i++) {
+      c = graph.node("Gemm", h, graph.floats(random(K * K), K, K), c);
+      results[i] = c;
+    }
+    graph.node("Sum", List.of(), results, "y");
+    try (OnnxTensor x = tensor(3, K)) {
+      String report = beside(graph.model(17), Map.of("x", x), 5e-2f);
+      assertEquals(2, report.split("residual", -1).length - 1, report);
+    }
+  }
+
+  @Test
   void aConstantIsNoInput() throws Exception {
     Graph graph = new Graph().output("a", Graph.FLOAT, 3, K).output("b", Graph.FLOAT, 2, 5000);
     graph.node("LayerNormalization", List.of(),
