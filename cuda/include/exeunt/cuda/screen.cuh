@@ -33,7 +33,7 @@ constexpr int64_t kScreenBestRows = 128;  // that are read first, at most
 constexpr int64_t kScreenHeaderBytes = 4096;
 constexpr int64_t kScreenMostDim = 16384;
 constexpr int kScreenMostLevels = 1024;
-constexpr unsigned kScreenVersion = 2;
+constexpr unsigned kScreenVersion = 3;
 constexpr uint64_t kScreenMagic = 0x0a4e5243534e5845u;  // "EXNSCRN\n"
 
 // The numbers of EXN_CERTIFIED_*.
