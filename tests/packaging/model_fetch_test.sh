@@ -262,7 +262,12 @@ begin() {
   done
   begun=$(echo "$WORK"/cache/exeunt/fetch.*)
 }
-end() { kill -9 "$fetcher" "$(<"$WORK/pip.log.pid")" 2>/dev/null; wait "$fetcher" 2>/dev/null || true; }
+# end: kills it, and waits for those that it began, which hold its folder until they have ended too.
+end() {
+  kill -9 "$fetcher" "$(<"$WORK/pip.log.pid")" 2>/dev/null || true
+  wait "$fetcher" 2>/dev/null || true
+  ! command -v flock >/dev/null || flock --wait 100 "$begun/lock" true
+}
 
 begin
 expect 'a fetch that is going on: has a folder' test -s "$begun/part"
