@@ -5,7 +5,7 @@
 # PATH, and the expected lengths and checksums are those of small files.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-WORK=$(mktemp -d)
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/exeunt ü.XXXXXX") # where paths are not quoted, it shows
 trap 'rm -rf "$WORK"' EXIT
 mkdir -p "$WORK/launcher" "$WORK/bin" "$WORK/made"
 cp "$ROOT/launcher/common.sh" "$WORK/launcher/"
