@@ -35,7 +35,7 @@ struct Product {
   Activation activation = Activation::kNone;
   int residual = -1;
   bool adds_c = false;  // the residual is C of Gemm, which makes nothing larger
-  int norm = 0;  // EXN_NORM_*
+  int norm = 0;         // EXN_NORM_*
   int norm_weight = -1, norm_bias = -1;
   float eps = 0;
   int output = -1;

@@ -35,17 +35,17 @@ struct Least {
 
 constexpr int64_t kKi = 1024, kNever = INT64_MAX;
 constexpr Least kLeast[kKinds] = {
-    {64 * kKi, 0, 0},                        // kFused
-    {2048 * kKi, 512 * kKi, 2048 * kKi},     // kWide
-    {512 * kKi, 512 * kKi, 512 * kKi},       // kWideGelu
-    {1536 * kKi, 1024 * kKi, 2048 * kKi},    // kWideGroup
-    {1024 * kKi, 1024 * kKi, kNever},        // kWideHead
-    {128 * kKi, 512 * kKi, 1024 * kKi},      // kNarrow
-    {128 * kKi, 512 * kKi, 16384 * kKi},     // kNarrowHead
-    {64 * kKi, 128 * kKi, 512 * kKi},        // kEighths
-    {64 * kKi, 128 * kKi, 1024 * kKi},       // kFourths
-    {16384 * kKi, 1024 * kKi, 1024 * kKi},   // kBytes
-    {16384 * kKi, 4096 * kKi, 4096 * kKi},   // kBytesLong
+    {64 * kKi, 0, 0},                       // kFused
+    {2048 * kKi, 512 * kKi, 2048 * kKi},    // kWide
+    {512 * kKi, 512 * kKi, 512 * kKi},      // kWideGelu
+    {1536 * kKi, 1024 * kKi, 2048 * kKi},   // kWideGroup
+    {1024 * kKi, 1024 * kKi, kNever},       // kWideHead
+    {128 * kKi, 512 * kKi, 1024 * kKi},     // kNarrow
+    {128 * kKi, 512 * kKi, 16384 * kKi},    // kNarrowHead
+    {64 * kKi, 128 * kKi, 512 * kKi},       // kEighths
+    {64 * kKi, 128 * kKi, 1024 * kKi},      // kFourths
+    {16384 * kKi, 1024 * kKi, 1024 * kKi},  // kBytes
+    {16384 * kKi, 4096 * kKi, 4096 * kKi},  // kBytesLong
 };
 
 // The first release, 1.25, that multiplies what DequantizeLinear makes of bytes, with a scale for a

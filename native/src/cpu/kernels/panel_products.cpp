@@ -137,7 +137,9 @@ EXN_SIMD void tiles(Part p, int64_t inputs) {
 }
 
 // Panels that so many inputs meet side by side, if no panel has to be widened.
-constexpr int64_t side_by_side(int64_t inputs) { return inputs == 1 ? 4 : inputs <= kFewInputs ? 2 : 1; }
+constexpr int64_t side_by_side(int64_t inputs) {
+  return inputs == 1 ? 4 : inputs <= kFewInputs ? 2 : 1;
+}
 
 template <class T>
 EXN_SIMD void meet(const Part& p, int64_t inputs, int64_t panels) {

@@ -232,8 +232,8 @@ class NearMissTest extends GraphTestBase {
     cases.put("256 x 256 after a norm", "claimed MatMul node_y: linear of 256 x 256 f32");
     cases.put("256 x 255 after a norm", "left MatMul node_y: " + left);
     cases.put("64 x 96 in few rows after a norm", "left MatMul node_y: " + left);
-    cases.put("64 x 96 in several rows after a norm",
-        "claimed MatMul node_y: linear of 96 x 64 f32");
+    cases.put(
+        "64 x 96 in several rows after a norm", "claimed MatMul node_y: linear of 96 x 64 f32");
     cases.put("1024 x 1024 as bf16", "claimed MatMul node_y: linear of 1024 x 1024 f32");
     cases.put("1024 x 1023 as bf16", "left MatMul node_y: " + left);
     cases.put("724 x 725 in several rows", "claimed MatMul node_y: linear of 725 x 724 f32");

@@ -331,8 +331,8 @@ class OrdinaryModelTest extends GraphTestBase {
               .output("y", Graph.FLOAT, -1, -1)
               .output("z", Graph.FLOAT, -1, -1);
       String sum = graph.node("Gemm", "x", graph.floats(random(K * 48), K, 48), "c");
-      graph.node("LayerNormalization", List.of(),
-          new String[] {sum, graph.floats(random(48), 48)}, "y");
+      graph.node(
+          "LayerNormalization", List.of(), new String[] {sum, graph.floats(random(48), 48)}, "y");
       String plain = graph.node("Gemm", "x", graph.floats(random(K * 48), K, 48), "c");
       graph.node("Relu", List.of(), new String[] {plain}, "z");
       try (OnnxTensor x = tensor(shapes[0]); OnnxTensor c = tensor(shapes[1])) {
