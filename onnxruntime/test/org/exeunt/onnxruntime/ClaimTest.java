@@ -753,13 +753,25 @@ class ClaimTest extends GraphTestBase {
           check(layer.model(Graph.FLOAT), inputs, 1e-5f));
       inputs.values().forEach(OnnxTensor::close);
     }
-    // What no run can mean.
+    // What no run can mean: more tokens than slots, and more before the new ones than there were.
     GroupQuery layer = new GroupQuery(4, 2, 32, false);
-    OrtException failure = assertThrows(OrtException.class,
-        ()
-            -> run(
-                layer.model(Graph.FLOAT), ExeuntProvider.configure(), layer.inputs(1, 9, 10, 12)));
-    assertTrue(failure.getMessage().contains("seqlens_k[0] is 11"), failure.getMessage());
+    for (int[] sizes : new int[][] {{1, 9, 10}, {3, 5, 12}}) {
+      OrtException failure = assertThrows(OrtException.class,
+          ()
+              -> run(layer.model(Graph.FLOAT), everything(),
+                  layer.inputs(sizes[0], sizes[1], sizes[2], 12)));
+      assertTrue(failure.getMessage().contains("seqlens_k[0] is 11"), failure.getMessage());
+    }
+    GroupQuery placed =
+        new GroupQuery(4, 2, 32, false, attribute("do_rotary", 1)).with("positions");
+    Map<String, OnnxTensor> inputs = placed.inputs(3, 4, 7, 7);
+    inputs.put("positions",
+        OnnxTensor.createTensor(ENVIRONMENT, LongBuffer.wrap(new long[2]), new long[] {1, 2}));
+    OrtException failure = assertThrows(
+        OrtException.class, () -> run(placed.model(Graph.FLOAT), everything(), inputs));
+    assertTrue(failure.getMessage().contains("position_ids is [1,2], expected i64 of [1,3]"),
+        failure.getMessage());
+    inputs.values().forEach(OnnxTensor::close);
   }
 
   /** As a library of custom ops, for those who want no provider. */

@@ -469,12 +469,19 @@ class HostileModelTest extends GraphTestBase {
       shapes[(int) change[0][0]] = change[1];
       all.add(shapes);
     }
+    long[][] prompt = sound.clone();
+    prompt[3] = prompt[4] = new long[] {1, 2, 0, dim};
+    all.add(prompt);
     for (long[][] shapes : all) {
       int[][] lengths = shapes == sound
           ? new int[][] {{7}, {-2}, {-1}, {1}, {2}, {6}, {8}, {100}, {7, 7}, {}}
+          : shapes == prompt
+          ? new int[][] {{2}, {-2}, {3}}
           : new int[][] {{7}};
+      int sum = shapes == prompt ? 3 : 8;
       for (int[] length : lengths) {
-        for (int[] total : length == lengths[0] ? new int[][] {{8}, {8, 8}} : new int[][] {{8}}) {
+        for (int[] total :
+            length == lengths[0] ? new int[][] {{sum}, {sum, sum}} : new int[][] {{sum}}) {
           Map<String, OnnxTensor> inputs = new HashMap<>();
           for (int i = 0; i < 5; i++) {
             inputs.put(List.of("q", "k", "v", "pk", "pv").get(i), tensor(shapes[i]));
