@@ -638,4 +638,18 @@ class OrdinaryModelTest extends GraphTestBase {
       assertTrue(!report.contains("could not be compiled"), report);
     }
   }
+
+  /** Before opset 13 it went over all axes from the second on. */
+  @Test
+  void wideSoftmaxOfOldOpsets() throws Exception {
+    for (int opset : new int[] {11, 12, 13}) {
+      Graph graph =
+          new Graph().input("x", Graph.FLOAT, 2, 3, 4096).output("y", Graph.FLOAT, 2, 3, 4096);
+      graph.node("Softmax", List.of(), new String[] {"x"}, "y");
+      try (OnnxTensor x = tensor(2, 3, 4096)) {
+        String report = beside(graph.model(opset), Map.of("x", x), 1e-6f);
+        assertEquals(opset == 13 ? 1 : 0, claims(report), report);
+      }
+    }
+  }
 }
