@@ -62,4 +62,5 @@ def main():
     problems.finish()
 
 
-main()
+if __name__ == "__main__":
+    main()
