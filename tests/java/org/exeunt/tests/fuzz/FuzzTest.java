@@ -27,7 +27,7 @@ class FuzzTest {
   @Test
   void callsAreTakenOrRefusedAsDocumented() throws Exception {
     String output = output(Fuzz.CALLS, TRIALS);
-    boolean all = output.contains("TOTAL " + TRIALS + " trials");  // not on a busy machine
+    boolean all = output.contains("TOTAL " + TRIALS + " trials"); // not on a busy machine
     assertTrue(!FULL || !all || output.contains("UNREACHED []"), output);
     long most = Long.parseLong(output.replaceAll("(?s).*GROWN (-?\\d+) KiB.*", "$1"));
     assertTrue(most < 12_000, "refused and accepted calls keep memory:\n" + output);
