@@ -268,13 +268,18 @@ class NearMissTest extends GraphTestBase {
   /** The same of weights in blocks, and of two products of one input. */
   @Test
   void blocksThatDoNotPay() throws Exception {
-    // N, elements of a scale, accuracy_level (-1: not given), whether it is taken with K = 512
-    int[][] cases = {{256, 32, -1, 1}, {255, 32, -1, 0}, {256, 32, 1, 1}, {256, 32, 4, 0},
-        {8192, 32, 4, 1}, {8191, 32, 4, 0}, {8192, 64, 4, 0}, {256, 0, 0, 1}, {255, 0, 0, 0}};
+    // N, elements of a scale, accuracy_level (-1: not given), rows (-1: not known), whether it is
+    // taken with K = 512
+    int[][] cases = {{2048, 32, -1, -1, 1}, {2047, 32, -1, -1, 0}, {2048, 32, 1, -1, 1},
+        {2048, 32, 4, -1, 0}, {32768, 32, 4, -1, 1}, {32767, 32, 4, -1, 0}, {2048, 32, 4, 8, 1},
+        {2047, 32, 4, 8, 0}, {8192, 64, 4, 8, 1}, {8191, 64, 4, 8, 0}, {1024, 0, 0, -1, 1},
+        {1023, 0, 0, -1, 0}};
     for (int[] one : cases) {
       int n = one[0];
       int block = one[1];
-      Graph graph = new Graph().input("x", Graph.FLOAT, -1, 512).output("y", Graph.FLOAT, -1, n);
+      int rows = one[3];
+      Graph graph =
+          new Graph().input("x", Graph.FLOAT, rows, 512).output("y", Graph.FLOAT, rows, n);
       if (block == 0) { // a scale for all
         String w = graph.node("DequantizeLinear",
             graph.constant(Graph.INT8, quants(512 * n), 512, n), graph.scalar(0.01f));
@@ -292,11 +297,11 @@ class NearMissTest extends GraphTestBase {
                 graph.floats(scales(scales), scales)},
             "y");
       }
-      paid(graph, one[3], Arrays.toString(one));
+      paid(graph, rows, one[4], Arrays.toString(one));
     }
     // Half of the weights of a group decide.
     Graph graph = new Graph().input("x", Graph.FLOAT, -1, 512);
-    for (int width : new int[] {1024, 8}) {
+    for (int width : new int[] {2048, 8}) {
       float[] weights = random(512 * width);
       for (int i = 0; i < weights.length; i++) { // as bf16 holds them
         weights[i] = Float.intBitsToFloat(Float.floatToRawIntBits(weights[i]) & 0xffff0000);
@@ -305,12 +310,12 @@ class NearMissTest extends GraphTestBase {
       graph.node(
           "MatMul", List.of(), new String[] {"x", graph.floats(weights, 512, width)}, "y" + width);
     }
-    paid(graph, 2, "two products");
+    paid(graph, -1, 2, "two products");
   }
 
-  private void paid(Graph graph, int claims, String name) throws Exception {
+  private void paid(Graph graph, int rows, int claims, String name) throws Exception {
     Path report = Files.createTempFile(folder, "pay", ".txt");
-    try (OnnxTensor x = tensor(2, 512)) {
+    try (OnnxTensor x = tensor(Math.max(rows, 2), 512)) {
       run(graph.model(21), ExeuntProvider.configure().report(report), Map.of("x", x));
     }
     String lines = Files.readString(report);
