@@ -198,8 +198,7 @@ public class ExeuntLlamaModel extends LlamaModel {
     scope = Scope.open();
     try {
       DType type = modelQType.orElse(modelDType);
-      Layer[] loaded = new Layer[c.numberOfLayers];
-      IntStream.range(0, loaded.length).parallel().forEach(l -> loaded[l] = layer(l, type));
+      Layer[] loaded = layers(type);
       for (Layer layer : loaded) {
         layer.requireLike(loaded[0]);
       }
@@ -272,6 +271,27 @@ public class ExeuntLlamaModel extends LlamaModel {
       throw new UnsupportedOperationException(
           "it caps or scales scores, states or logits: exeunt's layers are a Llama's");
     }
+  }
+
+  /** All of them; none is still being loaded when this throws, as it could after a parallel stream. */
+  private Layer[] layers(DType type) {
+    Layer[] loaded = new Layer[c.numberOfLayers];
+    Throwable[] thrown = new Throwable[loaded.length];
+    IntStream.range(0, loaded.length).parallel().forEach(l -> {
+      try {
+        loaded[l] = layer(l, type);
+      } catch (RuntimeException | Error e) {
+        thrown[l] = e;
+      }
+    });
+    for (Throwable one : thrown) {
+      if (one instanceof RuntimeException e) {
+        throw e;
+      } else if (one instanceof Error e) {
+        throw e;
+      }
+    }
+    return loaded;
   }
 
   private Layer layer(int index, DType type) {
