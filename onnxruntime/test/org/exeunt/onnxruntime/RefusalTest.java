@@ -100,6 +100,13 @@ class RefusalTest {
     fails(head.model(17), new long[] {3, 5},
         "exeunt: the rows of hidden have 5 elements, expected 4, as weight has");
     fails(head.model(17), new long[] {3, 0}, "exeunt: hidden has no last axis with an element");
+    for (String op : List.of("StableMax", "RowStats", "Select")) {
+      int type = op.equals("StableMax") ? Graph.FLOAT : Graph.INT64;
+      Graph scalar = new Graph().input("x", Graph.FLOAT).output("y", type);
+      scalar.node("org.exeunt:" + op, op.equals("Select") ? List.of(attribute("k", 1)) : List.of(),
+          new String[] {"x"}, "y");
+      fails(scalar.model(17), new long[0], " has no last axis with an element");
+    }
     for (String change : List.of("bias", "norm_weight", "norm_bias", "axes", "type")) {
       Graph graph = new Graph().input("x", Graph.FLOAT, -1, 4).output("y", Graph.INT64, -1);
       String weight = change.equals("axes") ? graph.floats(new float[8], 2, 2, 2)
