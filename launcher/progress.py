@@ -38,7 +38,7 @@ class Reader:
             self.failing = False
         elif match := CTEST.match(line):
             self.done, self.total, self.at = int(match[1]), int(match[2]), match[3]
-            self.failing = "***" in line and "***Skipped" not in line and "Not Run (Disabled)" not in line
+            self.failing = "***" in line and "***Skipped" not in line and "(Disabled)" not in line
         elif CTEST_START.match(line):
             self.failing = False
         elif line.startswith(("FAILED: ", "The following tests FAILED", "CMake Error")):
@@ -57,7 +57,8 @@ class Reader:
             text += f", {self.suites} test classes"
         if self.at:
             text += f", {self.at}"
-        if self.total and self.done >= 0.05 * self.total and seconds > 20:
+        # Long tests begin first, so the first of them say little.
+        if self.total and self.done >= 0.25 * self.total and seconds > 20:
             left = seconds * (self.total - self.done) / self.done
             text += f", about {duration(left)} left of this step"
         return text
