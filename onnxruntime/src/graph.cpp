@@ -193,6 +193,7 @@ std::string Graph::text(const Node& node, const char* name, const char* otherwis
   const OrtOpAttr* found = attribute(node, name, kAttrString);
   if (!found) return otherwise;
   const std::vector<char> data = contents_of(api, found, kAttrString);
+  if (data.empty()) return "";
   return std::string(data.data(), strnlen(data.data(), data.size()));
 }
 
@@ -201,7 +202,7 @@ std::vector<int64_t> Graph::integers(const Node& node, const char* name) const {
   if (!found) return {};
   const std::vector<char> data = contents_of(api, found, kAttrInts);
   std::vector<int64_t> list(data.size() / sizeof(int64_t));
-  std::memcpy(list.data(), data.data(), list.size() * sizeof(int64_t));
+  if (!list.empty()) std::memcpy(list.data(), data.data(), list.size() * sizeof(int64_t));
   return list;
 }
 
