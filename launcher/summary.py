@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The table at the end of `./exeunt test`: what ran, how many tests, how long, and what was left out.
+"""The table at the end of `./exeunt test`: what ran, how many tests, and what was left out. Times are
+sums over tests, of which several run at once.
 
     launcher/summary.py quick|standard|all JUNIT_FILE...
 
@@ -18,12 +19,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 KINDS = (
     (r"^nested\.", "64-bit ARM, under QEMU"),
     (r"^fuzz\.", "random calls and graphs"),
+    (r"^pool", "thread pool"),
     (r"\.(address|thread)$", "kernels with sanitizers"),
     (r"\.avx512_emulated(_as_intel)?$", "CPU kernels, AVX-512 and AMX emulated"),
     (r"\.cuda_emulated(_odd)?$|^simt\.", "CUDA kernels, on an emulated device"),
     (r"^cuda\.", "CUDA machine code"),
     (r"^packaging\.", "headers, libraries, packages, launcher"),
-    (r"^pool", "thread pool"),
 )
 LEFT_OUT = {
     "quick": ("instruction sets but the weakest and the best, the emulated CUDA device, real models",
@@ -78,11 +79,11 @@ def main():
             native(file, rows)
     java(rows)
     width = max([len(name) for name in rows] + [10])
-    print(f"\n{'what ran':{width}}  tests  failed  skipped  CPU time")
+    print(f"\n{'what ran':{width}}  tests  failed  skipped  all together")
     for name in sorted(rows, key=lambda name: (name.startswith("Java"), name)):
         row = rows[name]
         print(f"{name:{width}}  {row.tests:5}  {row.failed:6}  {row.skipped:7}  "
-              f"{int(row.seconds // 60):5}:{int(row.seconds % 60):02}")
+              f"{int(row.seconds // 60):9}:{int(row.seconds % 60):02}")
     if suite in LEFT_OUT:
         what, command = LEFT_OUT[suite]
         print(f"left out: {what}\n          {command} runs them")
