@@ -198,7 +198,7 @@ public class ExeuntLlamaModel extends LlamaModel {
     scope = Scope.open();
     try {
       DType type = modelQType.orElse(modelDType);
-      Layer[] loaded = layers(type);
+      Layer[] loaded = loadLayers(type);
       for (Layer layer : loaded) {
         layer.requireLike(loaded[0]);
       }
@@ -273,8 +273,8 @@ public class ExeuntLlamaModel extends LlamaModel {
     }
   }
 
-  /** All of them; none is still being loaded when this throws, as it could after a parallel stream. */
-  private Layer[] layers(DType type) {
+  /** Loads all layers. When it throws, no thread still loads one into the scope, which then closes. */
+  private Layer[] loadLayers(DType type) {
     Layer[] loaded = new Layer[c.numberOfLayers];
     Throwable[] thrown = new Throwable[loaded.length];
     IntStream.range(0, loaded.length).parallel().forEach(l -> {
