@@ -186,12 +186,12 @@ public final class SpeculativeDecoder implements Rounds {
     draftNanos += ready - begin;
     int depth = sources.enter(decoder, drafts);
     decoder.runRows(depth, decoder.weights().config().layers());
-    long run = System.nanoTime();
+    long heads = decoder.work().headNanos();
     RowHead head = decoder.readRows();
+    verifyHeadNanos += decoder.work().headNanos() - heads;
     verifications++;
     long verified = System.nanoTime() - ready;
     verifyNanos += verified;
-    verifyHeadNanos += verified - (run - ready);
     times.verified(decoder.rows().count(), going, verified);
     choose(head);
     decision.run();
