@@ -17,19 +17,25 @@ const plots = [...document.querySelectorAll('svg')].map(svg => {
   };
   const across = scale('across');
   const up = scale('up');
-  const numbers = [...svg.querySelectorAll('.number')];
+  const names = [...svg.querySelectorAll('.name')];
+  const intervals = [...svg.querySelectorAll('.interval')];
   return [...svg.querySelectorAll('.dot')].map((dot, i) => {
     const at = centre(dot);
     return {
       title: dot.querySelector('title').textContent,
       agreement: across(at.across),
       speed: up(at.up),
-      number: numbers[i].lastChild.data,
-      same: numbers[i].querySelector('title').textContent
+      low: up(intervals[i].getBoundingClientRect().bottom),
+      high: up(intervals[i].getBoundingClientRect().top),
+      name: names[i].lastChild.data,
+      same: names[i].querySelector('title').textContent
           === dot.querySelector('title').textContent,
     };
   });
 });
+// What is marked in each answer, by prompt.
+const marked = [...document.querySelectorAll('.answers')].map(answers =>
+    [...answers.children].map(one => (one.querySelector('mark') || {textContent: ''}).textContent));
 const rows = [...document.querySelectorAll('tbody tr')].map(
     row => [...row.cells].map(cell => cell.textContent.trim()));
 // Of the style, what this browser takes for no declaration.
@@ -43,6 +49,7 @@ found.id = 'plots';
 found.textContent = JSON.stringify({
   plots,
   rows,
+  marked,
   scripts: document.scripts.length,
   fetched: performance.getEntriesByType('resource').map(entry => entry.name),
   misread,

@@ -270,8 +270,8 @@ public final class Evaluation implements AutoCloseable {
    */
   Findings run(List<Method> methods, BiConsumer<Integer, Integer> progress,
       Interruption interruption) throws IOException {
-    Findings findings =
-        new Findings(model, prompts.size(), conditions(), new ArrayList<>(), new ArrayList<>());
+    Findings findings = new Findings(model, prompts.size(), conditions(), new ArrayList<>(),
+        new ArrayList<>(), new ArrayList<>());
     List<TextRun> full = new ArrayList<>();
     int tried = 0;
     try (Trial reference = new Trial(this, methods.get(0), interruption)) {
@@ -279,6 +279,9 @@ public final class Evaluation implements AutoCloseable {
         progress.accept(0, p);
         reference.run(p, ids.get(p)); // its first time, which warms up
         full.add(read(methods.get(0), ids.get(p), reference.answer(p)));
+        if (p < Sample.SHOWN) {
+          findings.samples().add(new Sample(prompts.get(p).text(), new ArrayList<>()));
+        }
       }
       for (Method method : methods) {
         int stage = ++tried;
@@ -305,9 +308,14 @@ public final class Evaluation implements AutoCloseable {
           int[] prompt = ids.get(done);
           progress.accept(done);
           for (int turn = 0; turn < setup.turns; turn++) {
-            // Who is first has found the caches as somebody else has left them.
+            // The first of the two finds the caches as the turn before has left them.
             (turn % 2 == 0 ? plain : trial).run(done, prompt);
             (turn % 2 == 0 ? trial : plain).run(done, prompt);
+          }
+          if (done < Sample.SHOWN) {
+            String name = method.options().isEmpty() ? "plain" : method.options();
+            findings.samples().get(done).answers().add(
+                new Sample.Answer(name, tokenizer.decode(trial.answer(done))));
           }
           read.add(method.kind().exact()
                   ? full.get(done)

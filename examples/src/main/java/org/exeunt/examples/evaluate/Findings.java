@@ -13,10 +13,11 @@ import java.util.Map;
  * @param conditions what figures depend on, by name
  * @param outcomes of each method, first for all prompts and then for each group
  * @param troubles sentences that say what kept the run from being whole
+ * @param samples answers to some of the prompts
  */
 record Findings(String model, int prompts, Map<String, String> conditions, List<Outcome> outcomes,
-    List<String> troubles) {
-  /** The troubles, and behind them each method that broke its promise. */
+    List<String> troubles, List<Sample> samples) {
+  /** The troubles, and after them each method that broke its promise. */
   List<String> problems() {
     List<String> problems = new ArrayList<>(troubles);
     for (Outcome o : outcomes) {
@@ -27,6 +28,11 @@ record Findings(String model, int prompts, Map<String, String> conditions, List<
       }
     }
     return problems;
+  }
+
+  /** The samples that have an answer. */
+  List<Sample> answered() {
+    return samples.stream().filter(sample -> !sample.answers().isEmpty()).toList();
   }
 
   List<String> groups() {

@@ -16,8 +16,16 @@ final class Page {
       .bad { color: var(--bad); font-weight: 600; }
       svg { display: block; width: 100%; max-width: 40rem; height: auto; }
       svg text { fill: var(--faint); font-size: 12px; }
-      svg .number { fill: var(--text); font-weight: 600; text-anchor: middle;
+      svg .name { fill: var(--text); font-size: 11.5px;
         paint-order: stroke; stroke: var(--page); stroke-width: 3px; }
+      .verdict { font-size: 1.15rem; font-weight: 600; }
+      .interval { stroke: var(--exact); stroke-width: 1.5px; }
+      .interval.change { stroke: var(--change); } .interval.failed { stroke: var(--bad); }
+      .answers { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr));
+        gap: 1rem; }
+      .answers div { border: 1px solid var(--line); padding: .5rem .75rem; }
+      .answers p { white-space: pre-wrap; margin: 0; }
+      mark { color: var(--change); background: none; text-decoration: underline; }
       .grid { stroke: var(--line); } .one { stroke: var(--faint); stroke-dasharray: 4 3; }
       .leader { stroke: var(--faint); stroke-width: .7px; }
       .dot { stroke: var(--page); stroke-width: 1px; }
@@ -31,12 +39,13 @@ final class Page {
       .scroll { overflow-x: auto; } table { border-collapse: collapse; }
       td, th { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
         white-space: nowrap; }
+      td:first-child { padding-right: 0; }
       td:nth-child(2), th:nth-child(2) { text-align: left; }
       td:nth-child(2) { white-space: normal; min-width: 9rem; }
       .keys { display: flex; flex-wrap: wrap; gap: 0 1.5rem; }
       .key { display: inline-block; width: .75em; height: .75em; border-radius: 50%; }
       .key.change { border-radius: 0; }
-      @media (max-width: 30rem) { svg text { font-size: 17px; } }
+      @media (max-width: 30rem) { svg text { font-size: 17px; } svg .name { font-size: 16px; } }
       """;
 
   private final Findings findings;
@@ -47,7 +56,7 @@ final class Page {
   }
 
   /** The whole page, which is sound XML too. */
-  String render(String summary) {
+  String render(String verdict, String summary) {
     line("<!DOCTYPE html>");
     line("<!-- SPDX-License-Identifier: Apache-2.0 -->");
     line("<html lang=\"en\"><head><meta charset=\"utf-8\"/>");
@@ -60,6 +69,7 @@ final class Page {
     for (String problem : findings.problems()) {
       line("<p class=\"bad\" role=\"alert\">" + Html.escaped(problem) + ".</p>");
     }
+    line("<p class=\"verdict\">" + Html.escaped(verdict) + "</p>");
     line("<p>" + Html.escaped(summary) + "</p>");
     line("<dl>");
     findings.conditions().forEach(
@@ -75,26 +85,41 @@ final class Page {
       if (outcomes.stream().anyMatch(Outcome::hasPlace)) {
         Plot.append(outcomes, text);
       } else {
-        line("<p>There is nothing to plot: no answer has a token behind its first.</p>");
+        line("<p>There is nothing to plot: no answer has a token after its first.</p>");
       }
       for (Results.Section section : Results.sections(outcomes)) {
         table(section, outcomes);
       }
       line("</section>");
     }
+    findings.answered().forEach(this::answers);
     line("</body></html>");
     return text.toString();
   }
 
-  /** Rows have the numbers of the plot. */
+  /** The answers to a prompt side by side; what differs from the plain decoder's is marked. */
+  private void answers(Sample sample) {
+    line("<section><h2>Answers to: " + Html.escaped(sample.title()) + "</h2>");
+    line("<div class=\"answers\">");
+    String plain = sample.answers().get(0).text();
+    for (Sample.Answer answer : sample.answers()) {
+      int common = answer.commonWith(plain);
+      String rest = answer.text().substring(common);
+      line("<div><h3>" + Html.escaped(answer.method()) + "</h3><p>"
+          + Html.escaped(answer.text().substring(0, common))
+          + (rest.isEmpty() ? "" : "<mark>" + Html.escaped(rest) + "</mark>") + "</p></div>");
+    }
+    line("</div></section>");
+  }
+
+  /** Rows have the marks of the plot. */
   private void table(Results.Section section, List<Outcome> outcomes) {
     line("<h3>" + Html.escaped(section.title()) + "</h3>");
     line("<div class=\"scroll\"><table><thead><tr><th></th><th>"
         + String.join("</th><th>", section.titles()) + "</th></tr></thead><tbody>");
-    for (int i = 0; i < outcomes.size(); i++) {
-      Outcome o = outcomes.get(i);
+    for (Outcome o : outcomes) {
       if (section.has(o)) {
-        text.append("<tr><td>").append(i + 1).append(" <span class=\"key ").append(styled(o));
+        text.append("<tr><td><span class=\"key ").append(styled(o));
         text.append("\"></span></td>");
         for (String cell : section.cells(o)) {
           text.append(cell.startsWith("FAILED") ? "<td class=\"bad\">" : "<td>");

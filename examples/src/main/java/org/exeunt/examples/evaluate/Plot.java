@@ -6,19 +6,23 @@ import java.util.List;
 import org.exeunt.examples.report.Axis;
 import org.exeunt.examples.report.Html;
 
-/** Speed against agreement, as a picture for a page: up is faster, right is better. */
+/**
+ * Speed against agreement, as a picture for a page: up is faster, right is better. Each point has its
+ * method's name, and its 95 % interval as a line.
+ */
 final class Plot {
   private static final int WIDTH = 560;
-  private static final int HEIGHT = 380;
+  private static final int HEIGHT = 460;
   private static final int LEFT = 84;
   private static final int RIGHT = 490;
   private static final int TOP = 14;
-  private static final int BOTTOM = 316;
+  private static final int BOTTOM = 396;
   private static final int DOT = 5;
-  // What a number takes at the larger of the sizes it is shown in.
-  private static final double NUMBER_WIDTH = 22;
-  private static final double NUMBER_HEIGHT = 20;
-  private static final int FURTHEST = 120;
+  // What a name takes at the larger of the sizes it is shown in.
+  private static final double CHARACTER_WIDTH = 9.2;
+  private static final double LABEL_HEIGHT = 20;
+  private static final int LABEL_LENGTH = 20;
+  private static final int FURTHEST = 330;
 
   private final List<Outcome> outcomes;
   private final StringBuilder text;
@@ -44,13 +48,13 @@ final class Plot {
     this.text = text;
     List<Outcome> placed = outcomes.stream().filter(Outcome::hasPlace).toList();
     double worst = placed.stream().mapToDouble(Outcome::agreement).min().orElse(1);
-    double slowest = placed.stream().mapToDouble(o -> o.speed().ratio()).min().orElse(1);
-    double fastest = placed.stream().mapToDouble(o -> o.speed().ratio()).max().orElse(1);
+    double slowest = placed.stream().mapToDouble(Plot::low).min().orElse(1);
+    double fastest = placed.stream().mapToDouble(Plot::high).max().orElse(1);
     across = Axis.over(Math.min(worst, 0.98) * 100, 100);
     up = Axis.over(Math.min(slowest, 0.95), Math.max(fastest, 1.05));
   }
 
-  /** Appends the picture of those outcomes that have a place, numbered from 1 among all. */
+  /** Appends the picture of those outcomes that have a place. */
   static void append(List<Outcome> outcomes, StringBuilder text) {
     new Plot(outcomes, text).render();
   }
@@ -83,11 +87,7 @@ final class Plot {
         taken.add(new Box(x(o), y(o.speed().ratio()), 2 * DOT, 2 * DOT));
       }
     }
-    for (int i = 0; i < outcomes.size(); i++) {
-      if (outcomes.get(i).hasPlace()) {
-        number(outcomes.get(i), i + 1);
-      }
-    }
+    outcomes.stream().filter(Outcome::hasPlace).forEach(this::label);
     outcomes.stream().filter(Outcome::hasPlace).forEach(this::dot);
     line("</svg>");
   }
@@ -97,6 +97,10 @@ final class Plot {
     double x = x(o);
     double y = y(o.speed().ratio());
     String title = "<title>" + told(o) + "</title>";
+    if (o.speed().hasInterval()) {
+      line("<path class=\"interval %s\" d=\"M%.1f %.1fV%.1f\"/>", Page.styled(o), x, y(low(o)),
+          y(high(o)));
+    }
     if (o.kind().exact()) {
       line("<circle class=\"dot %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%d\">%s</circle>", Page.styled(o),
           x, y, DOT, title);
@@ -111,16 +115,43 @@ final class Plot {
         + Results.format(": %.2f x, %.1f %%", o.speed().ratio(), 100 * o.agreement());
   }
 
+  /** The least speed that a point or its interval shows. */
+  private static double low(Outcome o) {
+    return o.speed().hasInterval()
+        ? Math.min(o.speed().low(), o.speed().ratio())
+        : o.speed().ratio();
+  }
+
+  private static double high(Outcome o) {
+    return o.speed().hasInterval()
+        ? Math.max(o.speed().high(), o.speed().ratio())
+        : o.speed().ratio();
+  }
+
+  /** A method's name, without its middle where it is long: the ends are what differs. */
+  static String shortened(String name) {
+    int[] points = name.codePoints().toArray();
+    if (points.length <= LABEL_LENGTH) {
+      return name;
+    }
+    int tail = (LABEL_LENGTH - 1) / 2;
+    int head = LABEL_LENGTH - 1 - tail;
+    return new String(points, 0, head) + "\u2026" + new String(points, points.length - tail, tail);
+  }
+
   /** Stands as near to its dot as there is room, joined by a line. */
-  private void number(Outcome o, int number) {
+  private void label(Outcome o) {
     double x = x(o);
     double y = y(o.speed().ratio());
+    String name = shortened(o.name());
+    double width = CHARACTER_WIDTH * name.codePointCount(0, name.length());
     Box place = new Box(x, y, 0, 0);
   search:
-    for (int far = 18; far <= FURTHEST; far += 6) {
-      for (int angle = 0; angle < 360; angle += 30) {
-        Box box = new Box(x + far * Math.cos(Math.toRadians(angle)),
-            y - far * Math.sin(Math.toRadians(angle)), NUMBER_WIDTH, NUMBER_HEIGHT);
+    for (int far = 10; far <= FURTHEST; far += 5) {
+      for (int angle = 0; angle < 360; angle += 15) {
+        double aside = Math.cos(Math.toRadians(angle));
+        Box box = new Box(x + far * aside + width / 2 * aside,
+            y - far * Math.sin(Math.toRadians(angle)), width, LABEL_HEIGHT);
         if (box.isInside() && taken.stream().noneMatch(box::meets)) {
           place = box;
           break search;
@@ -128,9 +159,15 @@ final class Plot {
       }
     }
     taken.add(place);
-    line("<path class=\"leader\" d=\"M%.1f %.1fL%.1f %.1f\"/>", x, y, place.x, place.y);
-    line("<text class=\"number\" x=\"%.1f\" y=\"%.1f\"><title>%s</title>%d</text>", place.x,
-        place.y + 4.5, told(o), number);
+    // The text begins, or ends, where the line does.
+    double left = place.x - place.width / 2;
+    double right = place.x + place.width / 2;
+    double near = Math.max(left, Math.min(x, right));
+    String anchor = near == left ? "start" : near == right ? "end" : "middle";
+    line("<path class=\"leader\" d=\"M%.1f %.1fL%.1f %.1f\"/>", x, y, near, place.y);
+    line("<text class=\"name\" text-anchor=\"%s\" x=\"%.1f\" y=\"%.1f\"><title>%s</title>%s</text>",
+        anchor, anchor.equals("middle") ? place.x : near, place.y + 4.5, told(o),
+        Html.escaped(name));
   }
 
   private double x(Outcome o) {

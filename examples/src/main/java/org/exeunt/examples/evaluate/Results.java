@@ -4,12 +4,14 @@ package org.exeunt.examples.evaluate;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.util.Collection;
+import java.util.Comparator;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.Function;
+import java.util.function.Predicate;
 import java.util.stream.Stream;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
@@ -99,15 +101,61 @@ final class Results {
         + ", answered greedily. " + NOTES + wander();
   }
 
+  /** The plain decoder beside itself; null: it was not timed. */
+  private Speed plain() {
+    return findings.of("")
+        .stream()
+        .filter(o -> o.kind() == Outcome.Kind.PLAIN && o.hasPlace())
+        .map(Outcome::speed)
+        .findFirst()
+        .orElse(null);
+  }
+
+  /** What all figures come to, in a sentence. */
+  String verdict() {
+    if (plain() == null) {
+      return "Nothing was timed, so there is no verdict.";
+    }
+    if (!plain().isQuiet()) {
+      return "No verdict: the plain decoder is not within 10 % of itself here, so no figure of speed "
+          + "below is to be trusted.";
+    }
+    Outcome exact = fastest(o -> o.kind() == Outcome.Kind.LOSSLESS && !o.failed());
+    Outcome near =
+        fastest(o -> o.kind() == Outcome.Kind.CHANGE && o.agreement() >= NEARLY_THE_SAME);
+    if (exact == null && near == null) {
+      return "No method is faster than the plain decoder without changing more than every "
+          + "twentieth token.";
+    }
+    String first = exact == null
+        ? "No method is faster without changing an answer"
+        : "Without changing an answer, " + told(exact);
+    return first
+        + (near == null ? ", and none that changes at most every twentieth token."
+                        : format("; keeping %.1f %% of the tokens, ", 100 * near.agreement())
+                    + told(near) + ".");
+  }
+
+  /** A method that may change answers counts as near to the plain decoder from here on. */
+  private static final double NEARLY_THE_SAME = 0.95;
+
+  private Outcome fastest(Predicate<Outcome> which) {
+    return findings.of("")
+        .stream()
+        .filter(o -> o.verdict().equals("faster") && which.test(o))
+        .max(Comparator.comparingDouble(o -> o.speed().ratio()))
+        .orElse(null);
+  }
+
+  private static String told(Outcome o) {
+    return o.name()
+        + format(" is %.2f times as fast as the plain decoder (%.2f to %.2f)", o.speed().ratio(),
+            o.speed().low(), o.speed().high());
+  }
+
   /** How far figures of speed are to be trusted. */
   private String wander() {
-    Speed plain =
-        findings.of("")
-            .stream()
-            .filter(o -> o.kind() == Outcome.Kind.PLAIN && o.hasPlace())
-            .map(Outcome::speed)
-            .findFirst()
-            .orElse(null);
+    Speed plain = plain();
     if (plain == null) {
       return "";
     }
@@ -121,8 +169,7 @@ final class Results {
     }
     String beside =
         format(" Beside itself the plain decoder had %.2f times its speed", plain.ratio());
-    String within =
-        Double.isFinite(plain.low()) ? format(" (%.2f to %.2f)", plain.low(), plain.high()) : "";
+    String within = plain.hasInterval() ? format(" (%.2f to %.2f)", plain.low(), plain.high()) : "";
     String seen = " and beside the methods " + Speed.text(slowest) + " to " + Speed.text(fastest)
         + " tokens a second: so much did the machine wander. ";
     return beside + within + seen
@@ -134,7 +181,7 @@ final class Results {
   }
 
   private static String interval(Outcome o) {
-    return Double.isFinite(o.speed().low()) && Double.isFinite(o.speed().high())
+    return o.speed().hasInterval()
         ? format("%.2f to %.2f", o.speed().low(), o.speed().high())
         : "-";
   }
@@ -144,7 +191,7 @@ final class Results {
     for (String problem : findings.problems()) {
       report.text("**" + plain(problem) + ".**\n\n");
     }
-    report.text(summary() + "\n\n");
+    report.text("**" + plain(verdict()) + "**\n\n" + summary() + "\n\n");
     Table conditions = new Table("run", "");
     findings.conditions().forEach((name, value) -> conditions.row(name, value));
     report.text(conditions.toMarkdown() + "\n");
@@ -167,8 +214,15 @@ final class Results {
       }
       report.data(free, table);
     }
+    for (Sample sample : findings.answered()) {
+      report.text("### Answers to: " + plain(sample.title()) + "\n\n");
+      for (Sample.Answer answer : sample.answers()) {
+        report.text("- " + plain(answer.method()) + ": " + plain(answer.text()) + "\n");
+      }
+      report.text("\n");
+    }
     Files.writeString(report.file("report.json"), json());
-    Files.writeString(report.file("report.html"), new Page(findings).render(summary()));
+    Files.writeString(report.file("report.html"), new Page(findings).render(verdict(), summary()));
   }
 
   private static String[] with(String[] cells, Collection<String> more) {

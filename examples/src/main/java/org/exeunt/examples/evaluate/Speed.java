@@ -72,6 +72,11 @@ record Speed(double rate, double plain, double low, double high) {
         : "-";
   }
 
+  /** Whether there were turns enough to say how far they differ. */
+  boolean hasInterval() {
+    return Double.isFinite(low) && Double.isFinite(high);
+  }
+
   /** Whether, of the plain decoder beside itself, it says that figures are to be trusted. */
   boolean isQuiet() {
     return low > 1 - Outcome.NOISE && high < 1 + Outcome.NOISE;

@@ -69,7 +69,12 @@ class PageTest {
       outcomes.add(empty("--empty", Kind.LOSSLESS, group));
     }
     outcomes.add(empty("", Kind.PLAIN, "silent"));
-    return new Findings("a <model> & 'more'.gguf", 16, CONDITIONS, outcomes, List.of());
+    return new Findings("a <model> & 'more'.gguf", 16, CONDITIONS, outcomes, List.of(),
+        List.of(new Sample("What <b>is</b> it?",
+                    List.of(new Sample.Answer("plain", "It is a play.\nIt has two acts."),
+                        new Sample.Answer(HOSTILE, "It is a play.\nIt has two acts."),
+                        new Sample.Answer("--exit fixed:1", "It is a <i>play</i>."))),
+            new Sample("never answered", List.of())));
   }
 
   private String written(Findings findings, String file) throws IOException {
@@ -132,7 +137,7 @@ class PageTest {
       outcomes.add(
           new Outcome("--m " + one[0], Kind.CHANGE, "", 8, 0, 400, speed, "-", 1, NONE, 1, 1, 1));
     }
-    written(new Findings("m", 8, CONDITIONS, outcomes, List.of()), "report.md");
+    written(new Findings("m", 8, CONDITIONS, outcomes, List.of(), List.of()), "report.md");
     List<String> rows = Files.readAllLines(folder.resolve("methods.csv"));
     assertEquals(2 + turns.length, rows.size());
     for (String row : rows.subList(1, rows.size())) {
@@ -164,7 +169,8 @@ class PageTest {
     assertTrue(quiet.contains("A method is called faster or slower where"), quiet);
     Outcome plain = new Outcome(
         "", Kind.PLAIN, "", 8, 0, 400, new Speed(50, 40, 0.9, 1.7), "-", 1, NONE, 1, 1, 1);
-    String loud = written(new Findings("m", 8, CONDITIONS, List.of(plain), List.of()), "report.md");
+    String loud = written(
+        new Findings("m", 8, CONDITIONS, List.of(plain), List.of(), List.of()), "report.md");
     assertTrue(loud.contains("1.25 times its speed (0.90 to 1.70)"), loud);
     assertTrue(loud.contains("no method is called faster or slower"), loud);
   }
@@ -192,7 +198,7 @@ class PageTest {
         List.of(outcome("", Kind.PLAIN, "", 0, 1, 1),
             outcome("--speculate lookup", Kind.LOSSLESS, "", 1, 2, 0.9999),
             outcome("--exit fixed:2", Kind.CHANGE, "", 8, 2, 0.5)),
-        List.of("--drop <x> stopped after 3 of 8 prompts: no memory"));
+        List.of("--drop <x> stopped after 3 of 8 prompts: no memory"), List.of());
     String failure = "FAILED: --speculate lookup answered 1 of 8 prompts otherwise";
     assertEquals(2, bad.problems().size());
     assertTrue(bad.problems().get(1).startsWith(failure), bad.problems().get(1));
@@ -208,13 +214,51 @@ class PageTest {
     assertEquals(List.of(), crowded().problems());
   }
 
+  /** The fastest that changes nothing comes first, and what only a loud machine says is not said. */
+  @Test
+  void theVerdictIsOneSentence() {
+    Outcome plain = outcome("", Kind.PLAIN, "", 0, 1, 1);
+    Outcome draft = outcome("--speculate lookup", Kind.LOSSLESS, "", 0, 1.5, 1);
+    Outcome better = outcome("--draft 3", Kind.LOSSLESS, "", 0, 1.7, 1);
+    Outcome broken = outcome("--draft 9", Kind.LOSSLESS, "", 1, 3, 0.99);
+    Outcome near = outcome("--exit fixed:7", Kind.CHANGE, "", 3, 2, 0.96);
+    Outcome far = outcome("--exit fixed:2", Kind.CHANGE, "", 8, 9, 0.5);
+    assertEquals("Without changing an answer, --draft 3 is 1.70 times as fast as the plain decoder "
+            + "(1.67 to 1.73); keeping 96.0 % of the tokens, --exit fixed:7 is 2.00 times as fast as "
+            + "the plain decoder (1.96 to 2.04).",
+        verdict(plain, draft, better, broken, near, far));
+    assertEquals(
+        "Without changing an answer, --speculate lookup is 1.50 times as fast as the plain "
+            + "decoder (1.47 to 1.53), and none that changes at most every twentieth token.",
+        verdict(plain, draft, far));
+    assertTrue(verdict(plain, broken, far).startsWith("No method is faster"));
+    assertTrue(verdict(plain, near).startsWith("No method is faster without changing an answer; "));
+    Outcome loud = new Outcome(
+        "", Kind.PLAIN, "", 8, 0, 400, new Speed(50, 40, 0.9, 1.7), "-", 1, NONE, 1, 1, 1);
+    assertTrue(verdict(loud, draft).startsWith("No verdict"));
+    assertTrue(verdict(empty("", Kind.PLAIN, "")).startsWith("Nothing was timed"));
+  }
+
+  private static String verdict(Outcome... outcomes) {
+    return new Results(new Findings("m", 8, CONDITIONS, List.of(outcomes), List.of(), List.of()))
+        .verdict();
+  }
+
+  @Test
+  void longNamesLoseTheirMiddle() {
+    assertEquals("--exit fixed:3", Plot.shortened("--exit fixed:3"));
+    String shortened = Plot.shortened("--speculate model:/a/b/model-q4_k_m.gguf");
+    assertTrue(shortened.startsWith("--specul") && shortened.endsWith("k_m.gguf"), shortened);
+    assertEquals(20, shortened.length(), shortened);
+  }
+
   @Test
   void groupsOfSimilarNamesKeepTheirFiles() throws IOException {
     List<Outcome> outcomes = new ArrayList<>();
     for (String group : List.of("", "a b", "a-b", "A/B")) {
       outcomes.add(outcome("", Kind.PLAIN, group, 0, 1, 1));
     }
-    written(new Findings("m", 8, CONDITIONS, outcomes, List.of()), "report.md");
+    written(new Findings("m", 8, CONDITIONS, outcomes, List.of(), List.of()), "report.md");
     for (String name : List.of("methods", "methods-a-b", "methods-a-b-2", "methods-a-b-3")) {
       assertTrue(Files.exists(folder.resolve(name + ".csv")), name);
     }
@@ -237,11 +281,12 @@ class PageTest {
     assertEquals(2L, found.get("scripts"), "the probes alone");
     assertEquals(List.of(), found.get("fetched"));
     assertEquals(List.of(), found.get("misread"));
+    assertEquals(List.of(List.of("", "", "<i>play</i>.")), found.get("marked"));
     assertDots(findings, (List<?>) found.get("plots"));
     assertRows(findings, (List<?>) found.get("rows"));
   }
 
-  /** Each dot is where its figures say, by the axes, and says them; it has the number of its row. */
+  /** Each dot is where its figures say, by the axes, and says them, with its interval and name. */
   private static void assertDots(Findings findings, List<?> plots) {
     assertEquals(2, plots.size());
     for (int plot = 0; plot < 2; plot++) {
@@ -255,8 +300,10 @@ class PageTest {
         String figures =
             Results.format(": %.2f x, %.1f %%", o.speed().ratio(), 100 * o.agreement());
         assertEquals(o.name() + figures, dot.get("title"));
-        assertEquals(true, dot.get("same"), "its number tells something else");
-        assertEquals(String.valueOf(outcomes.indexOf(o) + 1), dot.get("number"));
+        assertEquals(true, dot.get("same"), "its name tells something else");
+        assertEquals(Plot.shortened(o.name()), dot.get("name"));
+        assertEquals(o.speed().low(), ((Number) dot.get("low")).doubleValue(), 0.005, o.name());
+        assertEquals(o.speed().high(), ((Number) dot.get("high")).doubleValue(), 0.005, o.name());
         assertEquals(100 * o.agreement(), ((Number) dot.get("agreement")).doubleValue(), 0.2);
         assertEquals(o.speed().ratio(), ((Number) dot.get("speed")).doubleValue(), 0.005, o.name());
       }
@@ -270,7 +317,7 @@ class PageTest {
       for (Results.Section section : Results.sections(outcomes)) {
         for (Outcome o : outcomes) {
           if (section.has(o)) {
-            List<String> row = new ArrayList<>(List.of(String.valueOf(outcomes.indexOf(o) + 1)));
+            List<String> row = new ArrayList<>(List.of(""));
             row.addAll(List.of(section.cells(o)));
             expected.add(row);
           }
