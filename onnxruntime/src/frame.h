@@ -32,10 +32,10 @@ class Frame {
   }
 
   TensorView output(const Slot& slot, const std::vector<int64_t>& shape) {
-    TensorView view{nullptr, slot.type, shape};
-    if (slot.of_node != Slot::kNowhere) {
-      view = output_of(api, context, slot.of_node, slot.type, shape);
-    } else {
+    TensorView view = slot.of_node != Slot::kNowhere
+                          ? output_of(api, context, slot.of_node, slot.type, shape)
+                          : TensorView{nullptr, slot.type, shape};
+    if (slot.of_node == Slot::kNowhere) {
       const auto bytes = static_cast<size_t>(view.count() * bytes_of(view.type));
       within_[slot.within].block = std::make_unique<Scratch::Block>(scratch_, bytes);
       view.data = within_[slot.within].block->take(bytes);
