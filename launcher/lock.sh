@@ -17,8 +17,8 @@ lock_holders() {
 }
 
 # lock_tree MODE COMMAND: MODE is exclusive or shared. Waits for others, and says for whom. Held
-# until this process and all that it starts have ended; a second call changes the mode. Who may not
-# write here can still run what is built, beside others who do.
+# until this process and all that it starts have ended; a second call changes the mode. A user who may
+# not write here can still run what is built, beside others who do.
 lock_tree() {
   local mode=$1 what=$2 holders writable=true
   { { [[ -d $ROOT/build ]] || mkdir -p "$ROOT/build"; } && : >>"$LOCK"; } 2>/dev/null ||

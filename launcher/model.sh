@@ -140,7 +140,7 @@ fetch() {
 main() {
   if [[ -n ${EXEUNT_MODEL:-} ]]; then
     [[ -r $EXEUNT_MODEL ]] || die 3 "EXEUNT_MODEL: cannot read $EXEUNT_MODEL"
-    ! $VERIFY || say "EXEUNT_MODEL is a file of your own, whose checksum nobody knows"
+    ! $VERIFY || say "EXEUNT_MODEL is a file of your own, whose checksum is not known"
     echo "$EXEUNT_MODEL"
     return
   fi

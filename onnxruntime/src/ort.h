@@ -96,7 +96,7 @@ struct Slot {
   int32_t type = 0;
   size_t of_node = kNowhere, within = kNowhere;
 
-  // Whether there is a place for it: there is none for outputs that nobody reads.
+  // Whether there is a place for it: there is none for outputs that no node reads.
   bool bind(const Places& places) {
     const auto find = [&](const auto& map) {
       const auto found = map.find(name);

@@ -189,7 +189,7 @@ void Plan::run(Frame& frame) const {
   run_linears(frame, x);
 }
 
-// The input behind cast and norm.
+// The input after cast and norm.
 TensorView Plan::prepared(Frame& frame, const TensorView& input, Scratch::Block* block) const {
   const int64_t cols = input.last(), rows = input.count() / cols;
   TensorView out{block->take(static_cast<size_t>(rows * cols * bytes_of(prologue_type_))),

@@ -418,7 +418,7 @@ bool Products::normalised(Product* p) {
 
 // ---- heads ----
 
-// Whether everybody who reads the logits wants statistics of their rows.
+// Whether all nodes that read the logits want statistics of their rows.
 void Products::head(Product* p) {
   if (p->activation != Activation::kNone || p->residual >= 0 || p->norm != EXN_NORM_NONE) return;
   Product found = *p;

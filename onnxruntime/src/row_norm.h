@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A norm that stands alone, or behind a sum, or a softmax.
+// A norm that stands alone, or after a sum, or a softmax.
 #pragma once
 
 #include "frame.h"

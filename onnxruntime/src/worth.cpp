@@ -10,7 +10,7 @@
 namespace exn::ort {
 namespace {
 
-// What decides who is faster at a product.
+// What decides which of the two is faster at a product.
 enum Kind {
   kFused,       // f32 and f16 with a norm before or after it
   kWide,        // f32

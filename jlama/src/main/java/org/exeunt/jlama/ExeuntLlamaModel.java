@@ -64,7 +64,7 @@ public class ExeuntLlamaModel extends LlamaModel {
   private final Statistics statistics;
   private final ExitHead head;
   private final Pace pace;
-  private File ownFolder; // null: whoever made this model has named one, or none
+  private File ownFolder; // null: the caller has named one, or none
   private AbstractTensor left; // the state with which the newest token left early
   private long tokens;
   private long layersRun;

@@ -23,7 +23,7 @@ public record Exit(float probability, int first, int stride) {
     }
   }
 
-  /** Whether the head looks behind so many layers. */
+  /** Whether the head is read after so many layers. */
   boolean looks(int depth, int layers) {
     return depth < layers && depth >= first && (depth - first) % stride == 0;
   }

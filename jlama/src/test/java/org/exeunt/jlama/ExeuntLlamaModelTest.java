@@ -142,7 +142,7 @@ class ExeuntLlamaModelTest {
     }
   }
 
-  /** Every token leaves behind layer 20; keys and values above are those of its state there. */
+  /** Every token leaves after layer 20; keys and values above are those of its state there. */
   @Test
   void whoLeavesOwesNothing() throws IOException {
     ExeuntLlamaModel early = load(folder, Optional.empty(), new Exit(1e-9f, LEAVES, 1));
@@ -306,7 +306,7 @@ class ExeuntLlamaModelTest {
     }
   }
 
-  /** A model whose file lacks a weight leaves no memory behind. */
+  /** A model whose file lacks a weight leaks no memory. */
   @Test
   void aBrokenModelLeavesNothing(@TempDir Path copy) throws IOException {
     for (Path file : list(folder)) {

@@ -12,7 +12,7 @@ import java.util.Arrays;
 
 /**
  * A program of a user of langchain4j, which knows nothing of exeunt: {@code Langchain4j MODELS CHAT
- * EMBEDDING TOKENS}. Prints an answer and a vector, and who computed them.
+ * EMBEDDING TOKENS}. Prints an answer and a vector, and what computed them.
  */
 final class Langchain4j {
   private Langchain4j() {}

@@ -19,7 +19,7 @@ import java.util.stream.Collectors;
 final class Peers {
   private static final Pattern SPEED = Pattern.compile("(?m)^(?:tokens|sentences)/s ([0-9.]+)");
 
-  /** Who computes. */
+  /** What computes. */
   enum Kind {
     /** Jlama's operations over Java's Vector API. */
     VECTOR_API("jlama"),

@@ -15,7 +15,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/** Writes a file of weights: a header of JSON, then one tensor behind the other. */
+/** Writes a file of weights: a header of JSON, then one tensor after the other. */
 final class Safetensors {
   private static final int LINE = 64;
 
@@ -35,7 +35,7 @@ final class Safetensors {
     end += bytes;
   }
 
-  /** Writes the file, whose tensors begin {@code odd} bytes behind a multiple of 64. */
+  /** Writes the file, whose tensors begin {@code odd} bytes after a multiple of 64. */
   void write(Path path, int odd) throws IOException {
     byte[] text = new ObjectMapper().writeValueAsBytes(header);
     int length = (text.length + Long.BYTES + LINE) / LINE * LINE + odd - Long.BYTES;
