@@ -82,8 +82,24 @@ final class Streamed {
       case "kv_append":
         return 2L * c.integer("rows") * c.integer("heads") * c.integer("dim")
             * bytesOf(c.text("dtype"));
-      default:
+      case "draft_lookup":
+      case "draft_rule":
+      case "elr":
+      case "embedding":
+      case "exit_rule":
+      case "ffn_skip_rule":
+      case "hidden_stack":
+      case "hired_budget":
+      case "kv_length":
+      case "layer_schedule":
+      case "rope_table":
+      case "ssm_step":
+      case "stop_rule":
+      case "token_bias":
+      case "verify":
         return 0;
+      default:
+        throw new IllegalArgumentException("what " + c.op() + " reads from memory is not known");
     }
   }
 

@@ -15,6 +15,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.regex.Pattern;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.cases.Facade;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -234,6 +235,17 @@ class ReportTest {
               name + ", threads " + threads);
         }
       }
+    }
+  }
+
+  /** An op that the plan forgets would have no row in the results. */
+  @Test
+  void quickRunsTimeEveryOp() {
+    List<Plan.Step> steps = Plan.steps(true, List.of(Scene.LOOP), Pattern.compile(""), 2, false);
+    for (String op : Facade.ops()) {
+      assertTrue(steps.stream().anyMatch(
+                     step -> step.op().equals(op) && step.contender().equals(Plan.OURS)),
+          op);
     }
   }
 
