@@ -32,6 +32,7 @@ import org.exeunt.examples.llama.Decoder;
 import org.exeunt.examples.llama.DecoderOptions;
 import org.exeunt.examples.llama.DeviceDecoder;
 import org.exeunt.examples.llama.DeviceSpeculativeDecoder;
+import org.exeunt.examples.llama.DraftFiles;
 import org.exeunt.examples.llama.DraftModel;
 import org.exeunt.examples.llama.GumbelNoise;
 import org.exeunt.examples.llama.HeadScreen;
@@ -298,7 +299,7 @@ public final class Generate {
         answer = answer(there, all, asked, drafts, tokenizer, capacity);
       } else {
         Speculation speculation =
-            Speculation.ready(asked, weights, drafting, tokenizer, Texts.essay(), log);
+            DraftFiles.ready(asked, weights, drafting, tokenizer, Texts.essay(), log);
         DecoderOptions all = screened(decoding, tokenizer, parts);
         answer = answer(new Decoder(weights, all, 1, capacity), speculation, drafting, tokenizer);
       }

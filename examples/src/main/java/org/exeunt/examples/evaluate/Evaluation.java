@@ -21,6 +21,7 @@ import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.llama.ChatTemplate;
 import org.exeunt.examples.llama.Decoder;
 import org.exeunt.examples.llama.DecoderOptions;
+import org.exeunt.examples.llama.DraftFiles;
 import org.exeunt.examples.llama.DraftModel;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Speculation;
@@ -242,7 +243,7 @@ public final class Evaluation implements AutoCloseable {
   /** The same that verifies what a method drafts. */
   SpeculativeDecoder speculative(Method method, DraftModel drafting, int sequences)
       throws IOException {
-    Speculation how = Speculation.ready(
+    Speculation how = DraftFiles.ready(
         method.speculation(), weights, drafting, tokenizer, Texts.essay(), System.err);
     Decoder decoder = decoder(method, sequences);
     try {

@@ -5,13 +5,10 @@ import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import org.exeunt.AcceptanceFit;
 import org.exeunt.AcceptanceFit.Head;
 import org.exeunt.AcceptanceFit.Settings;
-import org.exeunt.Scope;
 import org.exeunt.examples.io.ModelFormatException;
 import org.exeunt.examples.io.SafetensorsFile;
 import org.exeunt.examples.io.SafetensorsWriter;
@@ -23,8 +20,7 @@ import org.exeunt.examples.io.SafetensorsWriter;
  * and {@code repeats} [1], I32: how often the block is applied.
  */
 final class AcceptanceHead {
-  private static final int REPEATS = 3; // as in SpecDec++
-  private static final int DRAFT = 6;
+  private static final int DRAFT = AcceptanceRecorder.DRAFT;
   private static final int PIECES = 24;
   private static final int PROMPT = 16;
   private static final int ANSWER = 64;
@@ -112,7 +108,8 @@ final class AcceptanceHead {
     }
     int capacity = Math.min(context, PROMPT + ANSWER + DRAFT);
     int prompt = Math.max(1, Math.min(PROMPT, Math.min(capacity / 2, text.length / 2)));
-    try (Recorder recorder = new Recorder((drafting == null ? weights : drafting).config().width());
+    try (AcceptanceRecorder recorder =
+             new AcceptanceRecorder((drafting == null ? weights : drafting).config().width());
         SpeculativeDecoder decoder = new SpeculativeDecoder(
             new Decoder(weights, DecoderOptions.FULL, 1, capacity), speculation.recording(recorder),
             drafting, token -> false)) {
@@ -125,78 +122,11 @@ final class AcceptanceHead {
           decoder.round();
         }
       }
-      if (recorder.fit.samples() == 0) {
+      if (recorder.fit().samples() == 0) {
         throw new IllegalArgumentException(
             "no acceptance head can be fitted: of this model nothing was drafted");
       }
-      return recorder.fit.solve(Settings.SPECDEC);
-    }
-  }
-
-  /**
-   * Drafts of a fixed length for one sequence, and which of their tokens were right. States are
-   * those of the rows that took tokens in, so that the last of a draft is not looked at.
-   */
-  static final class Recorder implements DraftScore, DraftPolicy {
-    private final int width;
-    private final AcceptanceFit fit;
-    private final Scope scope = Scope.open();
-    private final List<float[]> states = new ArrayList<>(); // of the newest token and its draft
-    private NormedStates normed;
-    private float[] rows;
-
-    Recorder(int width) {
-      this.width = width;
-      fit = new AcceptanceFit(width, REPEATS);
-    }
-
-    AcceptanceFit fit() {
-      return fit;
-    }
-
-    @Override
-    public void read(Decoder decoder, RowHead found) {
-      if (normed == null) {
-        normed = new NormedStates(scope, decoder);
-      }
-      rows = normed.read(decoder).toFloatArray();
-    }
-
-    @Override
-    public float of(int row) {
-      states.add(Arrays.copyOfRange(rows, row * width, (row + 1) * width));
-      return Float.NaN;
-    }
-
-    @Override
-    public int most(int kind) {
-      states.clear();
-      return DRAFT;
-    }
-
-    /** Those behind a wrong token are no matter: a rule wants to know about the first. */
-    @Override
-    public void learn(int kind, int drafted, int accepted) {
-      for (int i = 1; i < drafted && i <= accepted + 1; i++) {
-        float[] state = states.get(i);
-        if (allFinite(state)) {
-          fit.add(state, i <= accepted ? 1 : 0);
-        }
-      }
-    }
-
-    private static boolean allFinite(float... values) {
-      for (float value : values) {
-        if (!Float.isFinite(value)) {
-          return false;
-        }
-      }
-      return true;
-    }
-
-    @Override
-    public void close() {
-      scope.close();
+      return recorder.fit().solve(Settings.SPECDEC);
     }
   }
 }

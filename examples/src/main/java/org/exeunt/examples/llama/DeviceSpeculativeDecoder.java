@@ -112,7 +112,7 @@ public final class DeviceSpeculativeDecoder implements Rounds {
       prompts = new PromptRows(scope, weights, ropeTables, null, stream, capacity);
       allLayers = IntStream.range(0, config.layers()).toArray();
       round = new DeviceRound(scope, workspace, weights, kv, ropeTables, longest);
-      draft = plan.draft(round, drafting, stream);
+      draft = draft(plan, drafting);
       int count = round.count();
       stack = new LayerStack(scope, workspace, weights, ropeTables, kv, round.rows, count, null,
           false, Switches.of(round.rows, count, null), true);
@@ -180,6 +180,16 @@ public final class DeviceSpeculativeDecoder implements Rounds {
     }
     DeviceSpeculation plan = how.onDevice(capacity);
     Speculation.checkRoom(plan.longest(), capacity);
+  }
+
+  /** @param drafting a second model; null: none drafts */
+  private DeviceDraft draft(DeviceSpeculation plan, LlamaWeights drafting) {
+    if (plan.ngram() > 0) {
+      return new DeviceLookupDraft(round, plan.ngram());
+    }
+    return plan.layers() > 0
+        ? new DeviceSelfDraft(round, plan.layers(), plan.least())
+        : new DeviceModelDraft(round, drafting, stream, plan.least());
   }
 
   /**

@@ -58,12 +58,6 @@ final class DraftHeads {
     ones = scope.allocate(Device.CPU, DType.F32, width).copyFrom(one);
   }
 
-  /** What a drafted token's head reads, of {@code size} tokens; 0: of all. */
-  static long headBytes(LlamaWeights weights, int size) {
-    Weight head = weights.head();
-    return size == 0 ? head.bytes() : head.bytes() / head.rows() * size;
-  }
-
   /** A sequence begins anew. */
   void restart(int sequence) {
     if (shortlist != null) {

@@ -114,11 +114,17 @@ public final class Head {
               .shortlist(shortlist)
               .out(statistics)
               .build(scope)::run;
-    bytes = DraftHeads.headBytes(weights, shortlist == null ? 0 : (int) shortlist.size(0))
+    bytes = bytes(weights, shortlist == null ? 0 : (int) shortlist.size(0))
         + (translator == null ? 0 : translator.byteSize());
     logits = null;
     certified = null;
     certificate = null;
+  }
+
+  /** What a head of {@code tokens} tokens reads; 0: of all. */
+  static long bytes(LlamaWeights weights, int tokens) {
+    Weight head = weights.head();
+    return tokens == 0 ? head.bytes() : head.bytes() / head.rows() * tokens;
   }
 
   /** The head with its screen, of normed states. */

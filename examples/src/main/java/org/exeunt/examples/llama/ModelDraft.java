@@ -36,8 +36,7 @@ final class ModelDraft implements DraftSource {
   /** What a drafted token costs, of a token of the model that verifies. */
   static double cost(LlamaWeights drafting, LlamaWeights verifying, int shortlist) {
     long layers = drafting.bytesPerToken() - drafting.head().bytes();
-    return (double) (layers + DraftHeads.headBytes(drafting, shortlist))
-        / verifying.bytesPerToken();
+    return (double) (layers + Head.bytes(drafting, shortlist)) / verifying.bytesPerToken();
   }
 
   @Override

@@ -53,7 +53,7 @@ class SelfDraft implements DraftSource {
 
   /** What a drafted token costs, of a token at full depth. */
   static double cost(LlamaWeights weights, int layers, int shortlist) {
-    long bytes = DraftHeads.headBytes(weights, shortlist);
+    long bytes = Head.bytes(weights, shortlist);
     for (LlamaWeights.Layer layer : weights.layers().subList(0, layers)) {
       bytes += layer.attentionBytes() + layer.feedForwardBytes();
     }

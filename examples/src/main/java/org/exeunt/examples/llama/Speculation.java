@@ -2,7 +2,6 @@
 package org.exeunt.examples.llama;
 
 import java.io.IOException;
-import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -27,10 +26,10 @@ public final class Speculation {
       + "del-paper[:FIRST,STRIDE], lookup[:N], model:FILE or, joined by +, several";
 
   /** The forms of the rule. */
-  public static final String RULES = DraftPolicy.FORMS;
+  public static final String RULES = DraftRules.FORMS;
 
   /** Most tokens of a draft: it is verified together with the token before it. */
-  public static final int LONGEST_DRAFT = 63;
+  public static final int LONGEST_DRAFT = DraftRules.LONGEST_DRAFT;
 
   private static final int USUAL_DRAFT = 7;
   private static final int USUAL_NGRAM = 4;
@@ -72,7 +71,7 @@ public final class Speculation {
   private final Path translatorFile; // null: none
   private final Map<Integer, Translator> translators; // by depth; null: none, or not here yet
   private final AcceptanceFit.Head acceptance; // null: none is needed, or it is not here yet
-  private final AcceptanceHead.Recorder recorder; // null: nobody records
+  private final AcceptanceRecorder recorder; // null: nobody records
 
   private Speculation(List<Part> parts, int length, String rule) {
     this.parts = List.copyOf(parts);
@@ -87,7 +86,7 @@ public final class Speculation {
 
   private Speculation(Speculation other, int shortlist, Path translatorFile,
       Map<Integer, Translator> translators, AcceptanceFit.Head acceptance,
-      AcceptanceHead.Recorder recorder) {
+      AcceptanceRecorder recorder) {
     parts = other.parts;
     length = other.length;
     rule = other.rule;
@@ -125,31 +124,23 @@ public final class Speculation {
     return new Speculation(this, size, translatorFile, translators, acceptance, recorder);
   }
 
-  /**
-   * Reads the files that drafting needs, or makes those that are not there.
-   *
-   * @param speculation null: nothing is drafted
-   * @param drafting a second model, where one drafts
-   * @param text to begin with, where something is fitted
-   * @param log where it is said that something is; null: nowhere
-   * @return the same with what they hold
-   * @throws IOException if a file can be neither read nor written, or holds something else
-   */
-  public static Speculation ready(Speculation speculation, LlamaWeights weights,
-      DraftModel drafting, Tokenizer tokenizer, String text, PrintStream log) throws IOException {
-    Speculation found = speculation;
-    if (found != null && found.translatorFile != null) {
-      Part own = found.ownLayers();
-      int[] depths = own.candidates != null ? own.candidates : new int[] {own.number};
-      found = new Speculation(found, found.shortlist, found.translatorFile,
-          Translators.readOrMake(found.translatorFile, weights, tokenizer, text, log, depths), null,
-          null);
-    }
-    if (found != null && found.acceptanceFile() != null) {
-      found = found.withAcceptance(AcceptanceHead.readOrMake(
-          found, weights, drafting == null ? null : drafting.weights(), tokenizer, text, log));
-    }
-    return found;
+  /** The file of translators; null: none are asked for. */
+  Path translatorFile() {
+    return translatorFile;
+  }
+
+  /** After how many layers the model's own first ones draft; null: they do not. */
+  int[] draftDepths() {
+    Part own = ownLayers();
+    return own == null ? null
+        : own.candidates != null
+        ? own.candidates.clone()
+        : new int[] {own.number};
+  }
+
+  /** The same with what its file of translators holds, by depth. */
+  Speculation withTranslators(Map<Integer, Translator> read) {
+    return new Speculation(this, shortlist, translatorFile, read, null, null);
   }
 
   /**
@@ -259,7 +250,7 @@ public final class Speculation {
       throw new IllegalArgumentException(
           "--draft-rule is '" + rule + "', but --speculate del has a rule of its own");
     }
-    DraftPolicy.parse(ruleText(), USUAL_DRAFT);
+    DraftRules.parse(ruleText(), USUAL_DRAFT);
     if (length > 0 && ruleText().startsWith("fixed")) {
       throw new IllegalArgumentException("--draft-rule is '" + rule + "', and --draft-length '"
           + length + "': both say how long a draft is");
@@ -371,7 +362,7 @@ public final class Speculation {
   }
 
   /** The same for somebody who looks at what is drafted for one sequence. */
-  Speculation recording(AcceptanceHead.Recorder by) {
+  Speculation recording(AcceptanceRecorder by) {
     return new Speculation(this, shortlist, translatorFile, translators, null, by);
   }
 
@@ -381,7 +372,7 @@ public final class Speculation {
       return length;
     }
     if (ruleText().startsWith("fixed")) {
-      return DraftPolicy.parse(ruleText(), USUAL_DRAFT).make(null, null, 0, 1, 1).most(0);
+      return DraftRules.parse(ruleText(), USUAL_DRAFT).make(null, null, 0, 1, 1).most(0);
     }
     int usual = isDel() ? USUAL_DEL_DRAFT
         : acceptanceFile() != null
@@ -452,7 +443,7 @@ public final class Speculation {
       return own;
     }
     int kinds = parts.get(from).kind == Kind.LOOKUP ? LookupDraft.LONGEST + 1 : 1;
-    return DraftPolicy.parse(ruleText(), length).make(scope, times, from, sequences, kinds);
+    return DraftRules.parse(ruleText(), length).make(scope, times, from, sequences, kinds);
   }
 
   /** Those who draft for a decoder. */

@@ -174,7 +174,7 @@ class AcceptanceHeadTest {
     Path path = folder.resolve("made").resolve("head.safetensors");
     for (int time = 0; time < 2; time++) {
       ByteArrayOutputStream log = new ByteArrayOutputStream();
-      Speculation how = Speculation.ready(parse("selfdraft:3", "specdec:" + path + ",0.6"), weights,
+      Speculation how = DraftFiles.ready(parse("selfdraft:3", "specdec:" + path + ",0.6"), weights,
           null, tokenizer, "abcdefgabcdefghijklmnop".repeat(4),
           new PrintStream(log, true, StandardCharsets.UTF_8));
       assertEquals(time == 0, log.size() > 0);
@@ -208,7 +208,7 @@ class AcceptanceHeadTest {
   void tokensAreLabelledByWhatBecameOfThem() {
     int[][] drafts = {{6, 2, 2, 1}, {6, 6, 5, 0}, {6, 5, 5, 0}, {6, 0, 0, 1}, {1, 1, 0, 0}};
     for (int[] draft : drafts) { // drafted, accepted, right and wrong ones that are told
-      try (AcceptanceHead.Recorder recorder = new AcceptanceHead.Recorder(width);
+      try (AcceptanceRecorder recorder = new AcceptanceRecorder(width);
           Decoder decoder = new Decoder(weights, DecoderOptions.FULL, 1, CAPACITY)) {
         assertEquals(6, recorder.most(0));
         decoder.prefill(0, PROMPT);
@@ -248,7 +248,7 @@ class AcceptanceHeadTest {
         "tensor 'hidden.weight' has shape [5, 5], but what drafts here needs "
             + "[" + width + ", " + width + "]",
         ()
-            -> Speculation.ready(
+            -> DraftFiles.ready(
                 parse("selfdraft:3", "specdec:" + path), weights, null, tokenizer, "a", null));
     Head broken = random(5, 1);
     broken.outWeight()[3] = Float.NaN;
@@ -264,8 +264,8 @@ class AcceptanceHeadTest {
     assertRefused(ModelFormatException.class, "has 3 bytes", () -> AcceptanceHead.read(path, 5));
     assertRefused(
         IOException.class, "", () -> AcceptanceHead.read(folder, 5)); // a folder is no file
-    assertNull(Speculation.ready(null, weights, null, tokenizer, "a", null));
+    assertNull(DraftFiles.ready(null, weights, null, tokenizer, "a", null));
     Speculation none = parse("selfdraft:3", null);
-    assertSame(none, Speculation.ready(none, weights, null, tokenizer, "a", null));
+    assertSame(none, DraftFiles.ready(none, weights, null, tokenizer, "a", null));
   }
 }

@@ -50,7 +50,7 @@ class DraftSourcesTest {
       sources = new DraftSources(List.of(lookup, model), times);
       drafts = new Drafts(sequences, 100, 6, 2,
           (from, s)
-              -> DraftPolicy.parse(rule, 6).make(null, times, from, sequences, from == 0 ? 17 : 1),
+              -> DraftRules.parse(rule, 6).make(null, times, from, sequences, from == 0 ? 17 : 1),
           token -> false);
       for (int s = 0; s < sequences; s++) {
         drafts.going(s, true);

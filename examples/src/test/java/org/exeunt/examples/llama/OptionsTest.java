@@ -121,7 +121,7 @@ class OptionsTest {
     Speculation three = Speculation.parse("lookup+selfdraft:3+model:a+b:c.gguf", 0, "gain", 30);
     assertEquals(List.of("lookup", "selfdraft", "model"), three.names());
     assertEquals("a+b:c.gguf", three.model().toString(), "a file may have any name");
-    DraftPolicy confident = DraftPolicy.parse("confidence:0.5", 6).make(null, null, 0, 1, 1);
+    DraftPolicy confident = DraftRules.parse("confidence:0.5", 6).make(null, null, 0, 1, 1);
     assertEquals(6, confident.most(0));
     assertTrue(confident.goesOn(0.5f) && confident.goesOn(Float.NaN) && !confident.goesOn(0.4f));
   }

@@ -56,7 +56,7 @@ class TranslatorsTest {
   private static Speculation ready(String source, String rule, Path path, PrintStream log)
       throws IOException {
     Speculation how = Speculation.parse(source, 0, rule, LAYERS).withTranslators(path);
-    return Speculation.ready(how, weights, null, tokenizer, TEXT, log);
+    return DraftFiles.ready(how, weights, null, tokenizer, TEXT, log);
   }
 
   private static List<Integer> answer(Speculation how) {
