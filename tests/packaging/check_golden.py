@@ -18,7 +18,7 @@ import elf
 
 MOST_BYTES = 8_000_000
 READERS = ("tests/native/*.cpp", "tests/java/**/*.java", "ops/*/test.cpp",
-           "examples/src/test/**/*.java")
+           "engine/src/test/**/*.java")
 SCRIPT = """cmake_minimum_required(VERSION 3.22)
 project(golden NONE)
 include(cmake/golden.cmake)

@@ -12,7 +12,7 @@ trap 'rm -rf "$WORK"' EXIT
 mkdir -p "$WORK/bin" "$WORK/tree/tests/fuzz"
 cp -r "$ROOT/exeunt" "$ROOT/launcher" "$WORK/tree/"
 cp "$ROOT/tests/fuzz/run" "$WORK/tree/tests/fuzz/"
-for module in examples examples/spark bench; do
+for module in engine examples/spark bench; do
   mkdir -p "$WORK/tree/$module/src/main/resources"
   cp -r "$ROOT/$module/src/main/resources/help" "$WORK/tree/$module/src/main/resources/"
 done
@@ -156,9 +156,9 @@ fi
 # generate on a tree that counts as built. GenerateTest holds what the program itself says to a
 # prompt that is too long, foreign or broken models and senseless options; here, that its sentence
 # and its status 2 arrive, and that a model is fetched only where none was named.
-mkdir -p "$WORK"/tree/{cmake,native,cuda,jni-gen,java,ops,examples/target,bench/target}
+mkdir -p "$WORK"/tree/{cmake,native,cuda,jni-gen,java,ops,engine/target,bench/target}
 touch "$WORK"/tree/{pom.xml,CMakeLists.txt}
-echo the-class-path | tee "$WORK"/tree/{examples,bench}/target/classpath.txt >/dev/null
+echo the-class-path | tee "$WORK"/tree/{engine,bench}/target/classpath.txt >/dev/null
 cat >"$WORK/bin/java" <<'JAVA'
 #!/bin/sh
 echo "$(locale charmap): $*" >"$SAID"
@@ -192,7 +192,7 @@ expect_told() {
 program='--enable-native-access=ALL-UNNAMED -Dorg.bytedeco.javacpp.maxPhysicalBytes=0'
 program+=' -cp the-class-path org.exeunt'
 soon='-XX:+UseSerialGC -Xmn8m -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Xlog:disable'
-main="UTF-8: $soon $program.examples.Generate"
+main="UTF-8: $soon $program.engine.cli.Generate"
 
 generate --model own.gguf --prompt 'two words' --raw
 expect 'generate refuses with one sentence' 2 "generate: unknown option '--fast'"
@@ -212,7 +212,7 @@ generate --model /own.gguf --prompt a --system --verify
 expect_told 'what a system says may be --verify' \
   "$main --model /own.gguf --prompt a --system --verify"
 evaluate="UTF-8: $program.Evaluate"
-evaluate=${evaluate/exeunt.Evaluate/exeunt.examples.Evaluate}
+evaluate=${evaluate/exeunt.Evaluate/exeunt.engine.cli.Evaluate}
 started evaluate --model own.gguf --method '--speculate model:small.gguf --draft-rule fixed:4'
 expect_told 'evaluate knows the files of a method from here' \
   "$evaluate --model $WORK/own.gguf --method --speculate model:$WORK/small.gguf --draft-rule fixed:4"
@@ -366,7 +366,7 @@ if ((${#as_reader[@]} == 0)) || command -v setpriv >/dev/null; then
   chmod a+rx "$WORK"
   mkdir -m 777 "$WORK/heard"
   cp -r "$WORK/tree" "$WORK/kept"
-  touch "$WORK/kept/examples/target/classpath.txt" -d 'next week'
+  touch "$WORK/kept/engine/target/classpath.txt" -d 'next week'
   for kept in 'with its lock' 'without a folder to build in'; do
     read_only "a tree $kept that may be read alone" 2 "generate: unknown option '--fast'"
     [[ $out != *$'\n'* ]] || status='2, but with more than a sentence'
@@ -374,7 +374,7 @@ if ((${#as_reader[@]} == 0)) || command -v setpriv >/dev/null; then
     expect_told "a tree $kept runs what is built" "$main --model /own.gguf --prompt a"
     rm -rf "$WORK/kept/build"
   done
-  rm "$WORK/kept/examples/target/classpath.txt"
+  rm "$WORK/kept/engine/target/classpath.txt"
   read_only 'nothing is built, and nothing can be' 1 "$WORK/kept/build cannot be written to"
   [[ $out != *$'\n'* ]] || status='1, but with more than a sentence'
   expect 'that is told in one sentence' 1 ''
@@ -456,7 +456,7 @@ input=/dev/null
 
 # A run keeps builds out as well, but no other run.
 touch -d yesterday "$WORK/tree/pom.xml" "$WORK/tree/exeunt"
-touch "$WORK/tree/examples/target/classpath.txt" "$WORK/go-on"
+touch "$WORK/tree/engine/target/classpath.txt" "$WORK/go-on"
 printf '#!/bin/sh\necho $$ >>"%s/running"\nwhile [ -e "%s/go-on" ]; do sleep 0.1; done\n' \
   "$WORK" "$WORK" >"$WORK/bin/java"
 start run generate --model own.gguf --prompt a

@@ -10,9 +10,9 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import org.exeunt.examples.Models;
-import org.exeunt.examples.encoder.EncoderFiles;
-import org.exeunt.examples.onnx.OnnxFile;
+import org.exeunt.engine.encode.EncoderFiles;
+import org.exeunt.engine.model.Models;
+import org.exeunt.engine.model.onnx.OnnxFile;
 
 /** The demo's encoder as Hugging Face and Jlama know it, made of its ONNX file. */
 final class MiniLm {

@@ -15,11 +15,11 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
-import org.exeunt.examples.Models;
-import org.exeunt.examples.gguf.GgufFile;
-import org.exeunt.examples.gguf.GgufTensor;
-import org.exeunt.examples.gguf.Strings;
-import org.exeunt.examples.llama.LlamaConfig;
+import org.exeunt.engine.model.LlamaConfig;
+import org.exeunt.engine.model.Models;
+import org.exeunt.engine.model.gguf.GgufFile;
+import org.exeunt.engine.model.gguf.GgufTensor;
+import org.exeunt.engine.model.gguf.Strings;
 
 /**
  * The demo's model as Hugging Face and Jlama know it: {@code config.json}, the tokenizer and {@code

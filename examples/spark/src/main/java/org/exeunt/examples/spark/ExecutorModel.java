@@ -12,10 +12,10 @@ import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.exeunt.DType;
-import org.exeunt.examples.encoder.Encoder;
-import org.exeunt.examples.encoder.EncoderFiles;
-import org.exeunt.examples.encoder.EncoderWeights;
-import org.exeunt.examples.encoder.WordPiece;
+import org.exeunt.engine.encode.Encoder;
+import org.exeunt.engine.encode.EncoderFiles;
+import org.exeunt.engine.encode.EncoderWeights;
+import org.exeunt.engine.model.text.WordPiece;
 
 /**
  * The encoder of a JVM: the first task that needs it loads it, all share its weights, and the end of

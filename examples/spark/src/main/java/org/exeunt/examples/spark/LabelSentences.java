@@ -12,10 +12,10 @@ import org.apache.spark.sql.RowFactory;
 import org.apache.spark.sql.types.DataTypes;
 import org.apache.spark.sql.types.StructType;
 import org.apache.spark.util.TaskCompletionListener;
-import org.exeunt.examples.encoder.Classifier;
-import org.exeunt.examples.encoder.Encoder;
-import org.exeunt.examples.encoder.ExitPlan;
-import org.exeunt.examples.encoder.FittedExits;
+import org.exeunt.engine.encode.Classifier;
+import org.exeunt.engine.encode.Encoder;
+import org.exeunt.engine.encode.ExitPlan;
+import org.exeunt.engine.encode.FittedExits;
 
 /**
  * For {@code Dataset.mapPartitions}: rows with a column {@code sentence} in, out the sentence, its

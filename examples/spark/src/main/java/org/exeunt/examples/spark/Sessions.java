@@ -9,11 +9,11 @@ import org.apache.spark.sql.Encoders;
 import org.apache.spark.sql.Row;
 import org.apache.spark.sql.SparkSession;
 import org.exeunt.DType;
-import org.exeunt.examples.encoder.EncoderFiles;
-import org.exeunt.examples.encoder.EncoderWeights;
-import org.exeunt.examples.encoder.FittedExits;
-import org.exeunt.examples.encoder.Reviews;
-import org.exeunt.examples.encoder.WordPiece;
+import org.exeunt.engine.encode.EncoderFiles;
+import org.exeunt.engine.encode.EncoderWeights;
+import org.exeunt.engine.encode.FittedExits;
+import org.exeunt.engine.encode.Reviews;
+import org.exeunt.engine.model.text.WordPiece;
 
 /** What a program with a Spark of its own begins with: a session, data, and fitted exits. */
 final class Sessions {

@@ -15,12 +15,12 @@ import org.apache.spark.sql.Encoders;
 import org.apache.spark.sql.Row;
 import org.apache.spark.sql.SparkSession;
 import org.exeunt.Backend;
-import org.exeunt.examples.Models;
-import org.exeunt.examples.encoder.EncoderFiles;
-import org.exeunt.examples.encoder.ExitPlan;
-import org.exeunt.examples.encoder.FittedExits;
-import org.exeunt.examples.encoder.Reviews;
-import org.exeunt.examples.report.Table;
+import org.exeunt.engine.encode.EncoderFiles;
+import org.exeunt.engine.encode.ExitPlan;
+import org.exeunt.engine.encode.FittedExits;
+import org.exeunt.engine.encode.Reviews;
+import org.exeunt.engine.model.Models;
+import org.exeunt.engine.report.Table;
 
 /**
  * Sentences per second of Spark tasks that share an executor, behind all layers of the encoder and

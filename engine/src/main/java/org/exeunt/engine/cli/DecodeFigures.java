@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.engine.cli;
+
+import java.io.IOException;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import org.exeunt.Backend;
+import org.exeunt.DType;
+import org.exeunt.ExeuntException;
+import org.exeunt.Scope;
+import org.exeunt.Screen;
+import org.exeunt.Tensor;
+import org.exeunt.engine.decode.DecodeWork;
+import org.exeunt.engine.decode.Decoder;
+import org.exeunt.engine.decode.DecoderOptions;
+import org.exeunt.engine.decode.DoubleDecoder;
+import org.exeunt.engine.decode.Head;
+import org.exeunt.engine.decode.HeadScreen;
+import org.exeunt.engine.decode.Trace;
+import org.exeunt.engine.model.LlamaWeights;
+import org.exeunt.engine.model.Models;
+import org.exeunt.engine.model.gguf.GgufFile;
+import org.exeunt.engine.model.io.ModelChangedException;
+import org.exeunt.engine.model.text.Texts;
+import org.exeunt.engine.model.text.Tokenizer;
+
+/**
+ * One task of {@code ./exeunt bench --decode} in a process of its own; the answer is a line of
+ * JSON. {@code bench/decode/run} starts it, and {@code bench/decode/peer.py} does the same with
+ * llama.cpp.
+ */
+public final class DecodeFigures {
+  private static final int WARM_UP = 8; // steps before those that are timed
+  private static final int ROWS_AT_ONCE = 64;
+
+  private static final List<String> TASKS =
+      List.of("tokens", "judge", "screen", "agreement", "speed");
+  private static final List<String> OPTIONS = List.of("--model", "--text", "--ids", "--weights",
+      "--threads", "--head", "--prompt", "--short", "--steps");
+
+  private final String task;
+  private final Map<String, String> options = new HashMap<>();
+
+  private DecodeFigures(String[] arguments) {
+    task = arguments.length > 0 ? arguments[0] : "";
+    if (!TASKS.contains(task)) {
+      throw new IllegalArgumentException(
+          "the task is '" + task + "', expected one of " + String.join(", ", TASKS));
+    }
+    for (int i = 1; i < arguments.length; i += 2) {
+      if (!OPTIONS.contains(arguments[i])) {
+        throw new IllegalArgumentException("unknown option '" + arguments[i] + "'");
+      }
+      if (i + 1 == arguments.length) {
+        throw new IllegalArgumentException(arguments[i] + " needs a value");
+      }
+      options.put(arguments[i], arguments[i + 1]);
+    }
+  }
+
+  /** Runs a task and ends the process: status 2 if the arguments or the model make no sense. */
+  public static void main(String[] arguments) {
+    Locale.setDefault(Locale.ROOT);
+    try {
+      System.out.println(new DecodeFigures(arguments).run());
+    } catch (NoSuchFileException e) {
+      fail("there is no file " + e.getFile());
+    } catch (AccessDeniedException e) {
+      fail(e.getFile() + " may not be read");
+    } catch (IOException | IllegalArgumentException | UnsupportedOperationException
+        | UnsatisfiedLinkError | ExeuntException | ModelChangedException e) {
+      fail(e.getMessage());
+    }
+  }
+
+  private static void fail(String reason) {
+    System.err.println(reason);
+    System.exit(2);
+  }
+
+  private String run() throws IOException {
+    try (GgufFile file = GgufFile.open(Path.of(option("--model")))) {
+      switch (task) {
+        case "tokens":
+          String text = Files.readString(Path.of(option("--text")));
+          return "{\"tokens\": " + Arrays.toString(new Tokenizer(file).encodePrompt(text)) + "}";
+        case "judge": // F32 holds what a file has
+          try (LlamaWeights weights = LlamaWeights.load(file, DType.F32)) {
+            return "{\"steps\": " + Arrays.toString(new DoubleDecoder(weights, ids()).argmax())
+                + "}";
+          }
+        default:
+          Backend.setThreads(number("--threads"));
+          try (LlamaWeights weights =
+                   LlamaWeights.load(file, GenerateOptions.weights(option("--weights")))) {
+            try (Screen screen = certified() ? screen(file, weights) : null) {
+              return task.equals("screen") ? "{}"
+                  : task.equals("agreement")
+                  ? agreement(weights, screen)
+                  : speed(weights, screen);
+            }
+          }
+      }
+    }
+  }
+
+  private boolean certified() {
+    return options.getOrDefault("--head", "full").equals("certified");
+  }
+
+  /** As generate has it, made now if it has not been. */
+  private Screen screen(GgufFile file, LlamaWeights weights) throws IOException {
+    Path kept =
+        Models.screen(Path.of(option("--model")), GenerateOptions.weights(option("--weights")));
+    return HeadScreen.openOrMake(kept, weights, new Tokenizer(file), Texts.essay(), System.err);
+  }
+
+  private String agreement(LlamaWeights weights, Screen screen) throws IOException {
+    int[] ids = ids();
+    int[] steps = new int[ids.length];
+    try (Decoder decoder =
+             new Decoder(weights, DecoderOptions.FULL.withScreen(screen), 1, ids.length)) {
+      for (int t = 0; t < ids.length; t++) {
+        if (t == 0) {
+          decoder.prefill(0, ids[0]);
+        } else {
+          decoder.step(ids[t]);
+        }
+        steps[t] = decoder.argmax(0);
+      }
+    }
+    return String.format("{\"steps\": %s, \"prompt\": %s}", Arrays.toString(steps),
+        Arrays.toString(prompt(weights, ids)));
+  }
+
+  /** The argmax of each position of a prompt. */
+  private static int[] prompt(LlamaWeights weights, int... ids) {
+    int width = weights.config().width();
+    float[] states = Trace.of(weights, ids).hidden(weights.config().layers());
+    int[] argmax = new int[ids.length];
+    for (int from = 0; from < ids.length; from += ROWS_AT_ONCE) {
+      int to = Math.min(ids.length, from + ROWS_AT_ONCE);
+      try (Scope scope = Scope.open()) {
+        Tensor hidden =
+            scope.copyOf(Arrays.copyOfRange(states, from * width, to * width), to - from, width);
+        Head head = new Head(scope, weights, hidden, false);
+        head.run();
+        System.arraycopy(head.statistics().argmax().toIntArray(), 0, argmax, from, to - from);
+      }
+    }
+    return argmax;
+  }
+
+  private String speed(LlamaWeights weights, Screen screen) throws IOException {
+    int[] ids = ids();
+    int prompt = number("--prompt");
+    int few = number("--short");
+    int steps = number("--steps");
+    perSecond(weights, screen, ids, prompt, steps); // until its code is compiled
+    double[] behindFew = perSecond(weights, screen, ids, few, steps);
+    double[] behindPrompt = perSecond(weights, screen, ids, prompt, steps);
+    return String.format("{\"short\": %.2f, \"long\": %.2f, \"prompt\": %.2f, \"bytes\": %d, "
+            + "\"isa\": \"%s\", \"version\": \"%s, JDK %s\"}",
+        behindFew[1], behindPrompt[1], behindPrompt[0], (long) behindPrompt[2], Backend.isa(),
+        Backend.version(), Runtime.version());
+  }
+
+  /** Tokens per second: of a prompt, and of {@code steps} behind it; and bytes of weights of these. */
+  private static double[] perSecond(
+      LlamaWeights weights, Screen screen, int[] ids, int prompt, int steps) {
+    int until = prompt + WARM_UP + steps;
+    try (Decoder decoder = new Decoder(weights, DecoderOptions.FULL.withScreen(screen), 1, until)) {
+      long begin = System.nanoTime();
+      decoder.prefill(0, Arrays.copyOf(ids, prompt));
+      double prompted = 1e9 * prompt / (System.nanoTime() - begin);
+      for (int t = prompt; t < until; t++) {
+        if (t == prompt + WARM_UP) {
+          begin = System.nanoTime();
+        }
+        decoder.step(ids[t]);
+      }
+      double decoded = 1e9 * steps / (System.nanoTime() - begin);
+      DecodeWork work = decoder.work();
+      return new double[] {prompted, decoded, work.bytes() / (double) work.tokens()};
+    }
+  }
+
+  private int[] ids() throws IOException {
+    String[] words = Files.readString(Path.of(option("--ids"))).strip().split("\\s+");
+    return Arrays.stream(words).mapToInt(word -> integer("an id in --ids", word, 0)).toArray();
+  }
+
+  private int number(String name) {
+    return integer(name, option(name), 1);
+  }
+
+  private static int integer(String what, String text, int least) {
+    try {
+      int value = Integer.parseInt(text);
+      if (value >= least) {
+        return value;
+      }
+    } catch (NumberFormatException e) {
+      // said below
+    }
+    throw new IllegalArgumentException(
+        what + " is '" + text + "', expected an integer from " + least + " on");
+  }
+
+  private String option(String name) {
+    if (!options.containsKey(name)) {
+      throw new IllegalArgumentException(name + " is missing");
+    }
+    return options.get(name);
+  }
+}

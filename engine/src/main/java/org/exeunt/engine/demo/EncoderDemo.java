@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.engine.demo;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.List;
+import java.util.stream.IntStream;
+import org.exeunt.DType;
+import org.exeunt.Normalizer;
+import org.exeunt.engine.encode.Encoder;
+import org.exeunt.engine.encode.EncoderFiles;
+import org.exeunt.engine.encode.EncoderWeights;
+import org.exeunt.engine.encode.ExitPlan;
+import org.exeunt.engine.encode.ExitRun;
+import org.exeunt.engine.encode.FittedExits;
+import org.exeunt.engine.encode.LayerStates;
+import org.exeunt.engine.encode.LinearFit;
+import org.exeunt.engine.encode.Reviews;
+import org.exeunt.engine.encode.SentenceExits;
+import org.exeunt.engine.model.text.WordPiece;
+import org.exeunt.engine.report.Chart;
+import org.exeunt.engine.report.Report;
+import org.exeunt.engine.report.Table;
+import org.exeunt.engine.train.Blas;
+
+/**
+ * A sentence encoder that people have, with a small classifier behind each layer: sentences leave
+ * when their answer is sure enough, and the others go on.
+ */
+public final class EncoderDemo {
+  private static final int BATCH = 32;
+  private static final int LONGEST = 128;
+  private static final int SENTENCES = 3000;
+  private static final int QUICK_SENTENCES = 1500;
+  private static final int ALONE = 256; // sentences that are timed one by one
+  private static final int ROUND = 128; // sentences between one plan and the next
+  private static final double TRAINED = .5;
+  private static final double TUNED = .8; // up to here; the rest is held out
+
+  private final Report report;
+  private final EncoderWeights weights;
+  private final int layers;
+  private final Reviews heldOut;
+  private LayerStates train;
+  private LayerStates tune;
+  private LayerStates test;
+
+  /**
+   * Runs the whole part, or says why not.
+   *
+   * @param folder where the launcher puts the encoder and the reviews
+   * @param threads heads that are fitted at a time; each multiplies with one thread
+   * @param quick takes the first sentences alone
+   */
+  public static void run(Report report, Path folder, int threads, boolean quick)
+      throws IOException {
+    report.heading("A sentence encoder that stops when it knows");
+    EncoderFiles files = new EncoderFiles(folder);
+    if (files.missing() != null) {
+      report.paragraph("This part is left out, because %s does not exist; `./exeunt demo` fetches "
+              + "the encoder and the reviews, and --encoder names another folder.",
+          files.missing());
+      return;
+    }
+    report.progress("loading %s", files.model());
+    WordPiece tokenizer = WordPiece.open(files.tokenizer());
+    Reviews reviews = Reviews.read(files.reviews(), tokenizer, LONGEST).shuffled();
+    reviews = reviews.part(0, Math.min(quick ? QUICK_SENTENCES : SENTENCES, reviews.size()));
+    try (EncoderWeights weights = EncoderWeights.load(files.model(), DType.BF16)) {
+      Blas.setThreads(1);
+      new EncoderDemo(report, weights, reviews).run(reviews);
+    } finally {
+      Blas.setThreads(threads);
+    }
+  }
+
+  private EncoderDemo(Report report, EncoderWeights weights, Reviews reviews) {
+    this.report = report;
+    this.weights = weights;
+    layers = weights.layerCount();
+    heldOut = reviews.part((int) (TUNED * reviews.size()), reviews.size());
+  }
+
+  private void run(Reviews reviews) throws IOException {
+    int trained = (int) (TRAINED * reviews.size());
+    int tuned = (int) (TUNED * reviews.size());
+    report.paragraph(
+        "all-MiniLM-L6-v2 (%d layers, bf16) reads %d sentences of film reviews, which people have "
+            + "rated (Hutto & Gilbert 2014). Behind each layer a linear head says from the mean of "
+            + "the states whether the rating is above 0. Heads and gates are fitted to %d "
+            + "sentences, settings chosen on %d, and all figures below are of the other %d.",
+        layers, reviews.size(), trained, tuned - trained, heldOut.size());
+    try (Encoder encoder = new Encoder(weights, BATCH, LONGEST)) {
+      LayerStates all = LayerStates.of(encoder, layers, reviews, done -> {
+        if (done % (64 * BATCH) == 0 || done == reviews.size()) {
+          report.progress("%d of %d sentences through all layers", done, reviews.size());
+        }
+      });
+      train = all.part(0, trained);
+      tune = all.part(trained, tuned);
+      test = all.part(tuned, reviews.size());
+    }
+    FittedExits fitted = fit();
+    fitted.addGates(train, tune);
+    List<ExitPlan> plans = plans(fitted);
+    reportCurve(fitted);
+    reportPlans(fitted, plans);
+  }
+
+  /** Heads by every loss; the best of the tuning part are returned. */
+  private FittedExits fit() throws IOException {
+    report.paragraph("Accuracy behind each layer, by the loss that the heads were fitted with:");
+    List<String> header = new ArrayList<>(List.of("loss"));
+    for (int l = 1; l <= layers; l++) {
+      header.add("layer " + l);
+    }
+    Table table = new Table(header.toArray(String[] ::new));
+    Chart chart = Chart.of("Accuracy behind each layer, by loss", "layer", "accuracy, %");
+    FittedExits best = null;
+    double most = -1;
+    for (Normalizer normalizer : List.of(Normalizer.SOFTMAX, Normalizer.STABLEMAX)) {
+      for (boolean perpGrad : new boolean[] {false, true}) {
+        LinearFit.Setup setup = new LinearFit.Setup(normalizer, perpGrad);
+        report.progress("fitting %d heads with %s", layers, setup);
+        FittedExits fitted = FittedExits.heads(train, setup);
+        double mean = Arrays.stream(fitted.accuracies(tune)).average().orElse(0);
+        if (mean > most) {
+          most = mean;
+          best = fitted;
+        }
+        List<String> row = new ArrayList<>(List.of(setup.toString()));
+        chart.series(setup.toString(), true);
+        for (double accuracy : fitted.accuracies(test)) {
+          chart.point(
+              row.size(), 100 * accuracy, percent(accuracy) + " behind layer " + row.size());
+          row.add(percent(accuracy));
+        }
+        table.row(row.toArray(String[] ::new));
+      }
+    }
+    report.table("encoder-heads", table);
+    report.chart(chart);
+    return best;
+  }
+
+  /**
+   * All layers, the depth that is the most accurate, and of each rule one setting, by the part where
+   * settings are chosen: the fastest of those that are better than all layers by a standard error
+   * or more, so that chance alone does not choose; if there is none, the most accurate.
+   */
+  private List<ExitPlan> plans(FittedExits fitted) {
+    List<ExitPlan> plans = new ArrayList<>(List.of(ExitPlan.full(layers)));
+    ExitRun full = ExitRun.of(fitted, plans.get(0), tune);
+    for (ExitPlan.Kind kind : ExitPlan.Kind.values()) {
+      ExitPlan fastest = null;
+      ExitPlan best = null;
+      double least = layers;
+      double most = -1;
+      for (ExitPlan plan : kind.plans(layers)) {
+        ExitRun run = ExitRun.of(fitted, plan, tune);
+        double accuracy = tune.accuracy(run.answers());
+        if (accuracy > most) {
+          most = accuracy;
+          best = plan;
+        }
+        double gained = accuracy - tune.accuracy(full.answers());
+        if (gained >= standardError(full.answers(), run.answers()) && run.meanLayers() < least) {
+          least = run.meanLayers();
+          fastest = plan;
+        }
+      }
+      for (ExitPlan plan : Arrays.asList(
+               kind == ExitPlan.Kind.DEPTH ? best : null, fastest == null ? best : fastest)) {
+        if (plan != null && !plans.contains(plan)) {
+          plans.add(plan);
+        }
+      }
+    }
+    return plans;
+  }
+
+  /** Of the difference of two accuracies on the same sentences: where answers are alike, none. */
+  private static double standardError(int[] answers, int[] others) {
+    int different = 0;
+    for (int s = 0; s < answers.length; s++) {
+      different += answers[s] == others[s] ? 0 : 1;
+    }
+    return Math.sqrt(different) / answers.length;
+  }
+
+  /** Every setting, from the states that were kept. */
+  private void reportCurve(FittedExits fitted) throws IOException {
+    Table curve = new Table("rule", "accuracy", "mean layers");
+    for (ExitPlan.Kind kind : ExitPlan.Kind.values()) {
+      for (ExitPlan plan : kind.plans(layers)) {
+        ExitRun run = ExitRun.of(fitted, plan, test);
+        curve.row(plan.toString(), Double.toString(test.accuracy(run.answers())),
+            Double.toString(run.meanLayers()));
+      }
+    }
+    report.data("encoder-curve", curve);
+  }
+
+  /** A plan, and how it fared. */
+  private static final class Trial {
+    private final ExitPlan plan;
+    private final int[] answers;
+    private final int[] exitLayers;
+    private int done;
+    private final List<Double> rates = new ArrayList<>(); // sentences a second, of each round
+    private final List<Double> ratesAlone = new ArrayList<>();
+
+    private Trial(ExitPlan plan, int sentences) {
+      this.plan = plan;
+      answers = new int[sentences];
+      exitLayers = new int[sentences];
+    }
+
+    private void add(ExitRun run) {
+      System.arraycopy(run.answers(), 0, answers, done, run.answers().length);
+      System.arraycopy(run.exitLayers(), 0, exitLayers, done, run.exitLayers().length);
+      done += run.answers().length;
+    }
+  }
+
+  private void reportPlans(FittedExits fitted, List<ExitPlan> plans) throws IOException {
+    List<Trial> trials = plans.stream().map(plan -> new Trial(plan, heldOut.size())).toList();
+    report.progress("timing %d rules, in batches of %d and one by one", trials.size(), BATCH);
+    int alone = Math.min(ALONE, heldOut.size());
+    try (Encoder batches = new Encoder(weights, BATCH, LONGEST);
+        Encoder single = new Encoder(weights, 1, LONGEST)) {
+      warmUp(fitted, trials, batches, single);
+      for (int from = 0; from < heldOut.size(); from += ROUND) {
+        // Round by round, so that all plans meet the same neighbours.
+        List<int[]> sentences =
+            heldOut.sentences().subList(from, Math.min(from + ROUND, heldOut.size()));
+        List<int[]> first =
+            sentences.subList(0, Math.max(0, Math.min(sentences.size(), alone - from)));
+        for (Trial trial : trials) {
+          try (SentenceExits exits = new SentenceExits(fitted, trial.plan, batches.pooled());
+              SentenceExits exitsAlone = new SentenceExits(fitted, trial.plan, single.pooled())) {
+            long start = System.nanoTime();
+            trial.add(ExitRun.of(batches, exits, sentences));
+            long middle = System.nanoTime();
+            ExitRun.of(single, exitsAlone, first);
+            long end = System.nanoTime();
+            trial.rates.add(1e9 * sentences.size() / (middle - start));
+            if (!first.isEmpty()) {
+              trial.ratesAlone.add(1e9 * first.size() / (end - middle));
+            }
+          }
+        }
+      }
+    }
+    reportTrials(fitted, trials);
+  }
+
+  private void warmUp(FittedExits fitted, List<Trial> trials, Encoder batches, Encoder single) {
+    List<int[]> few = heldOut.sentences().subList(0, Math.min(BATCH, heldOut.size()));
+    for (Trial trial : trials) {
+      for (Encoder encoder : List.of(batches, single)) {
+        try (SentenceExits exits = new SentenceExits(fitted, trial.plan, encoder.pooled())) {
+          ExitRun.of(encoder, exits, few);
+        }
+      }
+    }
+  }
+
+  private void reportTrials(FittedExits fitted, List<Trial> trials) throws IOException {
+    report.paragraph(
+        "Heads by %s. Of each rule, and of fixed depths, the fastest setting that is better than "
+            + "all layers by a standard error where settings are chosen, or else the most accurate "
+            + "(encoder-curve.csv has all). A sentence that leaves takes its tokens out of the "
+            + "batch. Sentences a second are medians of rounds of %d, in which all rules take turns; "
+            + "\"of all layers\" is the quotient of two of them:",
+        fitted.setup(), ROUND);
+    Table table = new Table("rule", "accuracy", "mean layers", "batch " + BATCH, "of all layers",
+        "one by one", "of all layers");
+    Trial full = trials.get(0);
+    for (Trial trial : trials) {
+      table.row(trial == full ? "all layers" : trial.plan.toString(),
+          percent(test.accuracy(trial.answers)), String.format("%.2f", meanLayers(trial)),
+          String.format("%.0f", median(trial.rates)),
+          String.format("%.2f x", ratio(trial.rates, full.rates)),
+          String.format("%.0f", median(trial.ratesAlone)),
+          String.format("%.2f x", ratio(trial.ratesAlone, full.ratesAlone)));
+    }
+    report.table("encoder-rules", table);
+    report.chart(speeds(trials));
+    double wanted = test.accuracy(full.answers) - .005;
+    Trial best =
+        trials.stream()
+            .filter(trial -> trial.plan.kind() != ExitPlan.Kind.DEPTH)
+            .filter(trial -> test.accuracy(trial.answers) >= wanted)
+            .max(Comparator.comparingDouble(trial -> ratio(trial.rates, full.rates)))
+            .orElse(null);
+    if (best == null) {
+      report.paragraph("Saved: nothing; every rule loses more than half a point of accuracy.");
+      return;
+    }
+    double[] depths = fitted.accuracies(test);
+    int middle =
+        IntStream.range(0, layers)
+            .boxed()
+            .max(Comparator.comparingDouble(layer -> depths[layer]))
+            .orElse(layers - 1);
+    report.paragraph(
+        "Saved: of the rules that lose at most half a point, \"%s\" is the fastest: it runs %.1f of "
+            + "%d layers, %.2f times as many sentences a second in batches of %d and %.2f times one "
+            + "by one, for %+.1f points of accuracy.%s",
+        best.plan, meanLayers(best), layers, ratio(best.rates, full.rates), BATCH,
+        ratio(best.ratesAlone, full.ratesAlone),
+        100 * (test.accuracy(best.answers) - test.accuracy(full.answers)),
+        depths[middle] > depths[layers - 1]
+            ? String.format(" This encoder was trained for likeness of meaning, not for this "
+                      + "question: behind layer %d it knows more about it than behind the last.",
+                  middle + 1)
+            : "");
+  }
+
+  private Chart speeds(List<Trial> trials) {
+    Trial full = trials.get(0);
+    Chart chart = Chart.of("Accuracy against speed in batches of " + BATCH,
+        "sentences a second, times those of all layers", "accuracy, %");
+    for (Trial trial : trials) {
+      String name = trial == full ? "all layers" : trial.plan.toString();
+      double accuracy = test.accuracy(trial.answers);
+      double ratio = ratio(trial.rates, full.rates);
+      chart.series(name, false)
+          .point(ratio, 100 * accuracy, String.format("%.2f x, %s", ratio, percent(accuracy)));
+    }
+    return chart;
+  }
+
+  private static double median(List<Double> values) {
+    return values.stream().sorted().skip((values.size() - 1) / 2).findFirst().orElse(Double.NaN);
+  }
+
+  /** The quotient of two medians as they are shown, so that it follows from what stands beside it. */
+  static double ratio(List<Double> rates, List<Double> others) {
+    return Math.rint(median(rates)) / Math.rint(median(others));
+  }
+
+  private static double meanLayers(Trial trial) {
+    return Arrays.stream(trial.exitLayers).average().orElse(0);
+  }
+
+  private static String percent(double share) {
+    return String.format("%.1f %%", 100 * share);
+  }
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.engine.model.io;
+
+import java.io.IOException;
+import java.io.OutputStream;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.Collectors;
+
+/** Writes what {@link SafetensorsFile} reads; the file is there whole, or not at all. */
+public final class SafetensorsWriter {
+  private static final int AT_ONCE = 1 << 14; // elements
+
+  private record Part(float[] floats, int... ints) {
+    int elements() {
+      return floats != null ? floats.length : ints.length;
+    }
+  }
+
+  private final StringBuilder header = new StringBuilder("{");
+  private final List<Part> parts = new ArrayList<>();
+  private long bytes;
+
+  /** Adds an F32 tensor, which is not copied. */
+  public SafetensorsWriter add(String name, float[] values, long... shape) {
+    describe(name, SafetensorsFile.Type.F32, values.length, shape);
+    parts.add(new Part(values));
+    return this;
+  }
+
+  /** Adds an I32 tensor. */
+  public SafetensorsWriter add(String name, int[] values, long... shape) {
+    describe(name, SafetensorsFile.Type.I32, values.length, shape);
+    parts.add(new Part(null, values));
+    return this;
+  }
+
+  private void describe(String name, SafetensorsFile.Type type, long elements, long... shape) {
+    long end = bytes + elements * type.bytes();
+    String extents = Arrays.stream(shape).mapToObj(Long::toString).collect(Collectors.joining(","));
+    header.append(parts.isEmpty() ? "" : ",")
+        .append(String.format("\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%d,%d]}",
+            name, type, extents, bytes, end));
+    bytes = end;
+  }
+
+  /** Writes the file; folders above it are made. */
+  public void write(Path path) throws IOException {
+    Path folder = path.toAbsolutePath().getParent();
+    Files.createDirectories(folder);
+    Path beside = Files.createTempFile(folder, path.getFileName().toString(), ".part");
+    try {
+      try (OutputStream out = Files.newOutputStream(beside)) {
+        byte[] text = (header + "}").getBytes(StandardCharsets.UTF_8);
+        int padded = text.length + 7 & -8;
+        byte[] front = Arrays.copyOf(little(8).putLong(padded).array(), 8 + padded);
+        Arrays.fill(front, 8, front.length, (byte) ' ');
+        System.arraycopy(text, 0, front, 8, text.length);
+        out.write(front);
+        for (Part part : parts) {
+          write(out, part);
+        }
+      }
+      Files.move(beside, path, StandardCopyOption.REPLACE_EXISTING);
+    } finally {
+      Files.deleteIfExists(beside);
+    }
+  }
+
+  private static void write(OutputStream out, Part part) throws IOException {
+    for (int from = 0; from < part.elements(); from += AT_ONCE) {
+      int count = Math.min(AT_ONCE, part.elements() - from);
+      ByteBuffer some = little(4 * count);
+      if (part.floats != null) {
+        some.asFloatBuffer().put(part.floats, from, count);
+      } else {
+        some.asIntBuffer().put(part.ints, from, count);
+      }
+      out.write(some.array());
+    }
+  }
+
+  private static ByteBuffer little(int size) {
+    return ByteBuffer.allocate(size).order(ByteOrder.LITTLE_ENDIAN);
+  }
+}
