@@ -11,6 +11,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.regex.Pattern;
 import java.util.stream.DoubleStream;
+import org.exeunt.bench.measure.Interval;
 
 /**
  * Two runs, case by case. How much a machine changes from one fork to the next is not assumed: what

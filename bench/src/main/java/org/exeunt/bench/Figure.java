@@ -9,6 +9,9 @@ import java.util.List;
 import java.util.stream.DoubleStream;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
+import org.exeunt.bench.measure.Interval;
+import org.exeunt.bench.measure.Limit;
+import org.exeunt.bench.measure.Operands;
 
 /** What JMH measured for one contender on one case. Times are in microseconds. */
 final class Figure {

@@ -4,6 +4,7 @@ package org.exeunt.bench;
 import org.exeunt.bench.contenders.Contenders;
 import org.exeunt.bench.cuda.CudaContenders;
 import org.exeunt.bench.exeunt.ExeuntContenders;
+import org.exeunt.bench.measure.Copies;
 import org.exeunt.bench.onnx.OnnxContenders;
 import org.exeunt.bench.vector.VectorContenders;
 

@@ -14,6 +14,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 import java.util.regex.PatternSyntaxException;
 import org.exeunt.bench.cuda.CudaContenders;
+import org.exeunt.bench.measure.Host;
+import org.exeunt.bench.measure.Limit;
 import org.openjdk.jmh.results.RunResult;
 import org.openjdk.jmh.results.format.ResultFormatFactory;
 import org.openjdk.jmh.results.format.ResultFormatType;
@@ -30,7 +32,7 @@ import org.openjdk.jmh.util.Statistics;
  * Runs the suite and writes the report. Each benchmark runs in forks of its own; all contenders of
  * a case run one after another, exeunt in turns with the limit. Most steps of a quick run take
  * about a second, of which a quarter is measured; the rest is a new virtual machine, inputs, the
- * check of the result, and {@link WarmUp}.
+ * check of the result, and {@code WarmUp}.
  */
 public final class Main {
   private final boolean quick;
@@ -252,7 +254,7 @@ public final class Main {
     return options.build();
   }
 
-  /** Warm-up proper is {@link WarmUp}'s; here it only lets JMH's own code compile. */
+  /** Warm-up proper is {@code WarmUp}'s; here it only lets JMH's own code compile. */
   private void iterations(
       ChainedOptionsBuilder options, int warmUps, int measurements, int milliseconds) {
     options.warmupIterations(warmUps)

@@ -5,6 +5,8 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
+import org.exeunt.bench.measure.Host;
+import org.exeunt.bench.measure.Operands;
 
 /** The report as people read it. */
 final class Markdown {

@@ -4,6 +4,7 @@ package org.exeunt.bench;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import org.exeunt.bench.measure.Interval;
 
 /**
  * Every op in one picture: on the left which share of the limit its cases reach, on the right how

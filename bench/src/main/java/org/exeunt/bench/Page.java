@@ -12,6 +12,8 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
+import org.exeunt.bench.measure.Host;
+import org.exeunt.bench.measure.Interval;
 
 /**
  * The report as a page that needs nothing else: an overview, a roofline, bars for each case that has

@@ -7,6 +7,9 @@ import java.util.Set;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.measure.LastLevelCache;
+import org.exeunt.bench.measure.Operands;
+import org.exeunt.bench.measure.Streamed;
 import org.exeunt.cases.Cases;
 import org.exeunt.cases.Facade;
 

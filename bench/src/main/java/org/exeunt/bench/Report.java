@@ -10,6 +10,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import org.exeunt.bench.measure.Host;
 
 /** Turns JMH's JSON into pages and a short JSON, named after the CPU of the run. */
 public final class Report {

@@ -8,6 +8,7 @@ import java.util.OptionalDouble;
 import java.util.function.Function;
 import java.util.function.Predicate;
 import java.util.function.ToDoubleFunction;
+import org.exeunt.bench.measure.Operands;
 
 /**
  * Operations for each byte against operations for each second, under the limits that the run has

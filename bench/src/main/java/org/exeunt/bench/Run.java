@@ -11,6 +11,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import org.exeunt.bench.measure.Host;
 
 /** What a run left: JMH's own JSON, with the host in the arguments of each fork. */
 record Run(Host host, List<Figure> figures) {

@@ -7,6 +7,7 @@ import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.Locale;
+import org.exeunt.bench.measure.Operands;
 
 /** A promise about one case, from {@code targets.tsv}. */
 final class Target {

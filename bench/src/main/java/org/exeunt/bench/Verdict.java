@@ -4,6 +4,7 @@ package org.exeunt.bench;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import org.exeunt.bench.measure.Operands;
 
 /** A target held against what was measured. */
 final class Verdict {

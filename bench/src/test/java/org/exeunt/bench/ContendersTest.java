@@ -14,6 +14,7 @@ import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.contenders.Contenders;
 import org.exeunt.bench.contenders.Peer;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.measure.Copies;
 import org.exeunt.cases.Cases;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;

@@ -9,6 +9,7 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.measure.Work;
 import org.junit.jupiter.api.Test;
 
 /** The case tables and the benchmarks agree on what a case is. */

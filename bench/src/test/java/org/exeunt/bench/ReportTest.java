@@ -15,6 +15,8 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.regex.Pattern;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.measure.Host;
+import org.exeunt.bench.measure.Operands;
 import org.exeunt.cases.Facade;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;

@@ -18,6 +18,12 @@ import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import org.exeunt.bench.measure.Between;
+import org.exeunt.bench.measure.Bursts;
+import org.exeunt.bench.measure.Callers;
+import org.exeunt.bench.measure.Host;
+import org.exeunt.bench.measure.Limit;
+import org.exeunt.bench.measure.Neighbour;
 import org.junit.jupiter.api.Test;
 
 /** What goes on around calls is what the report says. */

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.contenders;
 
-import org.exeunt.bench.Blocks;
 import org.exeunt.cases.Cases;
 
 /** What the peers have compositions for; the rest of the cases times exeunt alone. */

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import static org.exeunt.bench.vector.Lanes.COUNT;
-import static org.exeunt.bench.vector.Lanes.FLOATS;
+import static org.exeunt.bench.vector.lanes.Lanes.COUNT;
+import static org.exeunt.bench.vector.lanes.Lanes.FLOATS;
 
 import java.util.Arrays;
 import java.util.stream.IntStream;
 import jdk.incubator.vector.FloatVector;
 import org.exeunt.bench.contenders.Matrix;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.vector.lanes.Lanes;
+import org.exeunt.bench.vector.lanes.VectorPeer;
 import org.exeunt.cases.Facade;
 import org.exeunt.jni.exn_column_norms_params;
 import org.openjdk.jmh.annotations.CompilerControl;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import static org.exeunt.bench.vector.Lanes.COUNT;
-import static org.exeunt.bench.vector.Lanes.FLOATS;
+import static org.exeunt.bench.vector.lanes.Lanes.COUNT;
+import static org.exeunt.bench.vector.lanes.Lanes.FLOATS;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorMask;
@@ -10,6 +10,9 @@ import jdk.incubator.vector.VectorOperators;
 import org.exeunt.DType;
 import org.exeunt.bench.contenders.Matrix;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.vector.lanes.Lanes;
+import org.exeunt.bench.vector.lanes.VectorPeer;
+import org.exeunt.bench.vector.lanes.VectorRows;
 import org.exeunt.cases.Facade;
 import org.exeunt.jni.exn_elr_params;
 import org.exeunt.jni.global.exeunt;

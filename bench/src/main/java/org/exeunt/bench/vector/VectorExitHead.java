@@ -5,6 +5,7 @@ import org.exeunt.Normalizer;
 import org.exeunt.bench.contenders.Matrix;
 import org.exeunt.bench.contenders.Problem;
 import org.exeunt.bench.contenders.RowStats;
+import org.exeunt.bench.vector.lanes.VectorPeer;
 import org.exeunt.jni.exn_exit_head_params;
 import org.exeunt.jni.exn_stats;
 

@@ -3,6 +3,7 @@ package org.exeunt.bench.vector;
 
 import org.exeunt.bench.contenders.Matrix;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.vector.lanes.VectorPeer;
 import org.exeunt.jni.DLTensor;
 import org.exeunt.jni.exn_ffn_params;
 

@@ -4,6 +4,7 @@ package org.exeunt.bench.vector;
 import org.exeunt.bench.contenders.Matrix;
 import org.exeunt.bench.contenders.Peer;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.vector.lanes.Workers;
 import org.exeunt.jni.DLTensor;
 import org.exeunt.jni.exn_gate_params;
 import org.exeunt.jni.global.exeunt;

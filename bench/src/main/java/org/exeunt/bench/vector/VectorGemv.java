@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import static org.exeunt.bench.vector.Lanes.COUNT;
-import static org.exeunt.bench.vector.Lanes.FLOATS;
-import static org.exeunt.bench.vector.Lanes.INTS;
+import static org.exeunt.bench.vector.lanes.Lanes.COUNT;
+import static org.exeunt.bench.vector.lanes.Lanes.FLOATS;
+import static org.exeunt.bench.vector.lanes.Lanes.INTS;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorOperators;
 import org.exeunt.DType;
 import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.vector.lanes.Lanes;
 import org.openjdk.jmh.annotations.CompilerControl;
 
 /**

@@ -6,6 +6,7 @@ import org.exeunt.KvCache;
 import org.exeunt.Tensor;
 import org.exeunt.bench.contenders.Matrix;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.vector.lanes.VectorPeer;
 import org.exeunt.cases.Facade;
 import org.exeunt.jni.exn_kv_layer;
 import org.exeunt.jni.exn_kv_propagate_params;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import static org.exeunt.bench.vector.Lanes.COUNT;
-import static org.exeunt.bench.vector.Lanes.FLOATS;
-import static org.exeunt.bench.vector.Lanes.INTS;
+import static org.exeunt.bench.vector.lanes.Lanes.COUNT;
+import static org.exeunt.bench.vector.lanes.Lanes.FLOATS;
+import static org.exeunt.bench.vector.lanes.Lanes.INTS;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
@@ -12,6 +12,9 @@ import org.exeunt.DType;
 import org.exeunt.bench.contenders.Matrix;
 import org.exeunt.bench.contenders.Peer;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.vector.lanes.Lanes;
+import org.exeunt.bench.vector.lanes.VectorRows;
+import org.exeunt.bench.vector.lanes.Workers;
 import org.exeunt.jni.DLTensor;
 import org.exeunt.jni.exn_norm_params;
 import org.openjdk.jmh.annotations.CompilerControl;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import static org.exeunt.bench.vector.Lanes.COUNT;
-import static org.exeunt.bench.vector.Lanes.FLOATS;
-import static org.exeunt.bench.vector.Lanes.INTS;
+import static org.exeunt.bench.vector.lanes.Lanes.COUNT;
+import static org.exeunt.bench.vector.lanes.Lanes.FLOATS;
+import static org.exeunt.bench.vector.lanes.Lanes.INTS;
 
 import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
@@ -11,6 +11,8 @@ import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorOperators;
 import org.exeunt.bench.contenders.Matrix;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.vector.lanes.Lanes;
+import org.exeunt.bench.vector.lanes.VectorPeer;
 import org.exeunt.jni.DLTensor;
 import org.exeunt.jni.exn_prune_mask_params;
 import org.exeunt.jni.global.exeunt;

@@ -6,6 +6,8 @@ import jdk.incubator.vector.VectorOperators;
 import jdk.incubator.vector.VectorSpecies;
 import org.exeunt.Tensor;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.vector.lanes.Lanes;
+import org.exeunt.bench.vector.lanes.VectorPeer;
 import org.exeunt.cases.Facade;
 import org.exeunt.jni.DLTensor;
 import org.exeunt.jni.exn_rope_table_params;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import static org.exeunt.bench.vector.Lanes.COUNT;
-import static org.exeunt.bench.vector.Lanes.FLOATS;
+import static org.exeunt.bench.vector.lanes.Lanes.COUNT;
+import static org.exeunt.bench.vector.lanes.Lanes.FLOATS;
 
 import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
@@ -10,6 +10,8 @@ import org.exeunt.KvCache;
 import org.exeunt.bench.contenders.Matrix;
 import org.exeunt.bench.contenders.Peer;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.vector.lanes.Lanes;
+import org.exeunt.bench.vector.lanes.Workers;
 import org.exeunt.cases.Facade;
 import org.exeunt.jni.DLTensor;
 import org.exeunt.jni.exn_attention_scores_params;

@@ -7,6 +7,8 @@ import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.contenders.Matrix;
 import org.exeunt.bench.contenders.Peer;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.vector.lanes.VectorRows;
+import org.exeunt.bench.vector.lanes.Workers;
 import org.exeunt.cases.Facade;
 import org.exeunt.jni.exn_cross_entropy_params;
 import org.exeunt.jni.exn_stablemax_params;

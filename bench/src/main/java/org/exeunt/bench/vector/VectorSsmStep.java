@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import static org.exeunt.bench.vector.Lanes.COUNT;
-import static org.exeunt.bench.vector.Lanes.FLOATS;
+import static org.exeunt.bench.vector.lanes.Lanes.COUNT;
+import static org.exeunt.bench.vector.lanes.Lanes.FLOATS;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorOperators;
 import org.exeunt.bench.contenders.Matrix;
 import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.vector.lanes.Lanes;
+import org.exeunt.bench.vector.lanes.VectorPeer;
 import org.exeunt.cases.Facade;
 import org.exeunt.jni.DLTensor;
 import org.exeunt.jni.exn_ssm_step_params;

@@ -6,6 +6,9 @@ import org.exeunt.Normalizer;
 import org.exeunt.bench.contenders.Matrix;
 import org.exeunt.bench.contenders.Problem;
 import org.exeunt.bench.contenders.RowStats;
+import org.exeunt.bench.vector.lanes.Lanes;
+import org.exeunt.bench.vector.lanes.VectorPeer;
+import org.exeunt.bench.vector.lanes.VectorRows;
 import org.exeunt.jni.exn_row_stats_params;
 import org.exeunt.jni.exn_stats;
 

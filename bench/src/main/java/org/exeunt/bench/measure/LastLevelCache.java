@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import java.io.IOException;
 import java.nio.file.DirectoryStream;
@@ -9,9 +9,9 @@ import java.util.HashSet;
 import java.util.Set;
 
 /** The cache in front of memory, and how much of it the benchmarks' threads can fill. */
-final class LastLevelCache {
+public final class LastLevelCache {
   /** Where the system does not say. */
-  static final long FALLBACK = 64L << 20;
+  public static final long FALLBACK = 64L << 20;
 
   private static final Path CPUS = Path.of("/sys/devices/system/cpu");
   /** The benchmarks' threads; each may sit on a cache of its own. */
@@ -20,7 +20,7 @@ final class LastLevelCache {
   private LastLevelCache() {}
 
   /** Bytes; in a fork what the run's main process found, so that plan and forks agree. */
-  static long bytes() {
+  public static long bytes() {
     Long given = Long.getLong(Host.PROPERTY + Host.CACHE);
     return given != null ? given : read(CPUS);
   }
@@ -30,7 +30,7 @@ final class LastLevelCache {
    *
    * @param cpus a folder like /sys/devices/system/cpu
    */
-  static long read(Path cpus) {
+  public static long read(Path cpus) {
     int highest = 0;
     long bytes = 0;
     Set<String> instances = new HashSet<>();

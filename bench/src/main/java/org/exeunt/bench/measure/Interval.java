@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 
 /** A median and how far it can be trusted. */
-record Interval(double low, double middle, double high) {
+public record Interval(double low, double middle, double high) {
   /** Of the normal distribution: 99 of 100 medians lie within. */
   private static final double SIGMAS = 2.576;
 
@@ -17,7 +17,7 @@ record Interval(double low, double middle, double high) {
    *
    * @param stretches of each, the samples in ascending order
    */
-  static Interval of(List<double[]> stretches, double median) {
+  public static Interval of(List<double[]> stretches, double median) {
     double[] lows = stretches.stream().mapToDouble(s -> s[s.length - 1 - last(s.length)]).toArray();
     double[] highs = stretches.stream().mapToDouble(s -> s[last(s.length)]).toArray();
     Arrays.sort(lows);
@@ -33,13 +33,13 @@ record Interval(double low, double middle, double high) {
   }
 
   /** The median of a few values, each a stretch's own; all that they cover. */
-  static Interval of(List<Double> ascending) {
+  public static Interval of(List<Double> ascending) {
     int size = ascending.size();
     return of(ascending.stream().map(value -> new double[] {value}).toList(),
         (ascending.get((size - 1) / 2) + ascending.get(size / 2)) / 2);
   }
 
-  Interval over(Interval other) {
+  public Interval over(Interval other) {
     return new Interval(low / other.high, middle / other.middle, high / other.low);
   }
 

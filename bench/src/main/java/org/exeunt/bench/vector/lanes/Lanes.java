@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench.vector;
+package org.exeunt.bench.vector.lanes;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
@@ -16,10 +16,10 @@ import org.openjdk.jmh.annotations.CompilerControl;
  * their callers and loops are kept out of theirs: left alone, the compiler's inlining budget
  * decides, and a hot loop may lose half its speed when its caller is compiled.
  */
-final class Lanes {
-  static final VectorSpecies<Float> FLOATS = FloatVector.SPECIES_PREFERRED;
-  static final VectorSpecies<Integer> INTS = IntVector.SPECIES_PREFERRED;
-  static final int COUNT = FLOATS.length();
+public final class Lanes {
+  public static final VectorSpecies<Float> FLOATS = FloatVector.SPECIES_PREFERRED;
+  public static final VectorSpecies<Integer> INTS = IntVector.SPECIES_PREFERRED;
+  public static final int COUNT = FLOATS.length();
   /** As many bf16 elements as there are floats in a vector. */
   static final VectorSpecies<Short> HALVES =
       VectorSpecies.of(short.class, VectorShape.forBitSize(Short.SIZE* COUNT));
@@ -36,7 +36,7 @@ final class Lanes {
 
   /** e^x for x <= 0, to about two units in the last place. */
   @CompilerControl(CompilerControl.Mode.INLINE)
-  static FloatVector exp(FloatVector argument) {
+  public static FloatVector exp(FloatVector argument) {
     FloatVector x = argument.max(LOWEST);
     FloatVector shifted =
         x.fma(FloatVector.broadcast(FLOATS, LOG2_E), FloatVector.broadcast(FLOATS, TO_INTEGER));
@@ -56,19 +56,19 @@ final class Lanes {
 
   /** The even elements of packed bf16 pairs. */
   @CompilerControl(CompilerControl.Mode.INLINE)
-  static FloatVector low(IntVector pairs) {
+  public static FloatVector low(IntVector pairs) {
     return pairs.lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats();
   }
 
   /** The odd elements of packed bf16 pairs. */
   @CompilerControl(CompilerControl.Mode.INLINE)
-  static FloatVector high(IntVector pairs) {
+  public static FloatVector high(IntVector pairs) {
     return pairs.lanewise(VectorOperators.AND, 0xffff0000).reinterpretAsFloats();
   }
 
   /** Packs finite values as bf16 pairs, rounded to nearest even. */
   @CompilerControl(CompilerControl.Mode.INLINE)
-  static IntVector pack(FloatVector even, FloatVector odd) {
+  public static IntVector pack(FloatVector even, FloatVector odd) {
     IntVector low = rounded(even).lanewise(VectorOperators.LSHR, 16);
     return rounded(odd).lanewise(VectorOperators.AND, 0xffff0000).or(low);
   }
@@ -91,19 +91,19 @@ final class Lanes {
 
   /** Stores finite floats as bf16 elements in their order, rounded to nearest even. */
   @CompilerControl(CompilerControl.Mode.INLINE)
-  static void narrow(FloatVector values, short[] halves, int to) {
+  public static void narrow(FloatVector values, short[] halves, int to) {
     IntVector bits = rounded(values).lanewise(VectorOperators.LSHR, 16);
     ((ShortVector) bits.convertShape(VectorOperators.I2S, HALVES, 0)).intoArray(halves, to);
   }
 
   /** So many floats of a tensor of one of the two types; the other array is null. */
   @CompilerControl(CompilerControl.Mode.INLINE)
-  static FloatVector load(float[] floats, short[] halves, int from) {
+  public static FloatVector load(float[] floats, short[] halves, int from) {
     return halves == null ? FloatVector.fromArray(FLOATS, floats, from) : widened(halves, from);
   }
 
   /** Largest index that is a multiple of {@code unit} not above {@code count}. */
-  static int whole(int count, int unit) {
+  public static int whole(int count, int unit) {
     return count - count % unit;
   }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import java.util.concurrent.TimeUnit;
 import org.exeunt.bench.contenders.Contender;
@@ -11,7 +11,7 @@ import org.exeunt.bench.contenders.Contender;
  * time the interpreter. Of a native contender only the call is Java, which half of that time
  * without progress shows.
  */
-final class WarmUp {
+public final class WarmUp {
   private static final long LONGEST_NANOS = TimeUnit.SECONDS.toNanos(8);
   private static final long QUIET_NANOS = TimeUnit.MILLISECONDS.toNanos(300);
   private static final long QUIET_NATIVE_NANOS = TimeUnit.MILLISECONDS.toNanos(150);
@@ -21,7 +21,7 @@ final class WarmUp {
   private WarmUp() {}
 
   /** As long as it takes; {@code java}: what it does is compiled at run time. */
-  static void run(Contender contender, boolean java, int copies) {
+  public static void run(Contender contender, boolean java, int copies) {
     long least = java ? QUIET_NANOS : QUIET_NATIVE_NANOS;
     long begin = System.nanoTime();
     long improved = begin;

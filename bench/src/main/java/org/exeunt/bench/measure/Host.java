@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import java.io.IOException;
 import java.io.InputStream;
@@ -23,11 +23,11 @@ import org.exeunt.Backend;
  * The machine and the moment of a run. They travel as system properties on the command line of
  * the forked benchmarks, so JMH's JSON carries them and a report can be made from it anywhere.
  */
-final class Host {
+public final class Host {
   /** Before the name of a fact, in system properties. */
-  static final String PROPERTY = "exeunt.bench.";
+  public static final String PROPERTY = "exeunt.bench.";
   /** The fact that is the size of the last-level cache in bytes. */
-  static final String CACHE = "cache";
+  public static final String CACHE = "cache";
 
   private static final String PREFIX = "-D" + PROPERTY;
 
@@ -38,7 +38,7 @@ final class Host {
   }
 
   /** This machine now, before anything is timed. {@code gpu}: timed as well, or "". */
-  static Host current(String mode, String gpu) {
+  public static Host current(String mode, String gpu) {
     Map<String, String> facts = new LinkedHashMap<>();
     facts.put("cpu", cpu());
     if (!gpu.isEmpty()) {
@@ -60,7 +60,7 @@ final class Host {
   }
 
   /** The host that a fork's arguments tell of. */
-  static Host fromJvmArguments(List<String> arguments) {
+  public static Host fromJvmArguments(List<String> arguments) {
     Map<String, String> facts = new LinkedHashMap<>();
     List<String> flags = new ArrayList<>();
     for (String argument : arguments) {
@@ -76,32 +76,32 @@ final class Host {
   }
 
   /** Arguments for a fork. */
-  List<String> toJvmArguments() {
+  public List<String> toJvmArguments() {
     return facts.entrySet().stream().map(e -> PREFIX + e.getKey() + "=" + e.getValue()).toList();
   }
 
   /** A fact, or "unknown". */
-  String get(String name) {
+  public String get(String name) {
     return facts.getOrDefault(name, "unknown");
   }
 
   /** Bytes of the last-level cache of that machine. */
-  long cache() {
+  public long cache() {
     return facts.containsKey(CACHE) ? Long.parseLong(facts.get(CACHE)) : LastLevelCache.FALLBACK;
   }
 
-  Map<String, String> facts() {
+  public Map<String, String> facts() {
     return facts;
   }
 
   /** Which code, when and where. */
-  String summary() {
+  public String summary() {
     return get("exeunt") + " (" + get("commit") + "), " + get("date") + ", " + get("cpu") + " "
         + get("isa") + ", " + get("mode") + ", " + get("environment");
   }
 
   /** For file names: the CPU, and the mode where it is not the full one. */
-  String slug() {
+  public String slug() {
     String name =
         get("cpu").toLowerCase(Locale.ROOT).replaceAll("[^a-z0-9]+", "-").replaceAll("^-|-$", "");
     name += "-" + get("isa");
@@ -128,7 +128,7 @@ final class Host {
   }
 
   /** What of the environment is exeunt's. */
-  static String environment(Map<String, String> variables) {
+  public static String environment(Map<String, String> variables) {
     String own =
         new TreeMap<>(variables)
             .entrySet()

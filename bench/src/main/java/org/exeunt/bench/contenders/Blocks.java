@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.contenders;
 
 import java.util.Locale;
 import java.util.stream.Stream;
@@ -16,7 +16,7 @@ public final class Blocks {
   }
 
   /** Bytes of a row of so many elements. */
-  static long rowBytes(String word, long columns) {
+  public static long rowBytes(String word, long columns) {
     String name = word.toUpperCase(Locale.ROOT);
     return are(word)
         ? BlockFormat.valueOf(name).rowBytes(columns)

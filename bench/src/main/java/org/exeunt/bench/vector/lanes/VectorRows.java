@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench.vector;
+package org.exeunt.bench.vector.lanes;
 
-import static org.exeunt.bench.vector.Lanes.COUNT;
-import static org.exeunt.bench.vector.Lanes.FLOATS;
-import static org.exeunt.bench.vector.Lanes.INTS;
+import static org.exeunt.bench.vector.lanes.Lanes.COUNT;
+import static org.exeunt.bench.vector.lanes.Lanes.FLOATS;
+import static org.exeunt.bench.vector.lanes.Lanes.INTS;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
@@ -13,12 +13,12 @@ import org.exeunt.DType;
 import org.openjdk.jmh.annotations.CompilerControl;
 
 /** Loops over pieces of rows that softmax, StableMax and their losses are made of. */
-final class VectorRows {
+public final class VectorRows {
   private VectorRows() {}
 
   /** s(z) of StableMax: z + 1 for z >= 0, 1 / (1 - z) below. */
   @CompilerControl(CompilerControl.Mode.INLINE)
-  static FloatVector stableScore(FloatVector z) {
+  public static FloatVector stableScore(FloatVector z) {
     FloatVector above = z.add(1f);
     FloatVector below =
         FloatVector.broadcast(FLOATS, 1f).div(FloatVector.broadcast(FLOATS, 1f).sub(z));
@@ -27,7 +27,7 @@ final class VectorRows {
   }
 
   @CompilerControl(CompilerControl.Mode.DONT_INLINE)
-  static float max(float[] z, int from, int to) {
+  public static float max(float[] z, int from, int to) {
     FloatVector max0 = FloatVector.broadcast(FLOATS, Float.NEGATIVE_INFINITY);
     FloatVector max1 = max0;
     FloatVector max2 = max0;
@@ -48,7 +48,8 @@ final class VectorRows {
 
   /** out = exp(z - max); returns the sum. */
   @CompilerControl(CompilerControl.Mode.DONT_INLINE)
-  static double exponentials(float[] z, int from, int to, float max, float[] out, int outFrom) {
+  public static double exponentials(
+      float[] z, int from, int to, float max, float[] out, int outFrom) {
     FloatVector sum0 = FloatVector.zero(FLOATS);
     FloatVector sum1 = sum0;
     int whole = Lanes.whole(to - from, 2 * COUNT);
@@ -71,7 +72,7 @@ final class VectorRows {
 
   /** out = s(z); returns the sum. */
   @CompilerControl(CompilerControl.Mode.DONT_INLINE)
-  static double stableScores(float[] z, int from, int to, float[] out, int outFrom) {
+  public static double stableScores(float[] z, int from, int to, float[] out, int outFrom) {
     FloatVector sums = FloatVector.zero(FLOATS);
     int whole = Lanes.whole(to - from, COUNT);
     for (int i = 0; i < whole; i += COUNT) {
@@ -90,7 +91,7 @@ final class VectorRows {
 
   /** out *= factor. */
   @CompilerControl(CompilerControl.Mode.DONT_INLINE)
-  static void scale(float[] out, int from, int to, float factor) {
+  public static void scale(float[] out, int from, int to, float factor) {
     int whole = from + Lanes.whole(to - from, COUNT);
     for (int i = from; i < whole; i += COUNT) {
       FloatVector.fromArray(FLOATS, out, i).mul(factor).intoArray(out, i);
@@ -102,7 +103,8 @@ final class VectorRows {
 
   /** out *= factor / (1 + |z|), the slope of ln s. */
   @CompilerControl(CompilerControl.Mode.DONT_INLINE)
-  static void scaleBySlope(float[] z, int zFrom, float[] out, int from, int to, float factor) {
+  public static void scaleBySlope(
+      float[] z, int zFrom, float[] out, int from, int to, float factor) {
     int whole = Lanes.whole(to - from, COUNT);
     for (int i = 0; i < whole; i += COUNT) {
       FloatVector slope = FloatVector.fromArray(FLOATS, z, zFrom + i).abs().add(1f);
@@ -115,7 +117,7 @@ final class VectorRows {
 
   /** Widens {@code count} packed pairs: even elements to out, odd ones {@code count} behind. */
   @CompilerControl(CompilerControl.Mode.DONT_INLINE)
-  static void unpack(int[] pairs, int from, int count, float[] out) {
+  public static void unpack(int[] pairs, int from, int count, float[] out) {
     int whole = Lanes.whole(count, COUNT);
     for (int i = 0; i < whole; i += COUNT) {
       IntVector packed = IntVector.fromArray(INTS, pairs, from + i);
@@ -130,7 +132,7 @@ final class VectorRows {
 
   /** The inverse of {@link #unpack}, with rounding. */
   @CompilerControl(CompilerControl.Mode.DONT_INLINE)
-  static void pack(float[] values, int count, int[] pairs, int from) {
+  public static void pack(float[] values, int count, int[] pairs, int from) {
     int whole = Lanes.whole(count, COUNT);
     for (int i = 0; i < whole; i += COUNT) {
       FloatVector even = FloatVector.fromArray(FLOATS, values, i);
@@ -144,7 +146,7 @@ final class VectorRows {
   }
 
   /** All elements of packed pairs in order. */
-  static float[] widen(int[] pairs) {
+  public static float[] widen(int[] pairs) {
     float[] values = new float[2 * pairs.length];
     for (int i = 0; i < pairs.length; i++) {
       values[2 * i] = Float.intBitsToFloat(pairs[i] << 16);

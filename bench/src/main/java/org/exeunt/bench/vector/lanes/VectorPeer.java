@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench.vector;
+package org.exeunt.bench.vector.lanes;
 
 import org.exeunt.bench.contenders.Peer;
 
 /** A peer that shares its work out among as many threads as it may use. */
-abstract class VectorPeer implements Peer {
-  final Workers workers;
+public abstract class VectorPeer implements Peer {
+  public final Workers workers;
 
-  VectorPeer(int threads) {
+  public VectorPeer(int threads) {
     workers = Workers.of(threads);
   }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench.vector;
+package org.exeunt.bench.vector.lanes;
 
 import java.util.HashMap;
 import java.util.Map;
@@ -11,7 +11,7 @@ import java.util.function.IntConsumer;
  * a while between tasks before they sleep, so back-to-back tasks cost well under a microsecond.
  * They live as long as the process, and serve whatever the thread that asked for them runs.
  */
-final class Workers {
+public final class Workers {
   private static final int SPINS = 20_000;
   private static final ThreadLocal<Map<Integer, Workers>> OWN =
       ThreadLocal.withInitial(HashMap::new);
@@ -19,7 +19,7 @@ final class Workers {
   private final Worker[] workers;
 
   /** Those of the current thread, for so many parts. */
-  static Workers of(int parts) {
+  public static Workers of(int parts) {
     return OWN.get().computeIfAbsent(parts, Workers::new);
   }
 
@@ -31,12 +31,12 @@ final class Workers {
     }
   }
 
-  int parts() {
+  public int parts() {
     return workers.length + 1;
   }
 
   /** Calls {@code task} with each part's number and returns when all parts are done. */
-  void run(IntConsumer task) {
+  public void run(IntConsumer task) {
     for (Worker worker : workers) {
       worker.post(task);
     }
@@ -47,7 +47,7 @@ final class Workers {
   }
 
   /** Where part {@code part} of {@code count} things begins; part {@code parts()} is the end. */
-  int begin(int part, int count) {
+  public int begin(int part, int count) {
     return (int) ((long) count * part / parts());
   }
 

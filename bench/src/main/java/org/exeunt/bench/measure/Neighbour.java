@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
 
 /** A process of the lowest priority that keeps a core busy as long as this one lives. */
-final class Neighbour implements Between {
+public final class Neighbour implements Between {
   private final Process process;
 
-  Neighbour() {
+  public Neighbour() {
     String spin = "while kill -0 " + ProcessHandle.current().pid()
         + " 2>/dev/null; do i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; done";
     try {
@@ -19,7 +19,7 @@ final class Neighbour implements Between {
     }
   }
 
-  Process process() {
+  public Process process() {
     return process;
   }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import java.util.stream.IntStream;
 import org.exeunt.Tensor;
@@ -14,11 +14,11 @@ import org.exeunt.jni.exn_kv_propagate_params;
 import org.exeunt.jni.exn_linear_params;
 
 /** What an op must do beside moving its bytes through once: what {@link Limit} imitates. */
-final class Work {
+public final class Work {
   private Work() {}
 
   /** Bytes that are written elsewhere as they were read, once; 0 for an op that computes. */
-  static long moved(Problem problem) {
+  public static long moved(Problem problem) {
     Cases.Listed c = problem.listed();
     switch (c.op()) {
       case "gather":
@@ -36,12 +36,12 @@ final class Work {
   }
 
   /** Bytes that must be read and written. */
-  static long bytes(Problem problem) {
+  public static long bytes(Problem problem) {
     return (long) problem.opened().bytes();
   }
 
   /** Multiply-adds that must be done; 0 for an op that does few for each byte. */
-  static long multiplyAdds(Problem problem) {
+  public static long multiplyAdds(Problem problem) {
     switch (problem.listed().op()) {
       case "linear":
         exn_linear_params linear = problem.params(exn_linear_params::new);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;

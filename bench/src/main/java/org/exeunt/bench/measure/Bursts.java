@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import java.util.Collection;
 import java.util.List;
@@ -9,7 +9,7 @@ import java.util.concurrent.locks.LockSupport;
 import org.openjdk.jmh.results.Result;
 
 /** Idles, then lets calls through for a moment, of which those of the first 2 ms count apart. */
-final class Bursts implements Between {
+public final class Bursts implements Between {
   static final long BURST_NANOS = TimeUnit.MILLISECONDS.toNanos(50);
   static final long FIRST_NANOS = TimeUnit.MILLISECONDS.toNanos(2);
   private static final int LEAST_IDLE_MILLIS = 50;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import java.util.ArrayList;
 import java.util.Collection;
@@ -21,7 +21,7 @@ import org.openjdk.jmh.results.Result;
  * again, so that it finds in the cache what it leaves there itself, also where both together are
  * larger than a cache. Where large operands come from memory once will do for the small ones.
  */
-final class Turns implements Between {
+public final class Turns implements Between {
   private static final long TURN_NANOS = 1_000_000;
   private static final long LONGEST_UNTIMED_NANOS = 5_000_000;
   /** A shorter sample would be mostly timer. */
@@ -46,7 +46,7 @@ final class Turns implements Between {
    * @param memory whether what is read is to come from memory
    * @param destinations whether what is moved goes to another place each time, too
    */
-  Turns(Contender op, Problem problem, boolean memory, boolean destinations) {
+  public Turns(Contender op, Problem problem, boolean memory, boolean destinations) {
     this.op = op;
     this.memory = memory;
     bytes = Work.bytes(problem);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import java.util.ArrayList;
 import java.util.Collection;
@@ -12,11 +12,11 @@ import org.exeunt.bench.contenders.Contender;
 import org.openjdk.jmh.results.Result;
 
 /** One of two threads that call at once; the first one has called alone before. */
-final class Callers implements Between {
+public final class Callers implements Between {
   private static final long ALONE_NANOS = TimeUnit.MILLISECONDS.toNanos(100);
   private static final long PATIENCE_SECONDS = 60;
 
-  final Contender op;
+  public final Contender op;
   private final int index;
   private final CyclicBarrier both;
   private final Samples alone = new Samples();
@@ -24,7 +24,7 @@ final class Callers implements Between {
   private long start;
 
   /** The caller of this index; {@code both} is where the two meet. */
-  Callers(Contender op, int index, CyclicBarrier both) {
+  public Callers(Contender op, int index, CyclicBarrier both) {
     this.op = op;
     this.index = index;
     this.both = both;

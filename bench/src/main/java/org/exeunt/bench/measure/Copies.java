@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import java.util.stream.IntStream;
 import org.exeunt.bench.contenders.Contender;
@@ -9,7 +9,7 @@ import org.exeunt.bench.contenders.Problem;
 import org.exeunt.cases.Cases;
 
 /** A peer that is set up several times, each time in memory of its own; each run takes the next. */
-final class Copies extends Contenders {
+public final class Copies extends Contenders {
   private final Contenders peers;
   private final int count;
 
@@ -18,7 +18,7 @@ final class Copies extends Contenders {
     this.count = count;
   }
 
-  static Contenders of(Contenders peers, int count) {
+  public static Contenders of(Contenders peers, int count) {
     return count == 1 ? peers : new Copies(peers, count);
   }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import java.util.Collection;
 import java.util.List;
 import org.openjdk.jmh.results.Result;
 
 /** What a calling thread does between the calls that JMH times, and what it finds out by that. */
-interface Between extends AutoCloseable {
+public interface Between extends AutoCloseable {
   /** Comes before the calls of an iteration. */
   default void begin() {}
 

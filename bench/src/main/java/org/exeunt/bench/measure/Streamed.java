@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import java.util.List;
 import java.util.Locale;
 import java.util.stream.Stream;
 import org.exeunt.DType;
+import org.exeunt.bench.contenders.Blocks;
 import org.exeunt.cases.Cases;
 
 /**
  * What is read from memory where an op's operands are not in the cache: the large ones, weights and
  * KV caches foremost, and in how many copies they must exist for that.
  */
-final class Streamed {
+public final class Streamed {
   /** Less costs an op a few lines from memory, wherever it is. */
   private static final long LEAST = 64 << 10;
   /**
@@ -23,7 +24,7 @@ final class Streamed {
   private Streamed() {}
 
   /** Bytes that a call reads of such operands; 0 if it has none, or goes on from the last call. */
-  static long bytes(Cases.Listed c) {
+  public static long bytes(Cases.Listed c) {
     switch (c.op()) {
       case "linear":
         return matrix(c, c.integer("cols"), c.integer("dim"));
@@ -151,14 +152,14 @@ final class Streamed {
    * Whether what is written lies in as many places: each layer has a KV cache, and weights, of its
    * own.
    */
-  static boolean destinations(Cases.Listed c) {
+  public static boolean destinations(Cases.Listed c) {
     return c.op().equals("kv_compact") || c.op().equals("kv_copy") || c.op().equals("kv_append")
         || c.op().equals("prune_apply")
         || c.op().equals("gather") && !c.text("list").startsWith("selected");
   }
 
   /** Where the operands of a case are timed: wherever they can be, results beside them. */
-  static List<Operands> places(Cases.Listed c, long cache) {
+  public static List<Operands> places(Cases.Listed c, long cache) {
     long bytes = bytes(c);
     return bytes < LEAST ? List.of(Operands.CACHE)
         : bytes > cache / 4 * 3
@@ -167,7 +168,7 @@ final class Streamed {
   }
 
   /** Copies of {@code bytes} bytes whose round exceeds the cache; 1 if a single one does. */
-  static int copies(long bytes, long cache) {
+  public static int copies(long bytes, long cache) {
     long enough = TIMES_THE_CACHE * cache;
     return bytes >= enough ? 1 : Math.toIntExact(enough / bytes + 1);
   }

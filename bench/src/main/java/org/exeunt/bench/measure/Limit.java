@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.measure;
 
 import java.util.ArrayList;
 import java.util.Collection;
@@ -50,7 +50,7 @@ public final class Limit implements InternalProfiler {
   private static final List<Between> SOURCES = new CopyOnWriteArrayList<>();
 
   /** From now on the results of this are added. */
-  static void add(Between source) {
+  public static void add(Between source) {
     SOURCES.add(source);
   }
 
