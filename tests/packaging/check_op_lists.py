@@ -24,7 +24,6 @@ LISTS = [
     ("docs/ops.md", r"# Ops\n(.*?)\nWeights of products", r"(?<=[|,] )`(\w+)\.h`", HEADER),
     ("native/include/exeunt/exeunt.h", r"(.*)", r"#include <exeunt/(\w+)\.h>", HEADER),
     ("java/src/**/Op.java", r"\bpermits\b(.*?)\{", r"\w+", CLASS),
-    ("ops/java/**/Facade.java", r"(.*)", r'BUILDERS\.put\("(\w+)"', NAME),
 ]
 
 

@@ -40,18 +40,22 @@ extern "C" {
 typedef struct exn_attention_params {
   uint64_t struct_size;     /**< sizeof(exn_attention_params) */
   const DLTensor* query;    /**< in, [R,H,dh], f32 | f16 | bf16, heads compact, row stride free;
-                                 H % Hkv = 0 */
-  exn_kv_cache cache;       /**< in */
-  const DLTensor* sequence; /**< in, optional, [R], i32, compact;
-                                 NULL: all rows belong to sequence 0 */
-  const DLTensor* visible;  /**< in, [R], i32, compact, entries in 0..T:
-                                 leading slots the row sees; -1: the row is off */
-  const DLTensor* out;      /**< out, [R,H,dh], f32 | f16 | bf16, heads compact, row stride free */
-  const DLTensor* scores;   /**< out, optional, [R,H,N], f32, compact, N <= T:
-                                 s of the first N slots */
-  float scale;              /**< > 0 and finite, usually 1 / sqrt(dh) */
-  float softcap;            /**< >= 0 and finite; 0 = none */
-  int32_t batch_invariant;  /**< 0 or 1: bits as of the row alone, on CUDA, too */
+                                 H a multiple of Hkv; R may be 0. The queries. */
+  exn_kv_cache cache;       /**< in. The keys and values. */
+  const DLTensor* sequence; /**< in, optional, [R], i32, compact; NULL: all rows belong to
+                                 sequence 0. The sequence of each row. */
+  const DLTensor* visible;  /**< in, [R], i32, compact, entries in 0..T; -1: the row is off. How
+                                 many leading slots each row sees. */
+  const DLTensor* out;      /**< out, [R,H,dh], f32 | f16 | bf16, heads compact, row stride free.
+                                 The result. */
+  const DLTensor* scores;   /**< out, optional, [R,H,N], f32, compact, N <= T: s of the first N
+                                 slots. The scores before the softmax. */
+  float scale;              /**< > 0 and finite, usually 1 / sqrt(dh). Factor of the scores. */
+  float softcap;            /**< >= 0 and finite; 0 = none. Soft cap of the scores. */
+  int32_t batch_invariant;  /**< 0 or 1. Whether each row has the bits that it has alone on CUDA,
+                                 too, where else the slots are parted by how many rows there are:
+                                 then drafted tokens, verified together, are those of plain
+                                 decoding. Costs reads of the cache, which fewer rows share. */
   int32_t reserved;         /**< 0 */
 } exn_attention_params;
 

@@ -60,26 +60,31 @@ enum { EXN_POOL_NONE = 0, EXN_POOL_AVG = 1, EXN_POOL_MAX = 2 };
 
 typedef struct exn_attention_scores_params {
   uint64_t struct_size;     /**< sizeof(exn_attention_scores_params) */
-  const DLTensor* query;    /**< in, [S*W,H,dh], f32 | f16 | bf16, heads compact, row stride free;
-                                 H % Hkv = 0 */
-  exn_kv_cache keys;        /**< in; only K is read, v may be NULL */
-  const DLTensor* sequence; /**< in, optional, [S], i32, compact;
-                                 NULL: prompt s is sequence s of the cache */
-  const DLTensor* visible;  /**< in, [S*W], i32, compact, entries in 0..T:
-                                 leading slots the row sees */
-  const DLTensor* limit;    /**< in, optional, [S], i32, compact, entries in 0..N; NULL: N */
+  const DLTensor* query;    /**< in, [S*W,H,dh], f32 | f16 | bf16, heads compact, row stride
+                                 free; H a multiple of Hkv; S may be 0. The queries, the W rows
+                                 of prompt 0 first. */
+  exn_kv_cache keys;        /**< in; only K is read, v may be NULL. The keys; values are not read
+                                 and may be missing. */
+  const DLTensor* sequence; /**< in, optional, [S], i32, compact; NULL: prompt s is sequence s of
+                                 the cache. The sequence of each prompt. */
+  const DLTensor* visible;  /**< in, [S*W], i32, compact, entries in 0..T. How many leading slots
+                                 each row sees. */
+  const DLTensor* limit;    /**< in, optional, [S], i32, compact, entries in 0..N; NULL: N. How
+                                 many leading columns of each prompt are scored. */
   const DLTensor* scores;   /**< out (in-out with accumulate), [S,B,N], f32, compact, B = H, 1 or
-                                 Hkv as reduction says; may be NULL with a selection */
-  exn_selection selection;  /**< indices NULL: none is made; R = S * B rows */
-  int64_t columns;          /**< N >= 0; first + N <= T */
-  int64_t first;            /**< slot of column 0, >= 0 */
-  int64_t window;           /**< W >= 1, divides the rows of query */
-  float scale;              /**< > 0 and finite, usually 1 / sqrt(dh) */
-  int32_t kind;             /**< EXN_SCORE_RAW or EXN_SCORE_SOFTMAX */
-  int32_t reduction;        /**< EXN_HEADS_* */
-  int32_t pool;             /**< EXN_POOL_*; EXN_POOL_NONE with accumulate */
-  int32_t pool_width;       /**< odd, 1 .. 255; 0 with EXN_POOL_NONE */
-  int32_t accumulate;       /**< 0 or 1; 1 needs scores */
+                                 Hkv as reduction says; may be NULL with a selection. The scores. */
+  exn_selection selection; /**< indices NULL: none is made; R = S * B rows. Which tokens to keep. */
+  int64_t columns;         /**< N >= 0; first + N <= T */
+  int64_t first;           /**< >= 0; first + N <= T. The slot of column 0. */
+  int64_t window;          /**< W >= 1, divides the rows of query. How many query rows each
+                                 prompt has. */
+  float scale;             /**< > 0 and finite, usually 1 / sqrt(dh). Factor of the products. */
+  int32_t kind;            /**< EXN_SCORE_RAW or EXN_SCORE_SOFTMAX. What a query pays to a slot. */
+  int32_t reduction;       /**< EXN_HEADS_*. What becomes of the heads. */
+  int32_t pool;            /**< EXN_POOL_*; EXN_POOL_NONE with accumulate */
+  int32_t pool_width;      /**< odd, 1 .. 255; 0 with EXN_POOL_NONE */
+  int32_t accumulate;      /**< 0 or 1; 1 needs scores, and no pooling. Adds to what the scores
+                                 hold: for a prompt in pieces. */
 } exn_attention_scores_params;
 
 EXN_API exn_status exn_attention_scores_supported(const exn_attention_scores_params* params);

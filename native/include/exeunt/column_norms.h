@@ -30,13 +30,16 @@ extern "C" {
 
 typedef struct exn_column_norms_params {
   uint64_t struct_size;   /**< sizeof(exn_column_norms_params) */
-  const DLTensor* x;      /**< in, [R,D], f32 | f16 | bf16, row stride free, at least D; R and D may
-                               be 0 */
-  const DLTensor* active; /**< in, optional, [R], u8, compact: 0 = the row is left out */
-  const DLTensor* sums;   /**< in-out, [D], f32, compact: sums of squares */
-  const DLTensor* norms;  /**< out, optional, [D], f32, compact */
-  float scale;            /**< > 0 and finite, of the sums under the root */
-  int32_t accumulate;     /**< 0: sums begin at 0, whatever they hold; 1: at what they hold */
+  const DLTensor* x;      /**< in, [R,D], f32 | f16 | bf16, row stride free, at least D; R and D
+                               may be 0. The rows, such as the inputs of a layer for the tokens
+                               of a batch. */
+  const DLTensor* active; /**< in, optional, [R], u8, compact: 0 = the row is left out. Which
+                               rows, such as those that are no padding. */
+  const DLTensor* sums;   /**< in-out, [D], f32, compact. Sums of squares. */
+  const DLTensor* norms;  /**< out, optional, [D], f32, compact. The roots of the sums. */
+  float scale;            /**< > 0 and finite. What the sums are multiplied by under the root. */
+  int32_t accumulate;     /**< 0: sums begin at 0, whatever they hold; 1: at what they hold.
+                               Whether sums go on from what they hold. */
 } exn_column_norms_params;
 
 EXN_API exn_status exn_column_norms_supported(const exn_column_norms_params* params);

@@ -20,9 +20,10 @@ extern "C" {
 
 typedef struct exn_cosine_params {
   uint64_t struct_size; /**< sizeof(exn_cosine_params) */
-  const DLTensor* a;    /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0, D >= 1 */
-  const DLTensor* b;    /**< in, [R,D], dtype of a, last stride 1; may be `a` */
-  const DLTensor* out;  /**< out, [R], f32, compact */
+  const DLTensor* a;    /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0, D >= 1.
+                             First matrix. */
+  const DLTensor* b;    /**< in, [R,D], dtype of a, last stride 1; may be `a`. Second matrix. */
+  const DLTensor* out;  /**< out, [R], f32, compact. The similarities. */
 } exn_cosine_params;
 
 EXN_API exn_status exn_cosine_supported(const exn_cosine_params* params);

@@ -51,20 +51,28 @@ enum { EXN_LOOKUP_MOST = 64 };
 typedef struct exn_draft_lookup_params {
   uint64_t struct_size;         /**< sizeof(exn_draft_lookup_params) */
   const DLTensor* context;      /**< in-out, [S,T], i32, last stride 1; S and T may be 0,
-                                     T < 2^31 */
-  const DLTensor* length;       /**< in-out, [S], i32, compact, 0 .. T */
-  const DLTensor* append;       /**< in, optional, [S,A], i32, compact; A may be 0, A < 2^31 */
-  const DLTensor* append_count; /**< in, optional, [S], i32, compact, 0 .. A; with append; NULL: A
-                                     each */
-  const DLTensor* active;       /**< in, optional, [S], u8, compact; 0: the sequence has finished.
-                                     NULL: none has */
-  const DLTensor* limit;        /**< in, optional, [S], i32, compact, entries >= 0 */
-  const DLTensor* drafted;      /**< out, [S,K], i32, compact; K may be 0, K < 2^31 */
-  const DLTensor* draft_length; /**< out, [S], i32, compact */
-  const DLTensor* matched;      /**< out, optional, [S], i32, compact */
+                                     T < 2^31. The texts, prompts and answers. */
+  const DLTensor* length;       /**< in-out, [S], i32, compact, 0 .. T. How many tokens each text
+                                     has. */
+  const DLTensor* append;       /**< in, optional, [S,A], i32, compact; an id below 0 ends a row
+                                     before it; A may be 0, A < 2^31. Tokens that go behind the
+                                     texts first, such as what a `verify` has written. */
+  const DLTensor* append_count; /**< in, optional, [S], i32, compact, 0 .. A; with append; NULL:
+                                     A each. How many of them. */
+  const DLTensor* active;       /**< in, optional, [S], u8, compact; 0: the sequence has
+                                     finished; NULL: none has. Which sequences take part. */
+  const DLTensor* limit;        /**< in, optional, [S], i32, compact, entries >= 0; NULL: K each.
+                                     The most tokens of each draft. */
+  const DLTensor* drafted;      /**< out, [S,K], i32, compact; K may be 0, K < 2^31. The drafts,
+                                     filled up with -1. */
+  const DLTensor* draft_length; /**< out, [S], i32, compact. How many tokens each draft has. */
+  const DLTensor* matched;      /**< out, optional, [S], i32, compact. How many tokens before
+                                     each draft's place are the last ones of the text: the more,
+                                     the likelier the draft is right. */
   int32_t min_ngram;            /**< 1 .. max_ngram */
   int32_t max_ngram;            /**< 1 .. EXN_LOOKUP_MOST */
-  int32_t most_matched;         /**< max_ngram .. EXN_LOOKUP_MOST; 0: max_ngram */
+  int32_t most_matched;         /**< max_ngram .. EXN_LOOKUP_MOST; 0: max_ngram. How far
+                                     `matched` counts. */
   int32_t reserved;             /**< 0 */
 } exn_draft_lookup_params;
 

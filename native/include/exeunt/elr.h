@@ -43,17 +43,23 @@ extern "C" {
 
 typedef struct exn_elr_params {
   uint64_t struct_size;    /**< sizeof(exn_elr_params) */
-  const DLTensor* logits;  /**< in, [R,V], f32 | f16 | bf16, last stride 1; V >= 1, R may be 0 */
-  const DLTensor* labels;  /**< in, [R], i32 | i64, compact */
-  const DLTensor* index;   /**< in, [R], i32, compact: the sample of each row, all different */
-  const DLTensor* targets; /**< in-out, [N,V], f32, last stride 1 */
-  const DLTensor* loss;    /**< out, optional, [R] for NONE, [1] for MEAN; f32, compact */
-  const DLTensor* grad;    /**< out, optional, [R,V], dtype of logits, last stride 1;
-                                may be exactly `logits` (in place) */
-  int64_t ignore_index;    /**< label that is left out; any value outside 0..V-1 or inside */
-  float beta;              /**< 0..1 */
-  float lambda;            /**< >= 0 and finite */
-  int32_t reduction;       /**< EXN_REDUCE_NONE or EXN_REDUCE_MEAN */
+  const DLTensor* logits;  /**< in, [R,V], f32 | f16 | bf16, last stride 1; V >= 1, R may be 0.
+                                The logits. */
+  const DLTensor* labels;  /**< in, [R], i32 | i64, compact. The answers that the data give. */
+  const DLTensor* index;   /**< in, [R], i32, compact, all different. The sample of each row. */
+  const DLTensor* targets; /**< in-out, [N,V], f32, last stride 1. What the network has said of
+                                each sample. */
+  const DLTensor* loss;    /**< out, optional, [R] for NONE, [1] for MEAN; f32, compact. The
+                                loss. */
+  const DLTensor* grad;    /**< out, optional, [R,V], dtype of logits, last stride 1; may be
+                                exactly `logits` (in place). The gradient of the loss. */
+  int64_t ignore_index;    /**< any value, inside 0..V-1 or outside. The label that is left out:
+                                loss 0, gradient 0, the target stays. */
+  float beta;              /**< 0..1. How much of a target stays. */
+  float lambda;            /**< >= 0 and finite. How much the regulariser weighs; 0 is plain
+                                cross-entropy. */
+  int32_t reduction;       /**< EXN_REDUCE_NONE or EXN_REDUCE_MEAN. How the rows' losses are
+                                combined. */
   int32_t reserved;        /**< 0 */
 } exn_elr_params;
 

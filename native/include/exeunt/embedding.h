@@ -31,12 +31,13 @@ extern "C" {
 
 typedef struct exn_embedding_params {
   uint64_t struct_size;  /**< sizeof(exn_embedding_params) */
-  const DLTensor* table; /**< in, [V,D], f32 | f16 | bf16, or blocks (u8, table_blocks),
-                              last stride 1; V, D >= 1 */
-  const DLTensor* ids;   /**< in, [R], i32, compact, entries 0 .. V - 1; R may be 0 */
-  const DLTensor* out;   /**< out, [R,D], f32 | f16 | bf16, last stride 1 */
-  float scale;           /**< finite and not 0: sqrt(D) for Gemma, else 1 */
-  int32_t table_blocks;  /**< EXN_BLOCKS_NONE, or what blocks the rows of table are made of */
+  const DLTensor* table; /**< in, [V,D], f32 | f16 | bf16, or blocks (u8, table_blocks), last
+                              stride 1; V, D >= 1. The table. */
+  const DLTensor* ids;   /**< in, [R], i32, compact, entries 0 .. V - 1; R may be 0. Which rows. */
+  const DLTensor* out;   /**< out, [R,D], f32 | f16 | bf16, last stride 1. The rows. */
+  float scale;           /**< finite and not 0: sqrt(D) for Gemma, else 1. What they are
+                              multiplied by. */
+  int32_t table_blocks;  /**< EXN_BLOCKS_*. What blocks the rows of the table are made of. */
 } exn_embedding_params;
 
 EXN_API exn_status exn_embedding_supported(const exn_embedding_params* params);

@@ -66,21 +66,22 @@ enum {
 };
 
 typedef struct exn_exit_head_params {
-  uint64_t struct_size;        /**< sizeof(exn_exit_head_params) */
-  const DLTensor* hidden;      /**< in, [R,D], f32 | f16 | bf16, last stride 1;
-                                           R may be 0, D >= 1 */
-  const DLTensor* weight;      /**< in, [V,D], f32 | f16 | bf16, or blocks (u8, weight_blocks),
-                                           last stride 1; 1 <= V < 2^31 */
-  const DLTensor* bias;        /**< in, optional, [V], f32, compact */
-  const DLTensor* norm_weight; /**< in, [D], f32, compact;
-                                           needed unless norm is EXN_NORM_NONE */
-  const DLTensor* norm_bias;   /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
+  uint64_t struct_size;              /**< sizeof(exn_exit_head_params) */
+  const DLTensor* hidden;            /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0,
+                                          D >= 1. The hidden states. */
+  const DLTensor* weight;            /**< in, [V,D], f32 | f16 | bf16, or blocks (u8,
+                                          weight_blocks), last stride 1; 1 <= V < 2^31. The LM
+                                          head. */
+  const DLTensor* bias;              /**< in, optional, [V], f32, compact. The LM head's bias. */
+  const DLTensor* norm_weight;       /**< in, [D], f32, compact; needed unless norm is
+                                          EXN_NORM_NONE */
+  const DLTensor* norm_bias;         /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
   const DLTensor* translator_weight; /**< in, optional, [D,D] (out, in), f32 | f16 | bf16, or
-                                           blocks (u8, translator_blocks), last stride 1 */
-  const DLTensor* translator_bias;   /**< in, optional, [D], f32, compact;
-                                           only with translator_weight */
-  const DLTensor* shortlist;         /**< in, optional, [N], i32, compact, N >= 1,
-                                           entries in 0..V-1 */
+                                          blocks (u8, translator_blocks), last stride 1 */
+  const DLTensor* translator_bias;   /**< in, optional, [D], f32, compact; only with
+                                          translator_weight */
+  const DLTensor* shortlist;         /**< in, optional, [N], i32, compact, N >= 1, entries in
+                                          0..V-1. The vocabulary rows to look at. */
   int32_t norm;                      /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
   float norm_eps;                    /**< >= 0 and finite */
   int32_t translate;                 /**< EXN_TRANSLATE_RAW or EXN_TRANSLATE_RMS */
@@ -88,22 +89,33 @@ typedef struct exn_exit_head_params {
   float temperature;                 /**< > 0 and finite */
   float softcap;                     /**< >= 0 and finite; 0 = none */
   exn_stats out;
-  int32_t weight_blocks;     /**< EXN_BLOCKS_NONE, or what blocks the rows of weight are
-                                           made of */
-  int32_t translator_blocks; /**< EXN_BLOCKS_*, the same of translator_weight */
-  const DLTensor* screen;    /**< in, optional, [bytes], u8, compact, at a multiple of 64: an
-                                           image that exn_screen_build made of weight */
-  const DLTensor* certified; /**< out, optional, [R], u8: EXN_CERTIFIED_*; with screen, as are
-                                           those below */
-  const DLTensor* p1_low;    /**< out, optional, [R], f32; both or neither */
-  const DLTensor* p1_high;   /**< out, optional, [R], f32 */
-  const DLTensor* rows_read; /**< out, optional, [R], i32: rows of weight that were read; V if
-                                           the full head was */
-  int32_t screen_level;      /**< the level of the hidden states, 0 up to those of the screen */
-  int32_t screen_mode;       /**< EXN_SCREEN_PROVEN or EXN_SCREEN_CALIBRATED */
-  int32_t screen_budget;     /**< most rows of weight that are read one by one for a row of
-                                           hidden, 1 up to V; 0 means V / 50 + 64, at most V */
-  float screen_factor;       /**< c of EXN_SCREEN_CALIBRATED, > 0 and finite; 0 means 8 */
+  int32_t weight_blocks;     /**< EXN_BLOCKS_*. What blocks the rows of the LM head are
+                                          made of. */
+  int32_t translator_blocks; /**< EXN_BLOCKS_*. What blocks the rows of the translator
+                                          are made of. */
+  const DLTensor* screen;    /**< in, optional, [bytes], u8, compact, at a multiple of
+                                          64: an image that exn_screen_build made of weight */
+  const DLTensor* certified; /**< out, optional, [R], u8, compact: EXN_CERTIFIED_*; with
+                                          screen. How the result of a row is known: 0, the full
+                                          head was read; 1, by proven bounds without it; 2, by
+                                          calibrated bounds without it, which is likely, not
+                                          proven. */
+  const DLTensor* p1_low;    /**< out, optional, [R], f32, compact; with screen, and with
+                                          p1_high. The lower end of an interval that p1 is in. */
+  const DLTensor* p1_high;   /**< out, optional, [R], f32, compact; with screen, and with
+                                          p1_low. The upper end of an interval that p1 is in. */
+  const DLTensor* rows_read; /**< out, optional, [R], i32, compact; with screen. How many
+                                          rows of the head were read for a hidden state; V if the
+                                          full head was. */
+  int32_t screen_level;      /**< a level of the screen, from 0 on. Where the hidden
+                                          states come from. */
+  int32_t screen_mode;       /**< EXN_SCREEN_PROVEN or EXN_SCREEN_CALIBRATED. How the
+                                          errors of the screen are bounded. */
+  int32_t screen_budget;     /**< 1 up to V; 0 means V / 50 + 64, at most V. Most rows of
+                                          the head that are read one by one for a hidden state;
+                                          where more are candidates, the full head is read. */
+  float screen_factor;       /**< c of EXN_SCREEN_CALIBRATED, > 0 and finite; 0 means 8.
+                                          Standard deviations of calibrated bounds. */
 } exn_exit_head_params;
 
 EXN_API exn_status exn_exit_head_supported(const exn_exit_head_params* params);

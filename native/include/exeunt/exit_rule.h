@@ -68,29 +68,33 @@ enum { EXN_SCOPE_EACH = 0, EXN_SCOPE_ALL = 1, EXN_SCOPE_LAST = 2 };
 
 typedef struct exn_exit_rule_params {
   uint64_t struct_size;         /**< sizeof(exn_exit_rule_params) */
-  const DLTensor* score;        /**< in, [R], f32, compact;
-                                    PATIENCE with labels: optional. R may be 0 */
-  const DLTensor* label;        /**< in, optional, [R], i32, compact; PATIENCE */
-  const DLTensor* valid;        /**< in, optional, [R], u8, compact;
-                                    0 = the row may only leave by `force` */
-  const DLTensor* step;         /**< in, optional, [R], i32, compact:
-                                    token step t of each row, for the decay; NULL: `step_index` */
-  const DLTensor* state;        /**< in-out, [R, EXN_EXIT_STATE_WORDS], i32, compact */
-  const DLTensor* exit_mask;    /**< out, optional, [R], u8, compact:
-                                    1 = the row leaves in this call */
+  const DLTensor* score;        /**< in, [R], f32, compact; PATIENCE with labels: optional; R may
+                                     be 0. The scores. */
+  const DLTensor* label;        /**< in, optional, [R], i32, compact; PATIENCE. The predictions
+                                     that patience compares. */
+  const DLTensor* valid;        /**< in, optional, [R], u8, compact; 0 = the row may only leave
+                                     by `force`. Which rows' scores can be believed; `valid` of
+                                     exn_stats fits. */
+  const DLTensor* step;         /**< in, optional, [R], i32, compact; NULL: `step_index`. Each
+                                     row's token step, for the decay. */
+  const DLTensor* state;        /**< in-out, [R, EXN_EXIT_STATE_WORDS], i32, compact. The rule's
+                                     memory. */
+  const DLTensor* exit_mask;    /**< out, optional, [R], u8, compact: 1 = the row leaves in this
+                                     call. Which rows leave in this run. */
   const DLTensor* active_list;  /**< out, optional, [R], i32, compact: ascending rows that stay;
-                                    entries past active_count are -1 */
-  const DLTensor* active_count; /**< out, optional, [1], i32 */
+                                     entries past active_count are -1. Which rows stay. */
+  const DLTensor* active_count; /**< out, optional, [1], i32. How many rows stay. */
   const DLTensor* exit_layer;   /**< in-out, optional, [R], i32, compact: set to `layer` for rows
-                                    that leave; -1 for all others if `first` */
+                                     that leave; -1 for all others if `first`. After which layer
+                                     each row left. */
   int32_t rule;                 /**< EXN_RULE_* */
   int32_t comparator;           /**< EXN_COMPARE_*, THRESHOLD only */
   int32_t decay;                /**< EXN_DECAY_*, THRESHOLD only */
-  int32_t scope;                /**< EXN_SCOPE_* */
+  int32_t scope;                /**< EXN_SCOPE_*. Which active rows follow which verdict. */
   float threshold;              /**< not NaN; finite if decay is not NONE */
   float decay_tau;              /**< tau of the decay, >= 0 and finite (CALM: 4) */
   float decay_horizon;          /**< T of the decay, > 0 and finite if decay is not NONE */
-  int32_t step_index;           /**< t for all rows when `step` is NULL, >= 0 */
+  int32_t step_index;           /**< >= 0. The token step of all rows, where `step` is left out. */
   int32_t patience;             /**< >= 0 */
   int32_t min_steps;            /**< SPECDEC, >= 0 */
   int32_t max_steps;            /**< SPECDEC, 0 or >= min_steps */

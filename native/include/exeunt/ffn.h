@@ -41,8 +41,8 @@ enum { EXN_ACT_SILU = 0, EXN_ACT_GELU = 1, EXN_ACT_GELU_TANH = 2 };
 
 typedef struct exn_ffn_params {
   uint64_t struct_size;          /**< sizeof(exn_ffn_params) */
-  const DLTensor* hidden;        /**< in, [R,D], f32 | f16 | bf16, last stride 1;
-                                      R may be 0, D >= 1 */
+  const DLTensor* hidden;        /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0,
+                                      D >= 1. The residual stream. */
   const DLTensor* norm_weight;   /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE */
   const DLTensor* norm_bias;     /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
   const DLTensor* gate_weight;   /**< in, optional, [F,D], dtype of up_weight, or blocks
@@ -54,14 +54,17 @@ typedef struct exn_ffn_params {
   const DLTensor* down_weight;   /**< in, [D,F], dtype of up_weight, or blocks (down_blocks) if
                                       that has some, last stride 1 */
   const DLTensor* down_bias;     /**< in, optional, [D], f32, compact */
-  const DLTensor* skip;          /**< in, optional, [R], u8, compact; not 0: the row passes */
-  const DLTensor* out;           /**< out, [R,D], dtype of hidden, last stride 1;
-                                      may be exactly `hidden` */
-  const DLTensor* cosine;        /**< out, optional, [R], f32, compact */
-  const DLTensor* branch_cosine; /**< out, optional, [R], f32, compact */
+  const DLTensor* skip;          /**< in, optional, [R], u8, compact; not 0: the row passes.
+                                      Which rows pass by; `ffn_skip_rule` writes it. */
+  const DLTensor* out;           /**< out, [R,D], dtype of hidden, last stride 1; may be exactly
+                                      `hidden`. The residual stream behind the block. */
+  const DLTensor* cosine;        /**< out, optional, [R], f32, compact. How much the block left
+                                      the residual stream's direction alone. */
+  const DLTensor* branch_cosine; /**< out, optional, [R], f32, compact. The direction of what the
+                                      block adds. */
   int32_t norm;                  /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
   float norm_eps;                /**< >= 0 and finite */
-  int32_t activation;            /**< EXN_ACT_* */
+  int32_t activation;            /**< EXN_ACT_*. The non-linear function. */
   int32_t gate_blocks;           /**< EXN_BLOCKS_NONE, or what blocks the rows of gate_weight are
                                       made of; formats of the three weights may differ */
   int32_t up_blocks;             /**< EXN_BLOCKS_*, the same of up_weight */

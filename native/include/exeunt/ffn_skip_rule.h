@@ -32,20 +32,25 @@ extern "C" {
 
 typedef struct exn_ffn_skip_rule_params {
   uint64_t struct_size;   /**< sizeof(exn_ffn_skip_rule_params) */
-  const DLTensor* cosine; /**< in, [R], f32, compact: of `layer`, as exn_ffn gives it;
-                                 not needed if layer = -1 */
-  const DLTensor* token;  /**< in, optional, [R], i32, compact: token index of each row;
-                                 NULL: token_index */
-  const DLTensor* state;  /**< in-out, [R, EXN_FFN_SKIP_STATE_WORDS], i32, compact */
-  const DLTensor* skip;   /**< out, [R], u8, compact: the mask of layer + 1 */
+  const DLTensor* cosine; /**< in, [R], f32, compact: of `layer`, as exn_ffn gives it; R may be
+                               0; not needed if layer = -1. The cosines of the block that has
+                               just run, as `cosine` of `ffn` gives them. */
+  const DLTensor* token;  /**< in, optional, [R], i32, compact; NULL: token_index. Each row's
+                               token index, for the warm-up. */
+  const DLTensor* state;  /**< in-out, [R, EXN_FFN_SKIP_STATE_WORDS], i32, compact. The rule's
+                               memory. */
+  const DLTensor* skip;   /**< out, [R], u8, compact: 1 for a row that skips. The mask of the
+                               next layer. */
   int32_t layer;          /**< the layer whose block has just run, -1 .. L-2 */
-  int32_t model_layers;   /**< L >= 1 */
+  int32_t model_layers;   /**< L >= 1. How many layers the model has. */
   int32_t cold_start;     /**< first layer that may be skipped, 0 .. L */
   int32_t cold_end;       /**< first layer after those, cold_start .. L */
-  int32_t warm_up;        /**< tokens that run in full, >= 0 */
+  int32_t warm_up;        /**< >= 0. Tokens that run in full. */
   int32_t token_index;    /**< for all rows when `token` is NULL, >= 0 */
-  int32_t budget;         /**< most blocks a token may skip, or -1 */
-  float threshold;        /**< not NaN; from 1 on nothing is skipped */
+  int32_t budget;         /**< most blocks a token may skip, or -1. Most blocks that a token may
+                               skip. */
+  float threshold;        /**< not NaN; from 1 on nothing is skipped. From which cosine on a row
+                               begins to skip. */
 } exn_ffn_skip_rule_params;
 
 EXN_API exn_status exn_ffn_skip_rule_supported(const exn_ffn_skip_rule_params* params);

@@ -45,13 +45,15 @@ typedef struct exn_gather_tensor {
 typedef struct exn_gather_params {
   uint64_t struct_size;             /**< sizeof(exn_gather_params) */
   const exn_gather_tensor* tensors; /**< in, host memory, tensor_count of them */
-  const DLTensor* list;             /**< in, [K], i32, compact; negative: skipped */
-  const DLTensor* count;            /**< in, optional, [1], i32:
-                                         how many entries of the list are used; NULL: all */
+  const DLTensor* list;             /**< in, [K], i32, compact; entries below N, negative ones
+                                         are skipped. Which entries are kept. */
+  const DLTensor* count;            /**< in, optional, [1], i32, 0..K; NULL: all. How many
+                                         entries of the list are used. */
   const DLTensor* position;         /**< in, optional, [N], i32, compact; NULL with RENUMBER */
-  const DLTensor* position_out;     /**< out, optional, [>= K], i32, compact;
-                                         may be exactly position */
-  const DLTensor* moved;            /**< out, optional, [1], i32: entries moved, or -1 */
+  const DLTensor* position_out;     /**< out, optional, [>= K], i32, compact; may be exactly
+                                         position */
+  const DLTensor* moved;            /**< out, optional, [1], i32; -1 if the list was refused. How
+                                         many entries were moved. */
   int64_t rows;                     /**< N: entries to choose from, 0 .. 2^31 - 1 */
   int32_t tensor_count;             /**< 0 .. EXN_GATHER_MAX_TENSORS */
   int32_t positions;                /**< EXN_POSITIONS_KEEP or EXN_POSITIONS_RENUMBER */

@@ -45,11 +45,14 @@ enum { EXN_HIRED_TRUNCATE = 0, EXN_HIRED_LARGEST_REMAINDER = 1 };
 
 typedef struct exn_hired_budget_params {
   uint64_t struct_size;      /**< sizeof(exn_hired_budget_params) */
-  const DLTensor* attention; /**< in, [I,Nv], f32, last stride 1: a row per image */
-  const DLTensor* budget;    /**< out, [I,P], i32, compact */
-  const DLTensor* marks;     /**< out, optional, TOP_COUNT: [I,Nv], u8, compact:
-                                  1 where a token was counted */
-  const DLTensor* valid;     /**< out, optional, [I], u8, compact */
+  const DLTensor* attention; /**< in, [I,Nv], f32, last stride 1: a row per image; I may be 0.
+                                  What the CLS token of each full image pays to its tokens. */
+  const DLTensor* budget;    /**< out, [I,P], i32, compact: the full image, then the sub-images
+                                  by rows. How many tokens each partition may keep. */
+  const DLTensor* marks;     /**< out, optional, TOP_COUNT: [I,Nv], u8, compact: 1 where a token
+                                  was counted. Which tokens were counted; EXN_HIRED_TOP_COUNT
+                                  only. */
+  const DLTensor* valid;     /**< out, optional, [I], u8, compact. Which images could be judged. */
   double rate;               /**< share of all tokens to keep, 0 .. 1 */
   double alpha;              /**< share of them for the full image, 0 .. 1 */
   int64_t patch_rows;        /**< rows of tokens in a partition, >= 1; GRID: grid_rows divides it */
@@ -57,9 +60,12 @@ typedef struct exn_hired_budget_params {
                                   Nv < 2^31 */
   int64_t grid_rows;         /**< rows of sub-images, >= 0; 0 with grid_cols 0: no sub-images */
   int64_t grid_cols;         /**< sub-images in a row; STRIP: their number divides Nv */
-  int32_t score;             /**< EXN_HIRED_SUM or EXN_HIRED_TOP_COUNT */
-  int32_t region;            /**< EXN_HIRED_GRID or EXN_HIRED_STRIP */
-  int32_t remainder;         /**< EXN_HIRED_TRUNCATE or EXN_HIRED_LARGEST_REMAINDER */
+  int32_t score;             /**< EXN_HIRED_SUM or EXN_HIRED_TOP_COUNT. What a sub-image is
+                                  worth. */
+  int32_t region;            /**< EXN_HIRED_GRID or EXN_HIRED_STRIP. Which tokens of the full
+                                  image show a sub-image. */
+  int32_t remainder;         /**< EXN_HIRED_TRUNCATE or EXN_HIRED_LARGEST_REMAINDER. What becomes
+                                  of the tokens that truncation leaves over. */
   int32_t reserved;          /**< 0 */
 } exn_hired_budget_params;
 

@@ -54,12 +54,13 @@ typedef struct exn_kv_cache {
 
 typedef struct exn_kv_append_params {
   uint64_t struct_size;     /**< sizeof(exn_kv_append_params) */
-  exn_kv_cache cache;       /**< in-out */
-  const DLTensor* k;        /**< in, [R,Hkv,dh], f32 | f16 | bf16, heads compact, row stride free */
-  const DLTensor* v;        /**< in, [R,Hkv,dh], dtype of k */
-  const DLTensor* sequence; /**< in, optional, [R], i32, compact;
-                                 NULL: all rows belong to sequence 0 */
-  const DLTensor* slot;     /**< in, [R], i32, compact; -1: the row is off */
+  exn_kv_cache cache;       /**< in-out. The cache. */
+  const DLTensor* k;        /**< in, [R,Hkv,dh], f32 | f16 | bf16, heads compact, row stride
+                                 free; R may be 0. The keys. */
+  const DLTensor* v;        /**< in, [R,Hkv,dh], dtype of k. The values. */
+  const DLTensor* sequence; /**< in, optional, [R], i32, compact; NULL: all rows belong to
+                                 sequence 0. The sequence of each row. */
+  const DLTensor* slot;     /**< in, [R], i32, compact; -1: the row is off. The slot of each row. */
 } exn_kv_append_params;
 
 /**
@@ -69,8 +70,9 @@ typedef struct exn_kv_append_params {
  */
 typedef struct exn_kv_copy_params {
   uint64_t struct_size;          /**< sizeof(exn_kv_copy_params) */
-  exn_kv_cache source;           /**< in */
-  exn_kv_cache destination;      /**< in-out; dtype, Hkv and dh of source; may be exactly source */
+  exn_kv_cache source;           /**< in. Where slots come from. */
+  exn_kv_cache destination;      /**< in-out; dtype, Hkv and dh of source; may be exactly source.
+                                      Where slots go. */
   const DLTensor* from_sequence; /**< in, optional, [N], i32, compact; NULL: sequence 0 */
   const DLTensor* from_slot;     /**< in, [N], i32, compact; -1: the entry is off */
   const DLTensor* to_sequence;   /**< in, optional, [N], i32, compact; NULL: sequence 0 */
@@ -88,17 +90,19 @@ enum { EXN_KV_ADVANCE = 0, EXN_KV_CROP = 1 };
  */
 typedef struct exn_kv_length_params {
   uint64_t struct_size;     /**< sizeof(exn_kv_length_params) */
-  const DLTensor* length;   /**< in-out, i32, compact, entries >= 0, any shape;
-                                 ADVANCE: S elements */
-  const DLTensor* sequence; /**< in, optional, ADVANCE: [R], i32, compact;
-                                 NULL: all rows belong to sequence 0 */
-  const DLTensor* active;   /**< in, optional, ADVANCE: [R], u8, compact;
-                                 NULL: all rows are active */
-  const DLTensor* slot;     /**< out, ADVANCE: [R], i32, compact */
-  const DLTensor* visible;  /**< out, optional, ADVANCE: [R], i32, compact:
-                                 what attention may see */
-  const DLTensor* limit;    /**< in, CROP: i32, compact, entries >= 0;
-                                 as many elements as length, or 1 for all */
+  const DLTensor* length;   /**< in-out, i32, compact, entries >= 0, any shape, such as layers
+                                 times S; ADVANCE: S elements. Slots in use. */
+  const DLTensor* sequence; /**< in, optional, ADVANCE: [R], i32, compact; NULL: all rows belong
+                                 to sequence 0. The sequence of each row; advance only. */
+  const DLTensor* active;   /**< in, optional, ADVANCE: [R], u8, compact; NULL: all rows are
+                                 active. Which rows get a slot; advance only. */
+  const DLTensor* slot;     /**< out, ADVANCE: [R], i32, compact. The slot of each row; advance
+                                 only. */
+  const DLTensor* visible;  /**< out, optional, ADVANCE: [R], i32, compact. What `attention` lets
+                                 each row see; advance only. */
+  const DLTensor* limit;    /**< in, CROP: i32, compact, entries >= 0; as many elements as
+                                 length, or 1 for all. The longest a sequence may stay; crop
+                                 only. */
   int64_t capacity;         /**< T, ADVANCE: 1 .. 2^31 - 1 */
   int32_t action;           /**< EXN_KV_ADVANCE or EXN_KV_CROP */
   int32_t reserved;         /**< 0 */

@@ -58,22 +58,26 @@ extern "C" {
 #endif
 
 typedef struct exn_linear_params {
-  uint64_t struct_size;     /**< sizeof(exn_linear_params) */
-  const DLTensor* input;    /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0, D >= 1 */
-  const DLTensor* weight;   /**< in, [N,D], f32 | f16 | bf16, or blocks (u8, weight_blocks),
-                                 last stride 1; N >= 1. Panels: u8, compact, aligned to an element */
-  const DLTensor* bias;     /**< in, optional, [N], f32, compact */
-  const DLTensor* residual; /**< in, optional, [R,N], dtype of out, last stride 1 */
-  const DLTensor* out;      /**< out, [R,N], f32 | f16 | bf16, last stride 1;
-                                 may be exactly `residual` */
-  int32_t weight_blocks;    /**< EXN_BLOCKS_NONE, or what blocks the rows of weight are made of */
-  int32_t reserved;         /**< 0 */
+  uint64_t struct_size;          /**< sizeof(exn_linear_params) */
+  const DLTensor* input;         /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0,
+                                      D >= 1. The rows. */
+  const DLTensor* weight;        /**< in, [N,D], f32 | f16 | bf16, or blocks (u8, weight_blocks),
+                                      last stride 1; N >= 1; panels: u8, compact, aligned to an
+                                      element. The weight. */
+  const DLTensor* bias;          /**< in, optional, [N], f32, compact. What is added to each row. */
+  const DLTensor* residual;      /**< in, optional, [R,N], dtype of out, last stride 1. What the
+                                      product is added to. */
+  const DLTensor* out;           /**< out, [R,N], f32 | f16 | bf16, last stride 1; may be exactly
+                                      `residual`. The result. */
+  int32_t weight_blocks;         /**< EXN_BLOCKS_*. What blocks the rows of the weight are made
+                                      of, or what panels they are in. */
+  int32_t reserved;              /**< 0 */
   const DLTensor* adapter_down;  /**< in, optional, [K,D], f32 | f16 | bf16, last stride 1;
                                       K >= 1 */
   const DLTensor* adapter_up;    /**< in, optional, [K,N], dtype of adapter_down, last stride 1;
                                       given with it and not without */
-  const DLTensor* adapter_scale; /**< in, optional, [R,K], f32, last stride 1; NULL: all 1. With
-                                      adapter_down only */
+  const DLTensor* adapter_scale; /**< in, optional, [R,K], f32, last stride 1; NULL: all 1; with
+                                      adapter_down only. How much of each component a row gets. */
 } exn_linear_params;
 
 EXN_API exn_status exn_linear_supported(const exn_linear_params* params);

@@ -24,11 +24,12 @@ enum { EXN_NORM_NONE = 0, EXN_NORM_RMS = 1, EXN_NORM_LAYER = 2 };
 
 typedef struct exn_norm_params {
   uint64_t struct_size;   /**< sizeof(exn_norm_params) */
-  const DLTensor* input;  /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0, D >= 1 */
+  const DLTensor* input;  /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0, D >= 1.
+                               The rows. */
   const DLTensor* weight; /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE */
   const DLTensor* bias;   /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
-  const DLTensor* out;    /**< out, [R,D], f32 | f16 | bf16, last stride 1;
-                               may be exactly `input` */
+  const DLTensor* out;    /**< out, [R,D], f32 | f16 | bf16, last stride 1; may be exactly
+                               `input`. The normed rows. */
   int32_t norm;           /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
   float eps;              /**< >= 0 and finite */
 } exn_norm_params;

@@ -29,11 +29,12 @@ enum { EXN_PERP_CODE = 0, EXN_PERP_PAPER = 1 };
 
 typedef struct exn_perp_grad_params {
   uint64_t struct_size;   /**< sizeof(exn_perp_grad_params) */
-  const DLTensor* weight; /**< in, any rank, compact, f64 | f32 | f16 | bf16; may be empty */
-  const DLTensor* grad;   /**< in, shape and dtype of weight, compact */
-  const DLTensor* out;    /**< out, shape and dtype of weight, compact;
-                               may be exactly `grad` (in place) */
-  int32_t form;           /**< EXN_PERP_CODE or EXN_PERP_PAPER */
+  const DLTensor* weight; /**< in, any rank, compact, f64 | f32 | f16 | bf16; may be empty. The
+                               weights. */
+  const DLTensor* grad;   /**< in, shape and dtype of weight, compact. The gradient. */
+  const DLTensor* out;    /**< out, shape and dtype of weight, compact; may be exactly `grad` (in
+                               place). The result. */
+  int32_t form;           /**< EXN_PERP_CODE or EXN_PERP_PAPER. Which of the two forms. */
   int32_t reserved;       /**< 0 */
 } exn_perp_grad_params;
 

@@ -59,13 +59,15 @@ typedef struct exn_prune_mask_tensor {
 typedef struct exn_prune_mask_params {
   uint64_t struct_size;                 /**< sizeof(exn_prune_mask_params) */
   const exn_prune_mask_tensor* tensors; /**< in, host memory, tensor_count of them */
-  double ratio;                         /**< 0..1, the share of the elements that is pruned
-                                             when the call is over */
+  double ratio;                         /**< 0..1, the share of the elements that is pruned when
+                                             the call is over. How many are pruned. */
   int32_t tensor_count;                 /**< 1 .. EXN_PRUNE_MAX_TENSORS */
-  int32_t scope;                        /**< EXN_PRUNE_ROW, _TENSOR or _GLOBAL;
-                                             at most 2^31 - 1 elements */
-  int32_t which;                        /**< EXN_PRUNE_SMALLEST or EXN_PRUNE_LARGEST */
-  int32_t rounding;                     /**< EXN_PRUNE_DOWN or EXN_PRUNE_NEAREST */
+  int32_t scope;                        /**< EXN_PRUNE_ROW, _TENSOR or _GLOBAL; at most 2^31 - 1
+                                             elements. Among which elements. */
+  int32_t which;                        /**< EXN_PRUNE_SMALLEST or EXN_PRUNE_LARGEST. Which end
+                                             of the order is pruned. */
+  int32_t rounding;                     /**< EXN_PRUNE_DOWN or EXN_PRUNE_NEAREST. How k is
+                                             rounded. */
   int32_t first;                        /**< 1: what the masks hold is not looked at */
   int32_t reserved;                     /**< 0 */
 } exn_prune_mask_params;

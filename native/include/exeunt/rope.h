@@ -44,8 +44,9 @@ enum { EXN_ROPE_SCALING_NONE = 0, EXN_ROPE_SCALING_LINEAR = 1, EXN_ROPE_SCALING_
 
 typedef struct exn_rope_table_params {
   uint64_t struct_size;  /**< sizeof(exn_rope_table_params) */
-  const DLTensor* table; /**< out, [T, n/2, 2], f32, compact; T may be 0, n >= 2 (NTK: n >= 4) */
-  double base;           /**< > 0 and finite, e.g. 10000 */
+  const DLTensor* table; /**< out, [T, n/2, 2], f32, compact; T may be 0, n >= 2 (NTK: n >= 4).
+                              The table. */
+  double base;           /**< > 0 and finite, e.g. 10000. The base of the frequencies. */
   double factor;         /**< >= 1 and finite; 1 with EXN_ROPE_SCALING_NONE */
   int32_t scaling;       /**< EXN_ROPE_SCALING_* */
   int32_t reserved;      /**< 0 */
@@ -53,11 +54,13 @@ typedef struct exn_rope_table_params {
 
 typedef struct exn_rope_params {
   uint64_t struct_size;     /**< sizeof(exn_rope_params) */
-  const DLTensor* input;    /**< in, [R,H,dh], f32 | f16 | bf16, heads compact, row stride free */
-  const DLTensor* position; /**< in, [R], i32, compact, entries in 0..T-1, in any order;
-                                 -1: the row is off */
+  const DLTensor* input;    /**< in, [R,H,dh], f32 | f16 | bf16, heads compact, row stride free;
+                                 R may be 0. The heads. */
+  const DLTensor* position; /**< in, [R], i32, compact, entries in 0..T-1, in any order; -1: the
+                                 row is off. What each row is turned by. */
   const DLTensor* table;    /**< in, [T, n/2, 2], f32, compact; n <= dh */
-  const DLTensor* out;      /**< out, [R,H,dh], dtype of input; may be exactly `input` */
+  const DLTensor* out;      /**< out, [R,H,dh], dtype of input, heads compact, row stride free;
+                                 may be exactly `input`. The rotated heads. */
   int32_t style;            /**< EXN_ROPE_INTERLEAVED or EXN_ROPE_HALF */
   int32_t reserved;         /**< 0 */
 } exn_rope_params;

@@ -29,10 +29,11 @@ enum { EXN_ROWS_GATHER = 0, EXN_ROWS_SCATTER = 1 };
 
 typedef struct exn_row_compaction_params {
   uint64_t struct_size;  /**< sizeof(exn_row_compaction_params) */
-  const DLTensor* input; /**< in, [R,D] (GATHER) or [>= K,D] (SCATTER), any dtype, last stride 1 */
-  const DLTensor* list;  /**< in, [K], i32, compact; negative: skipped */
-  const DLTensor* out;   /**< out, [>= K,D] (GATHER) or [R,D] (SCATTER), dtype of input,
-                              last stride 1 */
+  const DLTensor* input; /**< in, [R,D] (GATHER) or at least K rows of D (SCATTER), any dtype, last
+                              stride 1. The rows to move. */
+  const DLTensor* list;  /**< in, [K], i32, compact; negative entries are skipped. Which rows. */
+  const DLTensor* out;   /**< out, [K,D] or with more rows (GATHER) or [R,D] (SCATTER), dtype of
+                              input, last stride 1. Where they go. */
   int32_t direction;     /**< EXN_ROWS_GATHER or EXN_ROWS_SCATTER */
   int32_t reserved;      /**< 0 */
 } exn_row_compaction_params;

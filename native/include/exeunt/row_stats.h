@@ -65,8 +65,8 @@ typedef struct exn_stats {
 
 typedef struct exn_row_stats_params {
   uint64_t struct_size;   /**< sizeof(exn_row_stats_params) */
-  const DLTensor* logits; /**< in, [R,V], f32 | f16 | bf16, last stride 1; V >= 1, V < 2^31;
-                               R may be 0 */
+  const DLTensor* logits; /**< in, [R,V], f32 | f16 | bf16, last stride 1; V >= 1, V < 2^31; R
+                               may be 0. The logits. */
   int32_t normalizer;     /**< EXN_SOFTMAX or EXN_STABLEMAX */
   float temperature;      /**< > 0 and finite; 1 leaves the logits alone */
   float softcap;          /**< >= 0 and finite; 0 = none */

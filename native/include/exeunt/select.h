@@ -66,12 +66,21 @@ typedef struct exn_selection {
 } exn_selection;
 
 typedef struct exn_select_params {
-  uint64_t struct_size;    /**< sizeof(exn_select_params) */
-  const DLTensor* scores;  /**< in, [R,N], or [R*H,N] with heads, f32 | f16 | bf16, last stride 1 */
-  const DLTensor* limit;   /**< in, optional, [R], i32, compact, entries in 0..N; NULL: N */
-  exn_selection selection; /**< how many, and where to */
-  int64_t heads; /**< H >= 0, divides the rows of scores: neighbouring rows that are summed
-                               up for one list; 0 or 1: each row has its own */
+  uint64_t struct_size;   /**< sizeof(exn_select_params) */
+  const DLTensor* scores; /**< in, [R,N], or [R*H,N] with heads, f32 | f16 | bf16, last stride
+                                1; R and N may be 0. The scores. */
+  const DLTensor* limit;  /**< in, optional, [R], i32, compact, entries in 0..N; NULL: N. How
+                                many leading columns of each row there are to choose from. */
+  exn_selection
+      selection; /**< how many, and where to. How many to keep, and where their list goes. */
+  int64_t heads; /**< H >= 0, divides the rows of scores: neighbouring rows that are
+                                summed up for one list; 0 or 1: each row has its own. How many
+                                neighbouring rows of the scores, the heads of an attention for
+                                instance, are added up for one list: row r of the selection is of
+                                rows `r H` to `r H + H - 1`. Sums are f32, one row added to
+                                another in their order. A sum with a NaN, or of opposite
+                                infinities, is NaN. A mean over heads ranks columns as the sum
+                                does. */
 } exn_select_params;
 
 EXN_API exn_status exn_select_supported(const exn_select_params* params);

@@ -50,21 +50,31 @@ enum { EXN_SSM_CONV = 0, EXN_SSM_SCAN = 1 };
 
 typedef struct exn_ssm_step_params {
   uint64_t struct_size;     /**< sizeof(exn_ssm_step_params) */
-  const DLTensor* x;        /**< in, [R,Di], f32 | f16 | bf16, last stride 1; R may be 0, Di >= 1 */
-  const DLTensor* state;    /**< in-out, [S,Di,N], f32, compact; S >= 1,
-                                 N in 1..EXN_SSM_MOST_STATES (Mamba: 4 for CONV, 16 for SCAN) */
-  const DLTensor* weight;   /**< in, [Di,N], f32, compact: the convolution, or A */
-  const DLTensor* bias;     /**< in, optional, [Di], f32, compact: of the convolution, or of dt */
-  const DLTensor* dt;       /**< in, SCAN: [R,Di], f32 | f16 | bf16, last stride 1 */
-  const DLTensor* b;        /**< in, SCAN: [R,N], f32 | f16 | bf16, last stride 1 */
-  const DLTensor* c;        /**< in, SCAN: [R,N], f32 | f16 | bf16, last stride 1 */
-  const DLTensor* skip;     /**< in, optional, SCAN: [Di], f32, compact */
-  const DLTensor* z;        /**< in, optional, SCAN: [R,Di], f32 | f16 | bf16, last stride 1 */
+  const DLTensor* x;        /**< in, [R,Di], f32 | f16 | bf16, last stride 1; R may be 0,
+                                 Di >= 1. The inputs of the channels. */
+  const DLTensor* state;    /**< in-out, [S,Di,N], f32, compact; S >= 1, N in
+                                 1..EXN_SSM_MOST_STATES (Mamba: 4 for CONV, 16 for SCAN). What
+                                 each sequence remembers: the last inputs, or h. */
+  const DLTensor* weight;   /**< in, [Di,N], f32, compact. The convolution's weight, or A of the
+                                 scan. */
+  const DLTensor* bias;     /**< in, optional, [Di], f32, compact. The convolution's bias, or
+                                 that of dt. */
+  const DLTensor* dt;       /**< in, SCAN: [R,Di], f32 | f16 | bf16, last stride 1. The step of
+                                 each channel, before softplus; scan only. */
+  const DLTensor* b;        /**< in, SCAN: [R,N], f32 | f16 | bf16, last stride 1. How the input
+                                 enters the state; scan only. */
+  const DLTensor* c;        /**< in, SCAN: [R,N], f32 | f16 | bf16, last stride 1. How the state
+                                 is read; scan only. */
+  const DLTensor* skip;     /**< in, optional, SCAN: [Di], f32, compact. What passes the state
+                                 by, D of Mamba; scan only. */
+  const DLTensor* z;        /**< in, optional, SCAN: [R,Di], f32 | f16 | bf16, last stride 1. The
+                                 gate; scan only. */
   const DLTensor* out;      /**< out, [R,Di], f32 | f16 | bf16, last stride 1; SCAN: optional;
-                                 may be exactly `x` */
-  const DLTensor* sequence; /**< in, optional, [R], i32, compact;
-                                 NULL: all rows belong to sequence 0 */
-  const DLTensor* active;   /**< in, optional, [R], u8, compact; NULL: all rows are active */
+                                 may be exactly `x`. The result. */
+  const DLTensor* sequence; /**< in, optional, [R], i32, compact; NULL: all rows belong to
+                                 sequence 0. The sequence of each row. */
+  const DLTensor* active;   /**< in, optional, [R], u8, compact; NULL: all rows are active. Which
+                                 rows take part. */
   int32_t stage;            /**< EXN_SSM_CONV or EXN_SSM_SCAN */
   int32_t reserved;         /**< 0 */
 } exn_ssm_step_params;

@@ -33,11 +33,11 @@ extern "C" {
 
 typedef struct exn_stablemax_params {
   uint64_t struct_size;   /**< sizeof(exn_stablemax_params) */
-  const DLTensor* logits; /**< in, [R,V], f64 | f32 | f16 | bf16, last stride 1; V >= 1, V < 2^31;
-                               R may be 0 */
-  const DLTensor* out;    /**< out, [R,V], dtype of logits, last stride 1;
-                               may be exactly `logits` (in place) */
-  int32_t normalizer;     /**< EXN_SOFTMAX or EXN_STABLEMAX */
+  const DLTensor* logits; /**< in, [R,V], f64 | f32 | f16 | bf16, last stride 1; V >= 1,
+                               V < 2^31; R may be 0. The logits. */
+  const DLTensor* out;    /**< out, [R,V], dtype of logits, last stride 1; may be exactly
+                               `logits` (in place). The probabilities or log-probabilities. */
+  int32_t normalizer;     /**< EXN_SOFTMAX or EXN_STABLEMAX. How logits become probabilities. */
   int32_t log;            /**< 0: probabilities, 1: log-probabilities */
 } exn_stablemax_params;
 
@@ -57,17 +57,18 @@ enum { EXN_REDUCE_NONE = 0, EXN_REDUCE_MEAN = 1 };
  */
 typedef struct exn_cross_entropy_params {
   uint64_t struct_size;   /**< sizeof(exn_cross_entropy_params) */
-  const DLTensor* logits; /**< in, [R,V], f64 | f32 | f16 | bf16, last stride 1; V >= 1;
-                               R may be 0 */
-  const DLTensor* labels; /**< in, [R], i32 | i64, compact */
-  const DLTensor* loss;   /**< out, optional, [R] for NONE, [1] for MEAN;
-                               f64 for f64 logits, else f32; compact */
-  const DLTensor* grad;   /**< out, optional, [R,V], dtype of logits, last stride 1;
-                               may be exactly `logits` (in place) */
-  int64_t ignore_index;   /**< label that is left out (loss 0, gradient 0);
-                               any value outside 0..V-1 or inside */
-  int32_t normalizer;     /**< EXN_SOFTMAX or EXN_STABLEMAX */
-  int32_t reduction;      /**< EXN_REDUCE_NONE or EXN_REDUCE_MEAN */
+  const DLTensor* logits; /**< in, [R,V], f64 | f32 | f16 | bf16, last stride 1; V >= 1; R may be
+                               0. The logits. */
+  const DLTensor* labels; /**< in, [R], i32 | i64, compact. The right answers. */
+  const DLTensor* loss;   /**< out, optional, [R] for NONE, [1] for MEAN; f64 for f64 logits,
+                               else f32; compact. The loss. */
+  const DLTensor* grad;   /**< out, optional, [R,V], dtype of logits, last stride 1; may be
+                               exactly `logits` (in place). The gradient of the loss. */
+  int64_t ignore_index;   /**< any value, inside 0..V-1 or outside. The label that is left out:
+                               loss 0, gradient 0. */
+  int32_t normalizer;     /**< EXN_SOFTMAX or EXN_STABLEMAX. How logits become probabilities. */
+  int32_t reduction;      /**< EXN_REDUCE_NONE or EXN_REDUCE_MEAN. How the rows' losses are
+                               combined. */
 } exn_cross_entropy_params;
 
 EXN_API exn_status exn_cross_entropy_supported(const exn_cross_entropy_params* params);

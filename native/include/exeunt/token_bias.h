@@ -27,11 +27,15 @@ extern "C" {
 typedef struct exn_token_bias_params {
   uint64_t struct_size;   /**< sizeof(exn_token_bias_params) */
   const DLTensor* logits; /**< in-out, [R,V], f32 | f16 | bf16, last stride 1; V >= 1, V < 2^31;
-                               R may be 0 */
-  const DLTensor* ids;    /**< in, [K], i32, compact: ids of the tokens; K may be 0 */
-  const DLTensor* mask;   /**< in, optional, [R], u8, compact: 0 = the row stays as it is */
-  float scale;            /**< > 0 and finite; 1 leaves the logits alone */
-  float add;              /**< finite, or -inf; 0 leaves the logits alone */
+                               R may be 0. The logits. */
+  const DLTensor* ids;    /**< in, [K], i32, compact, entries in 0..V-1, none twice; K may be 0.
+                               Which tokens. */
+  const DLTensor* mask;   /**< in, optional, [R], u8, compact: 0 = the row stays as it is. Which
+                               rows, such as those that still think. */
+  float scale;            /**< > 0 and finite; 1 leaves the logits alone. What the logits are
+                               multiplied by. */
+  float add;              /**< finite, or -inf; 0 leaves the logits alone. What is added to the
+                               logits. */
 } exn_token_bias_params;
 
 EXN_API exn_status exn_token_bias_supported(const exn_token_bias_params* params);

@@ -88,28 +88,49 @@ enum {
 
 typedef struct exn_verify_params {
   uint64_t struct_size;         /**< sizeof(exn_verify_params) */
-  const DLTensor* drafted;      /**< in, [S,K], i32, compact; S and K may be 0 */
-  const DLTensor* draft_length; /**< in, optional, [S], i32, compact, 0 .. K; NULL: K each */
+  const DLTensor* drafted;      /**< in, [S,K], i32, compact; S and K may be 0; a negative id
+                                     ends a draft before it. The drafted tokens. */
+  const DLTensor* draft_length; /**< in, optional, [S], i32, compact, 0 .. K; NULL: K each. How
+                                     many tokens each sequence was drafted. */
   const DLTensor* active;       /**< in-out, optional, [S], u8, compact; 0: the sequence has
-                                     finished. NULL: none has */
-  const DLTensor* argmax;       /**< in, [S*(K+1)], i32, compact; this or logits */
+                                     finished; NULL: none has. Which sequences take part; those
+                                     that end in this round are set to 0. */
+  const DLTensor* argmax;       /**< in, [S*(K+1)], i32, compact; this or logits. The target's
+                                     best token of each row, for greedy decoding; `argmax` of
+                                     exn_stats fits. */
   const DLTensor* logits;       /**< in, [S*(K+1),V], f32 | f16 | bf16, last stride 1;
                                      1 <= V < 2^31 */
-  const DLTensor* draft;        /**< in, optional, [S*K,V], f32 | f16 | bf16, last stride 1;
-                                     with logits */
-  const DLTensor* uniform;      /**< in, [S,K+1], f32, compact; with logits, else NULL */
-  const DLTensor* stop;         /**< in, optional, [N], i32, compact, entries 0 .. V - 1 */
-  const DLTensor* accepted;     /**< out, [S], i32, compact */
-  const DLTensor* token;        /**< in-out, [S], i32, compact */
-  const DLTensor* out;          /**< out, optional, [S,K+1], i32, compact */
-  const DLTensor* out_count;    /**< out, optional, [S], i32, compact */
-  const DLTensor* last_row;     /**< out, optional, [S], i32, compact */
-  const DLTensor* outcome;      /**< out, optional, [S], i32, compact: EXN_VERIFY_* */
-  const DLTensor* length;       /**< in-out, optional, [S], i32, compact, entries >= 0 */
-  const DLTensor* position;     /**< in-out, optional, [S], i32, compact, entries >= 0 */
-  int64_t capacity;             /**< slots of a sequence, K + 1 .. 2^31 - 1; 0: no bound.
-                                     Only with length */
-  int64_t vocabulary;           /**< V; 0: that of logits, or unknown. 0 .. 2^31 - 1 */
+  const DLTensor* draft;        /**< in, optional, [S*K,V], f32 | f16 | bf16, last stride 1; with
+                                     logits */
+  const DLTensor* uniform;      /**< in, [S,K+1], f32, compact; with logits, else NULL.
+                                     Independent random numbers from 0 to 1, new ones for each
+                                     round; with logits only. */
+  const DLTensor* stop;         /**< in, optional, [N], i32, compact, entries 0 .. V - 1. The
+                                     tokens behind which a sequence ends. */
+  const DLTensor* accepted;     /**< out, [S], i32, compact. How many of the tokens that come out
+                                     were drafted. */
+  const DLTensor* token;        /**< in-out, [S], i32, compact; that of a sequence with no new
+                                     token stays. The newest token of each sequence, which the
+                                     target is fed next. */
+  const DLTensor* out;          /**< out, optional, [S,K+1], i32, compact. The tokens that come
+                                     out, then -1. */
+  const DLTensor* out_count;    /**< out, optional, [S], i32, compact. How many tokens come out. */
+  const DLTensor* last_row;     /**< out, optional, [S], i32, compact. The row that scored the
+                                     newest token, for a `gather` of hidden states; -1 where none
+                                     did. */
+  const DLTensor* outcome;      /**< out, optional, [S], i32, compact: EXN_VERIFY_*. How the
+                                     round ended, in numbers. */
+  const DLTensor* length;       /**< in-out, optional, [S], i32, compact, entries >= 0: before
+                                     the newest token was fed, and after the crop. Slots of the
+                                     cache that each sequence has, the newest token's not among
+                                     them. */
+  const DLTensor* position;     /**< in-out, optional, [S], i32, compact, entries >= 0. Where the
+                                     newest token stands, which is what `rope` turns it by. */
+  int64_t capacity;             /**< K + 1 .. 2^31 - 1; 0: no bound. How many slots a sequence
+                                     may have; only with `length`. */
+  int64_t vocabulary;           /**< V; 0: that of logits, or unknown. 0 .. 2^31 - 1. How many
+                                     tokens there are, for those who give no logits and want ids
+                                     to be checked. */
   float temperature;            /**< of logits, > 0 and finite; not read with argmax */
   float draft_temperature;      /**< of draft, if EXN_DRAFT_LOGITS, > 0 and finite */
   int32_t draft_kind;           /**< EXN_DRAFT_LOGITS or EXN_DRAFT_PROBABILITIES */

@@ -20,9 +20,13 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 /**
  * The Javadoc of a setter names the shape and the types that the header's comment names. Which
- * setter takes which field is read from {@link Facade}, where every field goes through its setter.
+ * setter takes which field is read from what fills a builder of a params struct, where every field
+ * goes through its setter. Setters of one field are made of those comments; others are by hand.
  */
 class JavadocTest {
+  private static final String MADE = "java/target/generated-sources/builders/";
+  private static final String CALLS = "ops/target/generated-sources/calls/org/exeunt/cases/";
+
   private static final Pattern SHAPE = Pattern.compile("\\[[^\\]]*\\]");
   private static final Pattern TYPES = Pattern.compile("\\b(f64|f32|f16|bf16|i32|i64|u8)\\b");
 
@@ -33,11 +37,11 @@ class JavadocTest {
   @ParameterizedTest
   @MethodSource("ops")
   void namesTheSameShapesAndTypes(String op) throws IOException {
-    String name = camel(op);
-    String door = body(read("ops/java/org/exeunt/cases/Facade.java"),
-        "Steps<?> " + name + "(exn_" + op + "_params p)")
-                      .replaceAll("\\.then\\(\\s*b\\s*->\\s*b\\.", "."); // the setters alone
-    String source = read("java/src/main/java/org/exeunt/" + className(op) + ".java");
+    String door = read(CALLS + "Calls.java", op) + read("ops/java/org/exeunt/cases/Forms.java", op);
+    door = door.replaceAll("\\.then\\(\\s*b\\s*->\\s*b\\.", "."); // the setters alone
+    String file = "org/exeunt/" + className(op) + ".java";
+    boolean byHand = Files.exists(Setup.root().resolve("java/src/main/java/" + file));
+    String source = read((byHand ? "java/src/main/java/" : MADE) + file);
     List<String> wrong = new ArrayList<>();
     int compared = 0;
     List<Structs.Field> fields = new ArrayList<>(Structs.fields("exn_" + op + "_params"));
@@ -64,7 +68,7 @@ class JavadocTest {
     Matcher shape = SHAPE.matcher(text);
     // The one writes S*W where the other writes S W, and each has its own name of a constant.
     return shape.find()
-        ? shape.group().replaceAll("\\{@value \\w+#|EXN_\\w*?(?=STATE|PLAN)|\\W", "")
+        ? shape.group().replaceAll("\\{@(?:value|link) \\w*#|EXN_\\w*?(?=STATE|PLAN)|\\W", "")
         : "";
   }
 
@@ -149,9 +153,11 @@ class JavadocTest {
         : null;
   }
 
-  private static String body(String source, String signature) {
-    int from = source.indexOf(signature);
-    return source.substring(from, source.indexOf("\n  }\n", from));
+  /** The method of a file that fills the op's builder; empty if it has none. */
+  private static String read(String path, String op) throws IOException {
+    String source = read(path);
+    int from = source.indexOf(" " + camel(op) + "(exn_" + op + "_params p)");
+    return from < 0 ? "" : source.substring(from, source.indexOf("\n  }\n", from));
   }
 
   private static String read(String path) throws IOException {

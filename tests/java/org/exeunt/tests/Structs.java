@@ -70,7 +70,7 @@ final class Structs {
   private static final Pattern STRUCT =
       Pattern.compile("typedef struct (exn_\\w+) \\{(.*?)\\n\\} \\1;", Pattern.DOTALL);
   private static final Pattern FIELD = Pattern.compile(
-      "(?:^|\\n)\\s*((?:const )?\\w+\\*?)\\s+(\\w+);\\s*(/\\*\\*<.*?\\*/)?", Pattern.DOTALL);
+      "(?:^|\\n)\\s*((?:const )?\\w+\\*?)\\s+(\\w+);(?:\\s*(/\\*\\*<.*?\\*/))?", Pattern.DOTALL);
 
   private static final Pattern CODE = Pattern.compile("/\\*\\*< ((\\w+: )?EXN_|[01]: |0 or 1)");
   private static final Pattern ROLE = Pattern.compile("(?:\\*<|[A-Z]+:) (in-out|in|out)\\b");
