@@ -33,21 +33,22 @@ FAULTS = [
 ]
 
 
-def make(generator, tree, *more):
-    return subprocess.run(["java", generator, tree, *more], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, check=False)
+def make(classes, tree, *more):
+    return subprocess.run(["java", "-XX:TieredStopAtLevel=1", "-cp", classes, "Builders", tree,
+                           *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
 
 
 def main():
     root, problems = pathlib.Path(sys.argv[1]), elf.Problems()
-    if not shutil.which("java"):
-        print("there is no java")
+    if not shutil.which("javac"):
+        print("there is no javac")
         sys.exit(3)
-    generator = root / "java/src/build/Builders.java"
-    done = make(generator, root, "check")
-    problems.expect(done.returncode == 0, f"the headers do not suffice:\n{done.stdout}")
     with tempfile.TemporaryDirectory() as folder:
-        tree = pathlib.Path(folder)
+        tree, classes = pathlib.Path(folder, "tree"), pathlib.Path(folder, "classes")
+        subprocess.run(["javac", "-d", classes, root / "java/src/build/Builders.java"], check=True)
+        done = make(classes, root, "check")
+        problems.expect(done.returncode == 0, f"the headers do not suffice:\n{done.stdout}")
         shutil.copytree(root / "native/include", tree / "native/include")
         shutil.copytree(root / "java/src/main", tree / "java/src/main")
         shutil.copytree(root / "ops/java", tree / "ops/java")
@@ -58,7 +59,7 @@ def main():
                                     flags=re.DOTALL, count=0 if "_params" in text else 1)
             problems.expect(count > 0, f"{header} has no '{text}'")
             path.write_text(broken)
-            done = make(generator, tree, "builders", tree / "made")
+            done = make(classes, tree, "builders", tree / "made")
             path.write_text(sound)
             problems.expect(done.returncode == 1 and sentence in done.stdout.splitlines(),
                             f"{header} without '{text}': expected '{sentence}', got "
