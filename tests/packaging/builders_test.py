@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the Java ops are made of: the headers as they are suffice, and one that lacks what it needs
-is named with struct, field and reason, and nothing is written.
+"""What the Java ops are made of: the headers as they are suffice, docs/ops.md has their arguments, and
+a header that lacks what it needs is named with struct, field and reason, and nothing is written.
 
   builders_test.py ROOT
 """
@@ -49,6 +49,11 @@ def main():
         subprocess.run(["javac", "-d", classes, root / "java/src/build/Builders.java"], check=True)
         done = make(classes, root, "check")
         problems.expect(done.returncode == 0, f"the headers do not suffice:\n{done.stdout}")
+        page = pathlib.Path(folder, "ops.md")
+        shutil.copy(root / "docs/ops.md", page)
+        make(classes, root, "docs", page)
+        problems.expect(page.read_text() == (root / "docs/ops.md").read_text(), "docs/ops.md is not "
+                        "current: java java/src/build/Builders.java . docs docs/ops.md")
         shutil.copytree(root / "native/include", tree / "native/include")
         shutil.copytree(root / "java/src/main", tree / "java/src/main")
         shutil.copytree(root / "ops/java", tree / "ops/java")

@@ -29,6 +29,8 @@ import java.util.stream.Stream;
  *   java Builders.java ROOT builders FOLDER   the ops, into FOLDER/org/exeunt
  *   java Builders.java ROOT calls FOLDER      Calls, which fills a builder as a params struct says
  *   java Builders.java ROOT check             reads all, writes nothing
+ *   java Builders.java ROOT docs FILE         the arguments of each op, after the last line of FILE
+ *                                             that is by hand
  * </pre>
  *
  * A field's comment is its contract (in, out or in-out, optional, shape, types, values), then one or
@@ -44,6 +46,7 @@ import java.util.stream.Stream;
  */
 public final class Builders {
   private static final int COLUMNS = 100;
+  private static final String MARK = "<!-- Made by java/src/build/Builders.java; what is above is by hand. -->\n";
   private static final String[] NUMBERS = {"int16_t", "int32_t", "int64_t", "float", "double"};
   private static final String[] JAVA = {"int", "int", "long", "float", "double"};
   private static final String[] WRITERS = {"int16", "int32", "int64", "float32", "float64"};
@@ -145,6 +148,12 @@ public final class Builders {
   public static void main(String[] args) throws IOException {
     Builders builders = new Builders(Path.of(args[0]));
     Map<String, String> made = new TreeMap<>();
+    if (args[1].equals("docs")) {
+      Path file = Path.of(args[2]);
+      String byHand = Files.readString(file).replaceFirst("(?s)" + MARK + ".*", "");
+      Files.writeString(file, byHand + MARK + builders.arguments());
+      return;
+    }
     if (args[1].equals("calls")) {
       made.put("org/exeunt/cases/Calls.java", builders.calls());
     } else {
@@ -762,6 +771,35 @@ public final class Builders {
       empty = false;
     }
     return out.append(line).append('\n').toString();
+  }
+
+  // ---- a page -----------------------------------------------------------------------------------
+
+  /** A section an op, as its header describes it. */
+  private String arguments() {
+    StringBuilder out = new StringBuilder("\n# Arguments\n");
+    classes.forEach((op, type) -> {
+      Struct struct = structs.get("exn_" + op + "_params");
+      out.append("\n## ").append(op).append("\n\n[`").append(struct.header.getFileName());
+      out.append("`](../").append(struct.header).append("), in Java `").append(type).append("`.\n\n");
+      out.append("| argument | type | contract | what it is |\n| --- | --- | --- | --- |\n");
+      rows(out, "", struct);
+    });
+    return out.toString();
+  }
+
+  private void rows(StringBuilder out, String path, Struct struct) {
+    for (Field field : struct.fields) {
+      String inner = field.type.replaceFirst("^const ", "").replaceFirst("\\*$", "");
+      if (!field.name.matches("struct_size|reserved\\w*")) {
+        String type = field.isTensor() ? "tensor" : inner.replaceFirst("^exn_", "");
+        out.append(String.format("| `%s%s` | %s | %s | %s |%n", path, field.name, type,
+            field.contract().replace("|", "\\|"), field.meaning().replace("|", "\\|")));
+        if (field.type.startsWith("const exn_")) { // structs in a row
+          rows(out, field.name + "[].", structs.get(inner));
+        }
+      }
+    }
   }
 
   // ---- calls ------------------------------------------------------------------------------------
