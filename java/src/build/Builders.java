@@ -46,7 +46,8 @@ import java.util.stream.Stream;
  */
 public final class Builders {
   private static final int COLUMNS = 100;
-  private static final String MARK = "<!-- Made by java/src/build/Builders.java; what is above is by hand. -->\n";
+  private static final String MARK =
+      "<!-- Made by java/src/build/Builders.java; what is above is by hand. -->\n";
   private static final String[] NUMBERS = {"int16_t", "int32_t", "int64_t", "float", "double"};
   private static final String[] JAVA = {"int", "int", "long", "float", "double"};
   private static final String[] WRITERS = {"int16", "int32", "int64", "float32", "float64"};
@@ -781,7 +782,11 @@ public final class Builders {
     classes.forEach((op, type) -> {
       Struct struct = structs.get("exn_" + op + "_params");
       out.append("\n## ").append(op).append("\n\n[`").append(struct.header.getFileName());
-      out.append("`](../").append(struct.header).append("), in Java `").append(type).append("`.\n\n");
+      out.append("`](../")
+          .append(struct.header)
+          .append("), in Java `")
+          .append(type)
+          .append("`.\n\n");
       out.append("| argument | type | contract | what it is |\n| --- | --- | --- | --- |\n");
       rows(out, "", struct);
     });

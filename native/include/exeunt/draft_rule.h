@@ -81,39 +81,55 @@ enum { EXN_FORM_CODE = 0, EXN_FORM_PAPER = 1 };
 
 typedef struct exn_draft_rule_params {
   uint64_t struct_size;         /**< sizeof(exn_draft_rule_params) */
-  const DLTensor* score;        /**< in, STEP: [S], f32, compact; FIXED: optional. S may be 0 */
+  const DLTensor* score;        /**< in, STEP: [S], f32, compact; FIXED: optional; S may be 0.
+                                     What the rule compares. */
   const DLTensor* token;        /**< in, optional, STEP: [S], i32, compact: what was drafted */
   const DLTensor* stop_tokens;  /**< in, optional, STEP: [E], i32, compact; with token only */
-  const DLTensor* state;        /**< in-out, STEP: [S, EXN_DRAFT_STATE_WORDS], i32, compact */
-  const DLTensor* length;       /**< out, optional, STEP: [S], i32, compact: t */
-  const DLTensor* drafting;     /**< out, optional, STEP, UPDATE: [S], u8, compact:
-                                    1 = the sequence drafts a token next */
+  const DLTensor* state;        /**< in-out, STEP: [S, EXN_DRAFT_STATE_WORDS], i32, compact. The
+                                     memory of the drafts. */
+  const DLTensor* length;       /**< out, optional, STEP: [S], i32, compact. How many tokens each
+                                     draft has. */
+  const DLTensor* drafting;     /**< out, optional, STEP, UPDATE: [S], u8, compact: 1 = the
+                                     sequence drafts a token next. Which sequences draft next. */
   const DLTensor* active_list;  /**< out, optional, STEP, UPDATE: [S], i32, compact: ascending
-                                    sequences that draft next; entries past active_count are -1 */
-  const DLTensor* active_count; /**< out, optional, STEP, UPDATE: [1], i32 */
+                                     sequences that draft next; entries past active_count are -1.
+                                     Which sequences draft next, as a list. */
+  const DLTensor* active_count; /**< out, optional, STEP, UPDATE: [1], i32. How many sequences
+                                     draft next. */
   const DLTensor* statistics;   /**< in-out, UPDATE, RESET; STEP with DEL only reads it: [S,K,4],
-                                    f32, compact, 1 <= K <= 2^20: M, X, Sm, Sx */
-  const DLTensor* plan;         /**< in-out, UPDATE, RESET; STEP with DEL only reads it:
-                                    [S, EXN_DRAFT_PLAN_WORDS], i32, compact */
+                                     f32, compact, 1 <= K <= 2^20: M, X, Sm, Sx. What DEL knows
+                                     of the candidates. */
+  const DLTensor* plan;         /**< in-out, UPDATE, RESET; STEP with DEL only reads it: [S,
+                                     EXN_DRAFT_PLAN_WORDS], i32, compact. Which candidate drafts,
+                                     and what is known of its length. */
   const DLTensor* shadow_token; /**< in, UPDATE: [S,K,N], i32, compact */
   const DLTensor* shadow_prob;  /**< in, UPDATE: [S,K,N], f32, compact */
-  const DLTensor* final_token;  /**< in, UPDATE: [S,N], i32, compact: the final layer's */
-  const DLTensor* columns;      /**< in, optional, UPDATE: [S], i32, compact: 0..N; NULL: N */
+  const DLTensor* final_token;  /**< in, UPDATE: [S,N], i32, compact: the final layer's. What the
+                                     final layer says of each column. */
+  const DLTensor* columns;      /**< in, optional, UPDATE: [S], i32, compact: 0..N; NULL: N. How
+                                     many columns each sequence has; one with 0 takes no part. */
   const DLTensor* context;      /**< in, optional, UPDATE: [S], i32, compact: 0..columns, leading
-                                    columns of the prompt, in the first update (DEL's code: the
-                                    last 32); NULL: 0 */
+                                     columns of the prompt, in the first update (DEL's code: the
+                                     last 32); NULL: 0. How many leading columns are of the
+                                     prompt, in the first update; the drafter's mistakes drop
+                                     nothing there. */
   const DLTensor* candidate;    /**< in, optional, UPDATE, RESET: [K], i32, compact, 1..L-1:
-                                    layers that each candidate runs; NULL: 1, 2, ..., K <= L - 1 */
-  const DLTensor* mask;         /**< in, optional, RESET: [S], u8, compact; NULL: all */
+                                     layers that each candidate runs; NULL: 1, 2, ...,
+                                     K <= L - 1. How many layers each candidate runs. */
+  const DLTensor* mask;         /**< in, optional, RESET: [S], u8, compact; NULL: all. Which
+                                     sequences a reset forgets. */
   int32_t action;               /**< EXN_DRAFT_STEP, EXN_DRAFT_UPDATE or EXN_DRAFT_RESET */
   int32_t rule;                 /**< STEP: EXN_DRAFT_FIXED .. EXN_DRAFT_DEL */
   int32_t form;                 /**< EXN_FORM_*: STEP with DEL, UPDATE */
-  int32_t first;                /**< 1: a STEP begins a draft and forgets the old state */
+  int32_t first;                /**< 1: a STEP begins a draft and forgets the old state. What a
+                                     plain run does; a run may say so itself. */
   int32_t min_steps;            /**< STEP, but FIXED: 0 .. max_steps */
   int32_t max_steps;            /**< STEP, UPDATE: 1 .. 65536 */
-  int32_t model_layers;         /**< UPDATE, RESET: L, 2 .. 2^20 */
+  int32_t model_layers;         /**< UPDATE, RESET: L, 2 .. 2^20. How many layers the whole model
+                                     has; for an update and a reset. */
   float threshold;              /**< CONFIDENCE, SPECDEC: not NaN */
-  float omega;                  /**< UPDATE: 0..1 (DEL's code: .95) */
+  float omega;                  /**< UPDATE: 0..1 (DEL's code: .95). How much of the statistics
+                                     an update keeps. */
   int32_t reserved;             /**< 0 */
 } exn_draft_rule_params;
 

@@ -67,19 +67,22 @@ typedef struct exn_kv_layer {
 
 typedef struct exn_kv_propagate_params {
   uint64_t struct_size;       /**< sizeof(exn_kv_propagate_params) */
-  const DLTensor* hidden;     /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0 */
-  const DLTensor* exit_layer; /**< in, [R], i32, compact: layers the row ran, 0..L;
-                                     -1: it has not left */
-  const DLTensor* sequence;   /**< in, optional, [R], i32, compact;
-                                     NULL: all rows belong to sequence 0 */
-  const DLTensor* slot;       /**< in, [J,R] or [R] (the same in every layer), i32, compact;
-                                     -1: off */
+  const DLTensor* hidden;     /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0,
+                                   D >= 1. The states that rows left with. */
+  const DLTensor* exit_layer; /**< in, [R], i32, compact, entries in 0..L; -1: it has not left.
+                                   How many layers each row ran. A rule whose exit_layer records
+                                   the last layer that ran is one behind: run it with `layer +
+                                   1`. */
+  const DLTensor* sequence;   /**< in, optional, [R], i32, compact; NULL: all rows belong to
+                                   sequence 0. The sequence of each row. */
+  const DLTensor* slot;       /**< in, [J,R] or [R] (the same in every layer), i32, compact; -1:
+                                   off. The slot of each row in each listed layer. */
   const DLTensor* position;   /**< in, [R], i32, compact; needed with rope_table */
-  const DLTensor* rope_table; /**< in, optional, [T, n/2, 2], f32, compact, as in rope.h;
-                                     NULL: no RoPE */
+  const DLTensor* rope_table; /**< in, optional, [T, n/2, 2], f32, compact, as in rope.h; NULL:
+                                   no RoPE */
   const exn_kv_layer* layers; /**< in, J entries in host memory */
   int32_t layer_count;        /**< J, 1 .. EXN_KV_PROPAGATE_MAX_LAYERS */
-  int32_t model_layers;       /**< L >= 1 */
+  int32_t model_layers;       /**< L >= 1. How many layers the model has. */
   int32_t rope_style;         /**< EXN_ROPE_INTERLEAVED or EXN_ROPE_HALF */
   int32_t norm;               /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
   float norm_eps;             /**< >= 0 and finite */

@@ -79,34 +79,44 @@ enum { EXN_CHOOSE_FIRST = 0, EXN_CHOOSE_PERPLEXITY = 1, EXN_CHOOSE_CERTAINTY = 2
 
 typedef struct exn_stop_rule_params {
   uint64_t struct_size;         /**< sizeof(exn_stop_rule_params) */
-  const DLTensor* token;        /**< in, [S], i32, compact: what each row has drawn; < 0: nothing.
-                                     S may be 0 */
-  const DLTensor* stop_ids;     /**< in, optional, [K], i32, compact: tokens that end a row */
-  const DLTensor* log_p;        /**< in, optional, [S], f32, compact: log p of `token` */
-  const DLTensor* logits;       /**< in, optional, [S,V], f32 | f16 | bf16, last stride 1: instead
-                                     of log_p */
+  const DLTensor* token;        /**< in, [S], i32, compact; < 0: nothing; S may be 0. What each
+                                     row has drawn. */
+  const DLTensor* stop_ids;     /**< in, optional, [K], i32, compact, entries in 0..V-1. Which
+                                     tokens end a row. */
+  const DLTensor* log_p;        /**< in, optional, [S], f32, compact: log p of `token`. What the
+                                     drawn tokens are given, as a sampler knows it. */
+  const DLTensor* logits;       /**< in, optional, [S,V], f32 | f16 | bf16, last stride 1:
+                                     instead of log_p */
   const DLTensor* lse;          /**< in, [S], f32, compact: of `logits`, if those are given */
-  const DLTensor* mean_log_p;   /**< in, optional, [S], f32, compact: of the token's distribution */
+  const DLTensor* mean_log_p;   /**< in, optional, [S], f32, compact: of the token's
+                                     distribution. How certain the drawn tokens' distributions
+                                     are; `mean_log_p` of exn_stats fits. */
   const DLTensor* confidence;   /**< in, optional, [S], f32, compact */
   const DLTensor* answer_ids;   /**< in, optional, [A], i32, compact: instead of confidence, with
                                      logits */
-  const DLTensor* entropy;      /**< in, [S], f32, compact: if trials are asked for */
-  const DLTensor* state;        /**< in-out, [S, EXN_STOP_STATE_WORDS], i32, compact */
-  const DLTensor* finished;     /**< out, optional, [S], u8, compact: 1 = the row has ended, now or
-                                     before */
-  const DLTensor* reason;       /**< out, optional, [S], i32, compact: EXN_STOP_* */
+  const DLTensor* entropy;      /**< in, [S], f32, compact: if trials are asked for. The
+                                     entropies that `trials` go by; `entropy` of exn_stats fits. */
+  const DLTensor* state;        /**< in-out, [S, EXN_STOP_STATE_WORDS], i32, compact. The rule's
+                                     memory. */
+  const DLTensor* finished;     /**< out, optional, [S], u8, compact: 1 = the row has ended, now
+                                     or before. Which rows have ended, in this run or before. */
+  const DLTensor* reason;       /**< out, optional, [S], i32, compact: EXN_STOP_*. Why rows
+                                     ended. */
   const DLTensor* score;        /**< out, optional, [S], f32, compact: the mean certainty
-                                     (CERTAINTY), else the mean log p; NaN of no tokens */
-  const DLTensor* trials;       /**< out, optional, [S], i32, compact */
+                                     (CERTAINTY), else the mean log p; NaN of no tokens. What the
+                                     choice compares. */
+  const DLTensor* trials;       /**< out, optional, [S], i32, compact. How many branches the next
+                                     token wants. */
   const DLTensor* active_list;  /**< out, optional, [S], i32, compact: ascending rows that go on;
-                                     entries past active_count are -1 */
-  const DLTensor* active_count; /**< out, optional, [1], i32 */
-  const DLTensor* winner;       /**< out, optional, [1], i32 */
-  int32_t vocabulary;           /**< V >= 1 */
-  int32_t scope;                /**< EXN_STOP_EACH or EXN_STOP_FIRST */
+                                     entries past active_count are -1. Which rows go on. */
+  const DLTensor* active_count; /**< out, optional, [1], i32. How many rows go on. */
+  const DLTensor* winner;       /**< out, optional, [1], i32: its number, or -1. Which row wins. */
+  int32_t vocabulary;           /**< V >= 1. How many tokens there are. */
+  int32_t scope;                /**< EXN_STOP_EACH or EXN_STOP_FIRST. What a row that is complete
+                                     means to the others. */
   int32_t choice;               /**< EXN_CHOOSE_*; PERPLEXITY needs log_p or logits, CERTAINTY
-                                     mean_log_p */
-  int32_t budget;               /**< most tokens of a row, >= 0; 0: no limit */
+                                     mean_log_p. Which row wins. */
+  int32_t budget;               /**< >= 0; 0: no limit. The most tokens of a row. */
   float temperature;            /**< > 0 and finite, if logits are given */
   float confident_at;           /**< 0..1, if confidence or answer_ids are given; 0: nobody ends
                                      by it */
@@ -115,7 +125,8 @@ typedef struct exn_stop_rule_params {
   float trials_low;             /**< >= 0 and finite, if trials are asked for (CNTP: 0.01) */
   float trials_high;            /**< finite, above trials_low (CNTP: 1.5) */
   int32_t most_trials;          /**< 1 .. 2^20, if trials are asked for (CNTP: 10) */
-  int32_t first;                /**< 1: forget the old state first: all rows run, without tokens */
+  int32_t first;                /**< 1: forget the old state first: all rows run, without tokens.
+                                     What a plain run does; a run may say so itself. */
   int32_t reserved;             /**< 0 */
 } exn_stop_rule_params;
 

@@ -92,24 +92,8 @@ final class Forms {
       default:
         builder = Steps.of(DraftRule::reset);
     }
-    builder.then(b -> b.score(tensor(p.score())))
-        .then(b -> b.tokens(tensor(p.token()), tensor(p.stop_tokens())))
-        .then(b -> b.state(tensor(p.state())))
-        .then(b -> b.length(tensor(p.length())))
-        .then(b -> b.drafting(tensor(p.drafting())))
-        .then(b -> b.activeList(tensor(p.active_list())))
-        .then(b -> b.activeCount(tensor(p.active_count())))
-        .then(b -> b.statistics(tensor(p.statistics())))
-        .then(b -> b.plan(tensor(p.plan())))
+    builder.then(b -> b.tokens(tensor(p.token()), tensor(p.stop_tokens())))
         .then(b -> b.shadows(tensor(p.shadow_token()), tensor(p.shadow_prob())))
-        .then(b -> b.finalToken(tensor(p.final_token())))
-        .then(b -> b.columns(tensor(p.columns())))
-        .then(b -> b.context(tensor(p.context())))
-        .then(b -> b.candidate(tensor(p.candidate())))
-        .then(b -> b.mask(tensor(p.mask())))
-        .then(b -> b.modelLayers(p.model_layers()))
-        .then(b -> b.omega(p.omega()))
-        .then(b -> b.first(p.first() != 0))
         // What the rule chosen below does not look at.
         .then(b -> b.specDec(p.threshold(), p.min_steps(), p.max_steps()))
         .then(b -> b.del(constant(DraftRule.Form.class, p.form()), p.min_steps(), p.max_steps()));
@@ -269,15 +253,10 @@ final class Forms {
   static Steps<KvPropagate.Builder> kvPropagate(exn_kv_propagate_params p) {
     Steps<KvPropagate.Builder> builder =
         Steps.of(KvPropagate::builder)
-            .then(b -> b.hidden(tensor(p.hidden())))
-            .then(b -> b.exitLayer(tensor(p.exit_layer())))
-            .then(b -> b.sequence(tensor(p.sequence())))
-            .then(b -> b.slot(tensor(p.slot())))
             .then(b -> b.norm(constant(Norm.Kind.class, p.norm()), p.norm_eps()))
             .then(b
                 -> b.rope(tensor(p.rope_table()), constant(Rope.Style.class, p.rope_style()),
-                    tensor(p, "position")))
-            .then(b -> b.modelLayers(p.model_layers()));
+                    tensor(p, "position")));
     List<KvPropagate.Layer> layers = new ArrayList<>();
     for (int i = 0; i < p.layer_count(); i++) {
       layers.add(layer(p.layers().getPointer(i)));
@@ -404,27 +383,9 @@ final class Forms {
 
   static Steps<StopRule.Builder> stopRule(exn_stop_rule_params p) {
     return Steps.of(StopRule::builder)
-        .then(b -> b.token(tensor(p.token())))
-        .then(b -> b.stopIds(tensor(p.stop_ids())))
-        .then(b -> b.logP(tensor(p.log_p())))
         .then(b -> b.logits(tensor(p.logits()), tensor(p.lse()), p.temperature()))
-        .then(b -> b.meanLogP(tensor(p.mean_log_p())))
         .then(b -> b.confidence(tensor(p.confidence()), p.confident_at(), p.abstain_below()))
         .then(b -> b.answer(tensor(p.answer_ids()), p.confident_at(), p.abstain_below()))
-        .then(b -> b.entropy(tensor(p.entropy())))
-        .then(b -> b.state(tensor(p.state())))
-        .then(b -> b.finished(tensor(p.finished())))
-        .then(b -> b.reason(tensor(p.reason())))
-        .then(b -> b.score(tensor(p.score())))
-        .then(b -> b.trials(tensor(p.trials())))
-        .then(b -> b.activeList(tensor(p.active_list())))
-        .then(b -> b.activeCount(tensor(p.active_count())))
-        .then(b -> b.winner(tensor(p.winner())))
-        .then(b -> b.vocabulary(p.vocabulary()))
-        .then(b -> b.finish(constant(StopRule.Finish.class, p.scope())))
-        .then(b -> b.choice(constant(StopRule.Choice.class, p.choice())))
-        .then(b -> b.budget(p.budget()))
-        .then(b -> b.trialRange(p.trials_low(), p.trials_high(), p.most_trials()))
-        .then(b -> b.first(p.first() != 0));
+        .then(b -> b.trialRange(p.trials_low(), p.trials_high(), p.most_trials()));
   }
 }

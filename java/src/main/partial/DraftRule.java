@@ -2,8 +2,6 @@
 package org.exeunt;
 
 import java.nio.ByteBuffer;
-import org.exeunt.jni.exn_draft_rule_params;
-import org.exeunt.jni.global.exeunt;
 
 /**
  * Decides on the device when each sequence of a batch stops drafting, and learns from every
@@ -86,10 +84,6 @@ public final class DraftRule extends Op {
   public static final int PLAN_WORDS = exeunt.EXN_DRAFT_PLAN_WORDS;
 
   private final int firstOffset = Params.offset(exn_draft_rule_params.class, "first");
-
-  private DraftRule(Params params, Place place) {
-    super(params, place);
-  }
 
   /**
    * Starts building an op that takes a drafted token. One of {@link Builder#fixed}, {@link
@@ -181,63 +175,14 @@ public final class DraftRule extends Op {
     }
   }
 
-  @Override
-  int supported(long params) {
-    return exeunt.exn_draft_rule_supported(params);
-  }
-
-  @Override
-  int workspaceSize(long params, long[] bytes) {
-    return exeunt.exn_draft_rule_workspace_size(params, bytes);
-  }
-
-  @Override
-  int launch(long params, long workspace, long workspaceBytes, long stream) {
-    return exeunt.exn_draft_rule(params, workspace, workspaceBytes, stream);
-  }
-
-  /** Arguments of {@link DraftRule}. */
   public static final class Builder extends Op.Builder<DraftRule> {
     private final int action;
-    private Tensor score;
-    private Tensor token;
-    private Tensor stopTokens;
-    private Tensor state;
-    private Tensor length;
-    private Tensor drafting;
-    private Tensor activeList;
-    private Tensor activeCount;
-    private Tensor statistics;
-    private Tensor plan;
-    private Tensor shadowToken;
-    private Tensor shadowProb;
-    private Tensor finalToken;
-    private Tensor columns;
-    private Tensor context;
-    private Tensor candidate;
-    private Tensor mask;
     private Integer rule;
     private Form form = Form.CODE;
-    private boolean first;
-    private int minSteps;
-    private int maxSteps;
-    private int modelLayers;
-    private float threshold;
     private Float omega;
 
     private Builder(int action) {
       this.action = action;
-    }
-
-    /**
-     * What the rule compares.
-     *
-     * @param tensor in, step: [S], F32, compact; optional for fixed; S may be 0
-     * @return this
-     */
-    public Builder score(Tensor tensor) {
-      score = tensor;
-      return this;
     }
 
     /**
@@ -254,87 +199,6 @@ public final class DraftRule extends Op {
     }
 
     /**
-     * The memory of the drafts.
-     *
-     * @param tensor in and out, step: [S, {@value DraftRule#STATE_WORDS}], I32, compact; see {@link
-     *     DraftRule#allocateState}
-     * @return this
-     */
-    public Builder state(Tensor tensor) {
-      state = tensor;
-      return this;
-    }
-
-    /**
-     * How many tokens each draft has.
-     *
-     * @param tensor out, optional, step: [S], I32, compact: t
-     * @return this
-     */
-    public Builder length(Tensor tensor) {
-      length = tensor;
-      return this;
-    }
-
-    /**
-     * Which sequences draft next.
-     *
-     * @param tensor out, optional, step and update: [S], U8, compact: 1 for a sequence that drafts
-     *     a token next
-     * @return this
-     */
-    public Builder drafting(Tensor tensor) {
-      drafting = tensor;
-      return this;
-    }
-
-    /**
-     * Which sequences draft next, as a list.
-     *
-     * @param tensor out, optional, step and update: [S], I32, compact: ascending sequences, then -1
-     * @return this
-     */
-    public Builder activeList(Tensor tensor) {
-      activeList = tensor;
-      return this;
-    }
-
-    /**
-     * How many sequences draft next.
-     *
-     * @param tensor out, optional, step and update: [1], I32
-     * @return this
-     */
-    public Builder activeCount(Tensor tensor) {
-      activeCount = tensor;
-      return this;
-    }
-
-    /**
-     * What DEL knows of the candidates.
-     *
-     * @param tensor step, with del only: in, else in and out, [S,K,4], F32, compact, K from 1 to 2^20:
-     *     M, X, Sm, Sx
-     * @return this
-     */
-    public Builder statistics(Tensor tensor) {
-      statistics = tensor;
-      return this;
-    }
-
-    /**
-     * Which candidate drafts, and what is known of its length.
-     *
-     * @param tensor step, with del only: in, else in and out, [S, {@value DraftRule#PLAN_WORDS}],
-     *     I32, compact; see {@link DraftRule#allocatePlan}
-     * @return this
-     */
-    public Builder plan(Tensor tensor) {
-      plan = tensor;
-      return this;
-    }
-
-    /**
      * What the candidates would have said of each column; {@link Statistic#ARGMAX} and {@link
      * Statistic#P1} of one {@link ExitHead} fit.
      *
@@ -345,64 +209,6 @@ public final class DraftRule extends Op {
     public Builder shadows(Tensor tokens, Tensor probs) {
       shadowToken = tokens;
       shadowProb = probs;
-      return this;
-    }
-
-    /**
-     * What the final layer says of each column.
-     *
-     * @param tensor in, update: [S,N], I32, compact
-     * @return this
-     */
-    public Builder finalToken(Tensor tensor) {
-      finalToken = tensor;
-      return this;
-    }
-
-    /**
-     * How many columns each sequence has; one with 0 takes no part.
-     *
-     * @param tensor in, optional, update: [S], I32, compact: 0 to N; left out, N
-     * @return this
-     */
-    public Builder columns(Tensor tensor) {
-      columns = tensor;
-      return this;
-    }
-
-    /**
-     * How many leading columns are of the prompt, in the first update; the drafter's mistakes drop
-     * nothing there.
-     *
-     * @param tensor in, optional, update: [S], I32, compact: 0 to its columns (DEL's code: the last
-     *     32); left out, 0
-     * @return this
-     */
-    public Builder context(Tensor tensor) {
-      context = tensor;
-      return this;
-    }
-
-    /**
-     * How many layers each candidate runs.
-     *
-     * @param tensor in, optional, update and reset: [K], I32, compact, 1 to L - 1; left out, 1, 2
-     *     and so on, K at most L - 1
-     * @return this
-     */
-    public Builder candidate(Tensor tensor) {
-      candidate = tensor;
-      return this;
-    }
-
-    /**
-     * Which sequences a reset forgets.
-     *
-     * @param tensor in, optional, reset: [S], U8, compact; left out, all
-     * @return this
-     */
-    public Builder mask(Tensor tensor) {
-      mask = tensor;
       return this;
     }
 
@@ -464,80 +270,18 @@ public final class DraftRule extends Op {
       return this;
     }
 
-    /**
-     * How many layers the whole model has; for an update and a reset.
-     *
-     * @param layers L, 2 to 2^20
-     * @return this
-     */
-    public Builder modelLayers(int layers) {
-      modelLayers = layers;
-      return this;
+    private void writeRest(Params params) {
+      boolean changed = action != exeunt.EXN_DRAFT_STEP;
+      params.tensor("statistics", statistics, changed).tensor("plan", plan, changed);
     }
 
-    /**
-     * How much of the statistics an update keeps.
-     *
-     * @param share 0 to 1 (DEL's code: 0.95)
-     * @return this
-     */
-    public Builder omega(float share) {
-      omega = share;
-      return this;
+    private int ruleOrDefault() {
+      boolean needed = action == exeunt.EXN_DRAFT_STEP;
+      return rule != null || needed ? given("fixed, confidence, specDec or del", rule) : 0;
     }
 
-    /**
-     * What plain {@link Op#run(Stream)} of a step uses; {@link DraftRule#run(Stream, boolean)}
-     * changes it.
-     *
-     * @param isFirst forget the old state
-     * @return this
-     */
-    public Builder first(boolean isFirst) {
-      first = isFirst;
-      return this;
-    }
-
-    @Override
-    DraftRule create(Place place) {
-      boolean steps = action == exeunt.EXN_DRAFT_STEP;
-      boolean updates = action == exeunt.EXN_DRAFT_UPDATE;
-      String rules = "fixed, confidence, specDec or del";
-      return new DraftRule(
-          new Params(exn_draft_rule_params.class)
-              .tensor("score", score)
-              .tensor("token", token)
-              .tensor("stop_tokens", stopTokens)
-              .written("state", state)
-              .written("length", length)
-              .written("drafting", drafting)
-              .written("active_list", activeList)
-              .written("active_count", activeCount)
-              .tensor("statistics", statistics, !steps)
-              .tensor("plan", plan, !steps)
-              .tensor("shadow_token", shadowToken)
-              .tensor("shadow_prob", shadowProb)
-              .tensor("final_token", finalToken)
-              .tensor("columns", columns)
-              .tensor("context", context)
-              .tensor("candidate", candidate)
-              .tensor("mask", mask)
-              .int32("action", action)
-              .int32("rule",
-                  steps              ? given(rules, rule)
-                      : rule == null ? 0
-                                     : rule)
-              .int32("form", form.code)
-              .int32("first", first ? 1 : 0)
-              .int32("min_steps", minSteps)
-              .int32("max_steps", maxSteps)
-              .int32("model_layers", modelLayers)
-              .float32("threshold", threshold)
-              .float32("omega",
-                  updates             ? given("omega", omega)
-                      : omega == null ? 0
-                                      : omega),
-          place);
+    private float omegaOrDefault() {
+      return omega != null || action == exeunt.EXN_DRAFT_UPDATE ? given("omega", omega) : 0;
     }
   }
 }

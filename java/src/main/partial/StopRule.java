@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
-import org.exeunt.jni.exn_stop_rule_params;
-import org.exeunt.jni.global.exeunt;
-
 /**
  * Decides on the device which of S samples of an answer go on after each has drawn a token, and
  * which of those that ended is the answer; carries what that takes from step to step. Run it once
@@ -107,20 +104,6 @@ public final class StopRule extends Op {
 
   private final int firstOffset = Params.offset(exn_stop_rule_params.class, "first");
 
-  private StopRule(Params params, Place place) {
-    super(params, place);
-  }
-
-  /**
-   * Starts building: each row ends for itself, the first that is complete wins, no budget, no
-   * confidence ends anything, CNTP's trials. {@link Builder#vocabulary} must be given.
-   *
-   * @return an empty builder
-   */
-  public static Builder builder() {
-    return new Builder();
-  }
-
   /**
    * First Finish Search (Agarwal et al. 2025): whoever is complete first is the answer, and ends the
    * others.
@@ -188,86 +171,14 @@ public final class StopRule extends Op {
     run(Stream.DEFAULT, first);
   }
 
-  @Override
-  int supported(long params) {
-    return exeunt.exn_stop_rule_supported(params);
-  }
-
-  @Override
-  int workspaceSize(long params, long[] bytes) {
-    return exeunt.exn_stop_rule_workspace_size(params, bytes);
-  }
-
-  @Override
-  int launch(long params, long workspace, long workspaceBytes, long stream) {
-    return exeunt.exn_stop_rule(params, workspace, workspaceBytes, stream);
-  }
-
-  /** Arguments of {@link StopRule}. */
   public static final class Builder extends Op.Builder<StopRule> {
-    private Tensor token;
-    private Tensor stopIds;
-    private Tensor logP;
-    private Tensor logits;
-    private Tensor lse;
-    private Tensor meanLogP;
-    private Tensor confidence;
-    private Tensor answerIds;
-    private Tensor entropy;
-    private Tensor state;
-    private Tensor finished;
-    private Tensor reason;
-    private Tensor score;
-    private Tensor trials;
-    private Tensor activeList;
-    private Tensor activeCount;
-    private Tensor winner;
     private Integer vocabulary;
-    private Finish finish = Finish.EACH;
+    private Finish finish = Finish.EACH; // scope
     private Choice choice = Choice.FIRST;
-    private int budget;
     private float temperature = 1;
-    private float confidentAt;
-    private float abstainBelow;
     private float trialsLow = .01f;
     private float trialsHigh = 1.5f;
     private int mostTrials = 10;
-    private boolean first;
-
-    private Builder() {}
-
-    /**
-     * What each row has drawn.
-     *
-     * @param tensor in, [S], I32, compact; negative: nothing. S may be 0
-     * @return this
-     */
-    public Builder token(Tensor tensor) {
-      token = tensor;
-      return this;
-    }
-
-    /**
-     * Which tokens end a row.
-     *
-     * @param tensor in, optional, [K], I32, compact, entries from 0 to V - 1
-     * @return this
-     */
-    public Builder stopIds(Tensor tensor) {
-      stopIds = tensor;
-      return this;
-    }
-
-    /**
-     * What the drawn tokens are given, as a sampler knows it.
-     *
-     * @param tensor in, optional, [S], F32, compact: log p of the token
-     * @return this
-     */
-    public Builder logP(Tensor tensor) {
-      logP = tensor;
-      return this;
-    }
 
     /**
      * Where the drawn tokens' log p comes from, instead of {@link #logP}.
@@ -281,17 +192,6 @@ public final class StopRule extends Op {
       logits = tensor;
       lse = lseTensor;
       temperature = value;
-      return this;
-    }
-
-    /**
-     * How certain the drawn tokens' distributions are; {@link Statistic#MEAN_LOG_P} fits.
-     *
-     * @param tensor in, optional, [S], F32, compact
-     * @return this
-     */
-    public Builder meanLogP(Tensor tensor) {
-      meanLogP = tensor;
       return this;
     }
 
@@ -328,151 +228,6 @@ public final class StopRule extends Op {
     }
 
     /**
-     * The entropies that {@link #trials} go by; {@link Statistic#ENTROPY} fits.
-     *
-     * @param tensor in, [S], F32, compact: if trials are asked for
-     * @return this
-     */
-    public Builder entropy(Tensor tensor) {
-      entropy = tensor;
-      return this;
-    }
-
-    /**
-     * The rule's memory.
-     *
-     * @param tensor in and out, [S, {@value StopRule#STATE_WORDS}], I32, compact; see {@link
-     *     StopRule#allocateState}
-     * @return this
-     */
-    public Builder state(Tensor tensor) {
-      state = tensor;
-      return this;
-    }
-
-    /**
-     * Which rows have ended, in this run or before.
-     *
-     * @param tensor out, optional, [S], U8, compact: 1 for a row that has
-     * @return this
-     */
-    public Builder finished(Tensor tensor) {
-      finished = tensor;
-      return this;
-    }
-
-    /**
-     * Why rows ended.
-     *
-     * @param tensor out, optional, [S], I32, compact: ordinals of {@link Reason}
-     * @return this
-     */
-    public Builder reason(Tensor tensor) {
-      reason = tensor;
-      return this;
-    }
-
-    /**
-     * What the choice compares.
-     *
-     * @param tensor out, optional, [S], F32, compact: the mean certainty where that is the choice, else
-     *     the mean log p; NaN of no tokens
-     * @return this
-     */
-    public Builder score(Tensor tensor) {
-      score = tensor;
-      return this;
-    }
-
-    /**
-     * How many branches the next token wants.
-     *
-     * @param tensor out, optional, [S], I32, compact
-     * @return this
-     */
-    public Builder trials(Tensor tensor) {
-      trials = tensor;
-      return this;
-    }
-
-    /**
-     * Which rows go on.
-     *
-     * @param tensor out, optional, [S], I32, compact: ascending row numbers, then -1
-     * @return this
-     */
-    public Builder activeList(Tensor tensor) {
-      activeList = tensor;
-      return this;
-    }
-
-    /**
-     * How many rows go on.
-     *
-     * @param tensor out, optional, [1], I32
-     * @return this
-     */
-    public Builder activeCount(Tensor tensor) {
-      activeCount = tensor;
-      return this;
-    }
-
-    /**
-     * Which row wins.
-     *
-     * @param tensor out, optional, [1], I32: its number, or -1
-     * @return this
-     */
-    public Builder winner(Tensor tensor) {
-      winner = tensor;
-      return this;
-    }
-
-    /**
-     * How many tokens there are.
-     *
-     * @param count V, 1 or more
-     * @return this
-     */
-    public Builder vocabulary(int count) {
-      vocabulary = count;
-      return this;
-    }
-
-    /**
-     * What a row that is complete means to the others.
-     *
-     * @param value each or first
-     * @return this
-     */
-    public Builder finish(Finish value) {
-      finish = Named.present("finish", value);
-      return this;
-    }
-
-    /**
-     * Which row wins.
-     *
-     * @param value first, perplexity or certainty
-     * @return this
-     */
-    public Builder choice(Choice value) {
-      choice = Named.present("choice", value);
-      return this;
-    }
-
-    /**
-     * The most tokens of a row.
-     *
-     * @param tokens 0 or more; 0, the default: no limit
-     * @return this
-     */
-    public Builder budget(int tokens) {
-      budget = tokens;
-      return this;
-    }
-
-    /**
      * How entropies become trials; left out, CNTP's 0.01, 1.5 and 10.
      *
      * @param low the entropy up to which there is one, in nats, 0 or more
@@ -485,52 +240,6 @@ public final class StopRule extends Op {
       trialsHigh = high;
       mostTrials = most;
       return this;
-    }
-
-    /**
-     * What plain {@link Op#run(Stream)} uses; {@link StopRule#run(Stream, boolean)} changes it.
-     *
-     * @param isFirst forget the old state
-     * @return this
-     */
-    public Builder first(boolean isFirst) {
-      first = isFirst;
-      return this;
-    }
-
-    @Override
-    StopRule create(Place place) {
-      return new StopRule(
-          new Params(exn_stop_rule_params.class)
-              .tensor("token", token)
-              .tensor("stop_ids", stopIds)
-              .tensor("log_p", logP)
-              .tensor("logits", logits)
-              .tensor("lse", lse)
-              .tensor("mean_log_p", meanLogP)
-              .tensor("confidence", confidence)
-              .tensor("answer_ids", answerIds)
-              .tensor("entropy", entropy)
-              .written("state", state)
-              .written("finished", finished)
-              .written("reason", reason)
-              .written("score", score)
-              .written("trials", trials)
-              .written("active_list", activeList)
-              .written("active_count", activeCount)
-              .written("winner", winner)
-              .int32("vocabulary", given("vocabulary", vocabulary))
-              .int32("scope", finish.code)
-              .int32("choice", choice.code)
-              .int32("budget", budget)
-              .float32("temperature", temperature)
-              .float32("confident_at", confidentAt)
-              .float32("abstain_below", abstainBelow)
-              .float32("trials_low", trialsLow)
-              .float32("trials_high", trialsHigh)
-              .int32("most_trials", mostTrials)
-              .int32("first", first ? 1 : 0),
-          place);
     }
   }
 }

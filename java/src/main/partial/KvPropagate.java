@@ -4,8 +4,6 @@ package org.exeunt;
 import java.util.ArrayList;
 import java.util.List;
 import org.exeunt.jni.exn_kv_layer;
-import org.exeunt.jni.exn_kv_propagate_params;
-import org.exeunt.jni.global.exeunt;
 
 /**
  * The keys and values that rows which left early still owe the layers above, in one call (the
@@ -113,96 +111,10 @@ public final class KvPropagate extends Op {
     }
   }
 
-  private KvPropagate(Params params, Place place) {
-    super(params, place);
-  }
-
-  /**
-   * Starts building: no norm, no RoPE, no layers.
-   *
-   * @return an empty builder
-   */
-  public static Builder builder() {
-    return new Builder();
-  }
-
-  @Override
-  int supported(long params) {
-    return exeunt.exn_kv_propagate_supported(params);
-  }
-
-  @Override
-  int workspaceSize(long params, long[] bytes) {
-    return exeunt.exn_kv_propagate_workspace_size(params, bytes);
-  }
-
-  @Override
-  int launch(long params, long workspace, long workspaceBytes, long stream) {
-    return exeunt.exn_kv_propagate(params, workspace, workspaceBytes, stream);
-  }
-
-  /** Arguments of {@link KvPropagate}. */
   public static final class Builder extends Op.Builder<KvPropagate> {
-    private Tensor hidden;
-    private Tensor exitLayer;
-    private Tensor sequence;
-    private Tensor slot;
-    private Tensor position;
-    private Tensor ropeTable;
     private Rope.Style ropeStyle = Rope.Style.HALF;
     private Norm.Kind norm = Norm.Kind.NONE;
-    private float normEps;
-    private int modelLayers;
     private final List<Layer> layers = new ArrayList<>();
-
-    private Builder() {}
-
-    /**
-     * The states that rows left with.
-     *
-     * @param tensor in, [R,D], F32, F16 or BF16, last stride 1; R may be 0, D at least 1
-     * @return this
-     */
-    public Builder hidden(Tensor tensor) {
-      hidden = tensor;
-      return this;
-    }
-
-    /**
-     * How many layers each row ran.
-     *
-     * @param tensor in, [R], I32, compact, entries from 0 to L; -1: the row has not left. A rule
-     *     whose {@code exitLayer} records the last layer run is one behind: run it with {@code
-     *     layer + 1}
-     * @return this
-     */
-    public Builder exitLayer(Tensor tensor) {
-      exitLayer = tensor;
-      return this;
-    }
-
-    /**
-     * The sequence of each row.
-     *
-     * @param tensor in, optional, [R], I32, compact; left out, all rows belong to sequence 0
-     * @return this
-     */
-    public Builder sequence(Tensor tensor) {
-      sequence = tensor;
-      return this;
-    }
-
-    /**
-     * The slot of each row in each listed layer.
-     *
-     * @param tensor in, I32, compact, [J,R] for J listed layers, or [R] for the same in every
-     *     layer; -1 switches the row off
-     * @return this
-     */
-    public Builder slot(Tensor tensor) {
-      slot = tensor;
-      return this;
-    }
 
     /**
      * Rotates the keys; left out, they are not rotated.
@@ -233,17 +145,6 @@ public final class KvPropagate extends Op {
     }
 
     /**
-     * How many layers the model has.
-     *
-     * @param count L, at least 1
-     * @return this
-     */
-    public Builder modelLayers(int count) {
-      modelLayers = count;
-      return this;
-    }
-
-    /**
      * Adds a layer.
      *
      * @param layer its index is larger than those before
@@ -270,26 +171,12 @@ public final class KvPropagate extends Op {
       return this;
     }
 
-    @Override
-    KvPropagate create(Place place) {
-      Params params =
-          new Params(exn_kv_propagate_params.class)
-              .tensor("hidden", hidden)
-              .tensor("exit_layer", exitLayer)
-              .tensor("sequence", sequence)
-              .tensor("slot", slot)
-              .tensor("position", position)
-              .tensor("rope_table", ropeTable)
-              .int32("layer_count", layers.size())
-              .int32("model_layers", modelLayers)
-              .int32("rope_style", ropeStyle.code)
-              .int32("norm", norm.code)
-              .float32("norm_eps", normEps);
+    private void writeRest(Params params) {
+      params.int32("layer_count", layers.size());
       List<Params> structs = params.array("layers", exn_kv_layer.class, layers.size());
       for (int i = 0; i < layers.size(); i++) {
         write(layers.get(i), structs.get(i));
       }
-      return new KvPropagate(params, place);
     }
 
     private static void write(Layer layer, Params params) {
