@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What the jars hold: natives with their digests in the jar of their platform and nowhere else,
-hardened and without the paths of the machine that built them; licences; nothing left over.
+hardened and without the paths of the machine that built them; licences; the sources of all ops;
+nothing left over.
 
   check_jars.py ROOT VERSION PLATFORM NATIVE_BUILD
 
@@ -53,7 +54,16 @@ def main():
         if path.exists():
             problems.expect("module-info.class" in zipfile.ZipFile(path).namelist(),
                             f"{path.name} is no module")
+    check_sources(root, root / "java/target" / f"exeunt-{version}-sources.jar", problems)
     problems.finish()
+
+
+def check_sources(root, path, problems):
+    """Every op's source is there, most of which the build makes."""
+    names = zipfile.ZipFile(path).namelist() if path.exists() else []
+    op = (root / "java/src/main/java/org/exeunt/Op.java").read_text()
+    for name in re.findall(r"\w+", re.search(r"\bpermits\b(.*?)\{", op, re.DOTALL)[1]):
+        problems.expect(f"org/exeunt/{name}.java" in names, f"{path.name} has no {name}.java")
 
 
 def check_jar(name, jar, wanted, root, problems):
