@@ -290,5 +290,9 @@ public final class ExitRule extends Op {
       force = isForced;
       return this;
     }
+
+    private int ruleOrDefault() {
+      return given("threshold, patience, quantile, jei or specDec", rule);
+    }
   }
 }
