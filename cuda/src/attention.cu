@@ -54,7 +54,7 @@ AttentionShape shape_of(const AttentionArgs& args) {
   return shape;
 }
 
-// What a part of the slots costs beside its tiles, in tiles: filling the pipeline, handing over.
+// What a split of the slots costs beside its tiles, in tiles: filling the pipeline, handing over.
 constexpr int64_t kPartCost = 2;
 constexpr int64_t kMostWaves = 4;
 

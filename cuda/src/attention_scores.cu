@@ -43,7 +43,7 @@ bool has_vectors(const KvCache& keys) {
          kChunkBytes;
 }
 
-// Each head of each row, and nothing behind it.
+// Each head of each row, and nothing after it.
 bool has_query_vectors(const AttentionScoresArgs& args) {
   const int64_t size = size_of(args.query.dtype);
   return args.query.dim % (kChunkBytes / size_of(args.keys.dtype)) == 0 &&

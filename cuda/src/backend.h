@@ -13,7 +13,7 @@
 
 namespace exn::cuda {
 
-// Records the sentence behind exn_last_error() and returns `status`.
+// Records the sentence that exn_last_error() returns, and returns `status`.
 exn_status fail(exn_status status, const char* sentence);
 
 // Maps a CUDA error to a status and records "<what>: <CUDA's name and text>". EXN_OK for

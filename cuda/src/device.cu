@@ -27,7 +27,7 @@ exn_status refuse_stream(const char* function, exn_stream stream, const char* wh
   return refuse(sentence);
 }
 
-// Whether the stream takes part in a capture, spoilt or not.
+// Whether the stream is being captured, spoilt or not.
 exn_status is_capturing(exn_stream stream, bool* capturing) {
   cudaStreamCaptureStatus state = cudaStreamCaptureStatusNone;
   const exn_status status =
@@ -102,7 +102,7 @@ exn_status graph_abort(int32_t device, exn_stream stream) {
   cudaGraph_t graph = nullptr;
   status = end_capture("exn_graph_abort", stream, &graph);
   destroy(graph);
-  // That it was spoilt, or streams did not join, is no news to who gives it up.
+  // That it was spoilt, or streams did not join, is no news to a caller that gives it up.
   return status == EXN_RUNTIME_FAILURE ? EXN_OK : status;
 }
 

@@ -47,7 +47,7 @@ void queue_output(const GateArgs& args, const Matrix& features, cudaStream_t str
   });
 }
 
-// The same where the weight is quantised, with room for the outputs.
+// The same where the weight is quantised, with space for the outputs.
 void queue_blocks_output(const GateArgs& args, Product layer, const float* features,
                          float2* outputs, cudaStream_t stream) {
   const int64_t rows = args.features.rows;

@@ -128,7 +128,7 @@ int depth_parts(int32_t device, const Matrix& weight, int64_t tiles) {
   const int64_t stages = quantised ? ceil_div(weight.cols, kBlockDepth)
                                    : ceil_div(weight.cols * size_of(weight.dtype), kStageRowBytes);
   const int64_t wanted = ceil_div(kBlocksPerSm * sm_count(device), tiles > 0 ? tiles : 1);
-  // A part of one stage or two is on its way at once; in less there would be nothing to gain.
+  // A split of one stage or two is on its way at once; in less there would be nothing to gain.
   // Quantised ones gain even so: each multiprocessor has less to unpack.
   const int64_t most = quantised ? stages : stages / 2 + 1;
   return static_cast<int>(wanted < most ? wanted : most < 1 ? 1 : most);

@@ -136,7 +136,7 @@ inline int64_t tickets_of(int64_t rows, int64_t partial_stride) {
   return ceil_div(rows, 8) * (partial_stride / kBlockTile);
 }
 
-// Takes the memory where `parts` parts of `rows` rows meet; none for one part.
+// Takes the memory where `splits` splits of `rows` rows meet; none for one split.
 inline PartialProducts take_partials(int parts, int64_t rows, int64_t stride,
                                      Workspace& workspace) {
   PartialProducts partials;

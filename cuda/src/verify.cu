@@ -54,7 +54,7 @@ exn_status verify_greedy(const VerifyArgs& args, exn_stream stream) {
   });
 }
 
-// What is known of a matrix of `per_draft` rows for each sequence; takes room for its sums.
+// What is known of a matrix of `per_draft` rows for each sequence; takes memory for its sums.
 VerifyRows rows_of(const Matrix& m, float temperature, bool probabilities, Workspace& workspace) {
   VerifyRows rows = {m.data, storage_of(m.dtype), m.stride, 1.0f / temperature, 0, nullptr};
   if (m.data == nullptr || probabilities) return rows;

@@ -33,7 +33,7 @@ constexpr int64_t kMostProduct = int64_t{1} << 56;
 bool spans(int64_t stride, int64_t count) { return product(stride, count) <= kMostElements; }
 
 // Where empty tensors are said to be, whatever their callers say: it is not null, which in the
-// arguments of a kernel means that the caller gave no tensor, and nobody reads or writes it.
+// arguments of a kernel means that the caller gave no tensor, and it is never read or written.
 alignas(64) char nothing[64];
 
 bool is_empty(const DLTensor* t) {
@@ -665,7 +665,7 @@ Selection Check::selection(const exn_selection& given, int64_t rows, int64_t col
   ranges("selection.drop", given.drop, rows, &s.drop, &s.drop_count, &s.drop_stride);
   if (given.budget == nullptr) {
     at_least("selection.k", given.k, 0);
-    // More than there are columns means all of them, so no list needs more room than that.
+    // More than there are columns means all of them, so no list needs to be longer than that.
     // Segments may keep less or more, which only the device knows.
     at_least("K (columns of selection.indices)", s.capacity, std::min(given.k, columns));
   }

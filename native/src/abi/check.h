@@ -115,7 +115,7 @@ constexpr Noting kNoting = Noting::kAll;
 
 class Check {
  public:
-  // `ranges` has room for the tensors that are noted.
+  // `ranges` has space for the tensors that are noted.
   template <int kMost>
   Check(const char* op, Range (&ranges)[kMost], Noting noting = Noting::kAll)
       : op_(op),
@@ -389,7 +389,7 @@ class Check {
   exn_status status_ = EXN_OK;
   DLDevice device_ = {kDLCPU, 0};  // of all tensors, once device_of_ names the first
   const char* device_of_ = nullptr;
-  // The tensors of a call. One that lies before or behind all that came before it is apart from
+  // The tensors of a call. One that lies below or above all that came before it is apart from
   // them; the others are bits of `between_`.
   uint32_t between_ = 0;
   uintptr_t all_begin_ = UINTPTR_MAX;

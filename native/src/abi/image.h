@@ -29,7 +29,7 @@ const char* read_header(const Vector& image, int64_t bytes, Header* header) {
   std::memcpy(header, at, sizeof *header);
   if (const char* wrong = wrong_in(*header, image.size)) return wrong;
   for (auto i = static_cast<int64_t>(sizeof *header); i < bytes; ++i) {
-    if (at[i] != 0) return "has bytes other than 0 behind its header";
+    if (at[i] != 0) return "has bytes other than 0 after its header";
   }
   return nullptr;
 }

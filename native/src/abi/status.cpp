@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Versions, and what this thread's last call left behind.
+// Versions, and what this thread's last call left.
 #include "base/status.h"
 
 extern "C" {

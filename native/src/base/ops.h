@@ -65,7 +65,7 @@ EXN_FOR_EACH_OP(EXN_DECLARE)
 
 // What a backend needs from the library that opened it.
 struct Host {
-  // Records the sentence behind exn_last_error() of this thread and returns `status`.
+  // Records the sentence that exn_last_error() returns in this thread, and returns `status`.
   exn_status (*fail)(exn_status status, const char* sentence);
   // Records exn_last_path() of this thread. `path` is static text or lives as long as the backend.
   void (*ran)(const char* path);

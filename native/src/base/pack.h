@@ -10,7 +10,7 @@ constexpr int64_t kPackHeaderBytes = 4096, kPackAlign = 64;
 constexpr uint32_t kPackVersion = 3;
 constexpr char kPackMagic[9] = "EXNPACK\n";
 
-// As it lies at the beginning of an image; zeros behind it.
+// As it lies at the beginning of an image; zeros after it.
 struct PackHeader {
   char magic[8];
   uint32_t version;
@@ -18,7 +18,7 @@ struct PackHeader {
   int64_t rows;
   int64_t columns;
   int64_t bytes;     // of the image
-  uint64_t body[2];  // a digest of what lies behind the header
+  uint64_t body[2];  // a digest of what follows the header
   uint64_t own;      // of all before it
 };
 static_assert(sizeof(PackHeader) == 64);

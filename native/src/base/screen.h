@@ -20,7 +20,7 @@ constexpr int64_t kScreenAlign = 64;
 constexpr char kScreenMagic[9] = "EXNSCRN\n";
 constexpr Blocks kScreenFormats[kScreenParts] = {Blocks::kQ8_0, Blocks::kQ5_0, Blocks::kQ4_0};
 
-// As it lies at the beginning of an image; zeros behind it.
+// As it lies at the beginning of an image; zeros after it.
 struct ScreenHeader {
   char magic[8];
   uint32_t version;
@@ -38,7 +38,7 @@ struct ScreenHeader {
   float bits_per_weight;
   int32_t reserved;
   int64_t states;
-  uint64_t head[2];  // digests of the head, and of what lies behind the header
+  uint64_t head[2];  // digests of the head, and of what follows the header
   uint64_t body[2];
   uint64_t own;  // of all before it
 };
@@ -59,7 +59,7 @@ struct ScreenLayout {
 
 EXN_INLINE int64_t whole_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// What the products of a part of so many blocks take at their fastest, in sixteenths of what 512
+// What the products of a segment of so many blocks take at their fastest, in sixteenths of what 512
 // columns do. Of short rows several share that if they fill it; other rests are unpacked for
 // themselves.
 EXN_INLINE int64_t screen_work(int64_t blocks) {
@@ -68,7 +68,7 @@ EXN_INLINE int64_t screen_work(int64_t blocks) {
   return blocks - rest + (rest == 0 ? 0 : rest <= 4 ? 6 : rest <= 8 ? 9 : 20);
 }
 
-// Whether a row of so many blocks may be parted so: an eighth more work than of one part at most.
+// Whether a row of so many blocks may be split so: at most an eighth more work than in one segment.
 EXN_INLINE bool may_part(int64_t blocks, int64_t eight, int64_t five) {
   const int64_t four = blocks - eight - five, whole = screen_work(blocks);
   return four >= 0 &&

@@ -32,7 +32,7 @@ exn_status build_screen(const ScreenArgs& args);
 
 // Whether the instruction set in use wants rows of blocks rearranged, and reads them so.
 bool reads_packed();
-// Rows of blocks, of checked arguments, as the instruction set in use reads them fastest, one behind
+// Rows of blocks, of checked arguments, as the instruction set in use reads them fastest, one after
 // the other; those without blocks in panels, which all sets read.
 exn_status pack_rows(const Matrix& weight, char* to);
 

@@ -66,7 +66,7 @@ constexpr int64_t kMarks = 65536;
   return second;
 }
 
-// The same of few ids among many: a hash table of kEntries of them, which all behind these pass.
+// The same for few ids among many: a hash table of kEntries of them, past which all others go.
 constexpr int64_t kEntries = 1024;
 
 [[gnu::noinline]] int64_t find_second(const int32_t* ids, int64_t count) {

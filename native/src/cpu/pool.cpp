@@ -18,7 +18,7 @@ namespace exn::cpu {
 namespace {
 
 constexpr int32_t kMaxThreads = 256;
-// Loops that have workers at a time; who calls while so many are open, runs alone.
+// Loops that have workers at a time; a caller that comes while so many are open runs alone.
 constexpr int32_t kMostLoops = 16;
 // Thread-local variables of all libraries of the process lie there, too.
 constexpr size_t kWorkerStack = kMostScratch + (size_t{2} << 20);
@@ -76,8 +76,8 @@ struct Piece {
   uint32_t first, end;
 };
 
-// What a thread has yet to do, first unit << 32 | end. It names units that nobody has taken, so
-// whoever finds it unchanged, in this loop or a later one, may take some.
+// What a thread has yet to do, first unit << 32 | end. It names units that no thread has taken, so
+// a thread that finds it unchanged, in this loop or a later one, may take some.
 class alignas(64) Range {
  public:
   void set(int64_t first, int64_t end) {
@@ -106,7 +106,7 @@ class alignas(64) Range {
   std::atomic<uint64_t> units_{0};
 };
 
-// Who shares a loop: its caller, who has seat 0, and the workers from `first` on.
+// The threads that share a loop: its caller, which has seat 0, and the workers from `first` on.
 struct Team {
   int32_t first, seats;
 
@@ -173,7 +173,7 @@ struct Loop {
 // ---- a thread of the pool -----------------------------------------------------------------------
 
 // It stays off the core of the caller that it works for. Left to the system, a worker that wakes
-// beside a busy process is often queued behind its caller, takes a piece when that one's time is
+// beside a busy process is often queued after its caller, takes a piece when that one's time is
 // over, and has the caller wait for it on the core that it needs.
 class alignas(64) Worker {
  public:
@@ -211,7 +211,7 @@ class alignas(64) Worker {
     });
   }
 
-  // Nanoseconds for which it has run; 0 if nobody knows.
+  // Nanoseconds for which it has run; 0 if unknown.
   int64_t ran() const {
     clockid_t clock;
     timespec time;
@@ -315,7 +315,7 @@ class Pool {
     return share < 1 ? 1 : share;
   }
 
-  // The place of a loop that nobody uses; kMostLoops if there is none.
+  // A place that no loop uses; kMostLoops if there is none.
   int32_t lock_loop() {
     int32_t at = 0;
     while (at < kMostLoops && !loops_[at].busy.try_lock()) ++at;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU backend's thread pool. Each thread has a range of a loop of its own and takes from its
-// front, where it reads on; whoever has nothing left takes from the back of another's.
+// front, where it reads on; a thread that has nothing left takes from the back of another's.
 //
 // Fixed shares would stall whenever a thread is not scheduled, or reads more slowly than another:
 // two threads on cores that share no cache were seen to read 20 and 31 GB/s. Pieces claimed from
@@ -10,9 +10,9 @@
 //
 // Several callers have a loop each, and share the threads: each has its own and a team of workers.
 // Of T threads k callers get T / k each, rounded down, and the first T % k of them one more; where k
-// is T or more, each runs alone. That is counted when a loop begins: behind its piece, a worker
+// is T or more, each runs alone. That is counted when a loop begins: after its piece, a worker
 // leaves a loop that has too many when a further caller has come, but a loop gets no more of them
-// when a caller goes. Who comes back within 25 us, as ops that follow each other do, counts as
+// when a caller goes. A caller that comes back within 25 us, as ops that follow each other do, counts as
 // having stayed. docs/architecture.md, Threads, says where the workers run.
 #pragma once
 

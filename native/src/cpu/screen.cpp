@@ -657,7 +657,7 @@ class Builder {
     return static_cast<float>(worst);
   }
 
-  // Norms as multiples of the 255th part of the largest, rounded up.
+  // Norms as multiples of a 255th of the largest, rounded up.
   void write_codes() {
     const int32_t all = h_.groups + 1;
     for (int32_t g = 0; g < all; ++g) {

@@ -16,7 +16,7 @@ struct Tuning {
   bool prefetch_streams;
   // Where two arrays are read together, their lines are prefetched in turn, not one array's first.
   bool prefetch_alternates;
-  // Lines that lie apart, or far behind, are asked for several times, as requests are lost where
+  // Lines that lie apart, or far ahead, are asked for several times, as requests are lost where
   // many are under way.
   bool prefetch_again;
   // Many inputs pass by a few rows of weights that stay in L1, with AVX-512, and each group widens

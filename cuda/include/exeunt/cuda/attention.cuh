@@ -3,10 +3,10 @@
 // attention: grouped-query attention of query rows over a KV cache.
 //
 // A block takes up to 32 queries (a query is one head of one row) that share a KV head: the heads
-// of a row, and several rows where they are of one sequence. It walks its part of their slots in
+// of a row, and several rows where they are of one sequence. It walks its split of their slots in
 // tiles that it copies to shared memory, so that K and V are read once for all its queries, keeps a
-// running maximum and sum for each, and leaves either the result or a part of it that a second
-// kernel merges. Tile t belongs to part t % splits: whatever a row sees is spread over all parts.
+// running maximum and sum for each, and leaves either the result or a partial one that a second
+// kernel merges. Tile t belongs to split t % splits: whatever a row sees is spread over all of them.
 //
 // Of the block's warps, `query_groups` take other queries and the rest other slots of the tile.
 // Scores: a lane is a slot, or one of the parts of a slot's elements. Sums over V: a lane is WIDTH
@@ -110,7 +110,7 @@ struct AttentionTask {
   int dim;
   float scale;
   float softcap;   // 0: none
-  float2* states;  // [rows, heads, splits]: maximum and sum, if there is more than one part
+  float2* states;  // [rows, heads, splits]: maximum and sum, if there is more than one split
   float* parts;    // [rows, heads, splits, part_pitch]: sums over V
   int part_pitch;  // dim, up to a multiple of 4
   AttentionShape shape;
@@ -425,7 +425,7 @@ class AttentionBlock {
     }
   }
 
-  // ---- scores: a lane is a slot, or part of one -------------------------------------------------
+  // ---- scores: a lane is a slot, or a piece of one ------------------------------------------------
 
   __device__ __forceinline__ float* weights() const {
     return reinterpret_cast<float*>(dynamic_ + task_.layout.weights) +
@@ -452,7 +452,7 @@ class AttentionBlock {
     task_.scores[query * task_.score_slots + slot] = slot < seen ? score : unseen;
   }
 
-  // Slots beyond all that is seen, of this part's tiles.
+  // Slots beyond all that is seen, of this split's tiles.
   __device__ __forceinline__ void fill_scores() const {
     const int64_t step = static_cast<int64_t>(task_.shape.splits) * task_.layout.tile_slots;
     int64_t first = first_slot_of(place().split);
@@ -519,7 +519,7 @@ class AttentionBlock {
   __device__ __forceinline__ void add_values(int tile) {
     const int slots = min(slots_of(tile) - first_slot_, task_.shape.warp_slots());
     const int column = lane_ * WIDTH * static_cast<int>(sizeof(C));
-    // Lanes beyond the row read its beginning; nobody looks at their sums.
+    // Lanes beyond the row read its beginning; their sums are not used.
     const unsigned char* v = dynamic_ + task_.layout.v + first_slot_ * task_.layout.v_pitch +
                              (column < task_.layout.v_pitch ? column : 0);
     const float* weight = weights();
@@ -627,7 +627,7 @@ class AttentionBlock {
 };
 
 // Bytes: K and V of the slots that the block's queries see, once for all of them; the queries; the
-// result, or for each part 4 * dim + 8 per query; the scores. Blocks whose part begins beyond what
+// result, or for each split 4 * dim + 8 per query; the scores. Blocks whose split begins beyond what
 // is seen leave after reading `visible`.
 template <class C, int WIDTH, int QUERIES>
 __global__ __launch_bounds__(
@@ -662,7 +662,7 @@ constexpr int kMergeWarps = kAttentionMergeThreads / kWarp;
 constexpr int kMergeColumns = 4 * kWarp;
 
 // Sums of `live` parts from columns `column` on, four for each lane: a warp takes every eighth
-// part, then the warps are added in order. The first 128 threads get one column each.
+// split, then the warps are added in order. The first 128 threads get one column each.
 __device__ __forceinline__ float merge_columns(const AttentionMerge& task, int64_t query, int live,
                                                float reference, int column,
                                                float (&sums)[kMergeWarps][kMergeColumns]) {
@@ -693,7 +693,7 @@ __device__ __forceinline__ float merge_columns(const AttentionMerge& task, int64
   return total;
 }
 
-// One block per row and head. Bytes: 4 * dim + 8 for each part with slots that the row sees, from
+// One block per row and head. Bytes: 4 * dim + 8 for each split with slots that the row sees, from
 // the L2 cache; out once.
 static __global__ __launch_bounds__(kAttentionMergeThreads) void attention_merge_kernel(
     AttentionMerge task) {

@@ -13,7 +13,7 @@
 //   finish  A block sums some columns of a row of scores over queries and heads, in their order,
 //           and pools them.
 //   select  The row's last block chooses among its columns.
-// Blocks draw their work in this order, so whoever waits for others waits for blocks that run
+// Blocks draw their work in this order, so a block that waits for others waits for blocks that run
 // already, whatever order the device starts them in. A block that keeps its products waits only if
 // all of the head's blocks have drawn; else the products go to the workspace after all. The sums
 // have the same bits.
@@ -67,7 +67,7 @@ struct ScoresShape {
   bool query_vectors;  // and so are those of queries
   bool keeps;          // products, in shared memory
   int64_t tiles;       // of a KV head
-  int select_items;    // columns of a thread that selects; 0: nobody does
+  int select_items;    // columns of a thread that selects; 0: no thread does
   int piece;           // columns of a row that a finishing block takes
   int64_t pieces;      // of a row
   int64_t score_blocks;

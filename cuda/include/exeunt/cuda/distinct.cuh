@@ -60,7 +60,7 @@ struct FirstEntries {
 
 // Fills the table for entries [begin, begin + count) of a list, at most ENTRIES of them. All threads
 // of the block come here, of which there are THREADS >= ENTRIES; what used the table before must be
-// behind a barrier. Negative ids are passed over.
+// before a barrier. Negative ids are passed over.
 template <int THREADS, int ENTRIES>
 __device__ __forceinline__ void find_first_entries(const int32_t* ids, int64_t begin, int count,
                                                    FirstEntries<ENTRIES>& table) {

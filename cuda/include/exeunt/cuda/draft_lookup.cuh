@@ -36,7 +36,7 @@ constexpr int kLookupMost = 64;  // tokens that are compared
 constexpr int kLookupLoads = 4;  // of four tokens each, that a thread has under way
 constexpr int64_t kLookupQuads = int64_t{kLookupThreads} * kLookupLoads;
 
-// How long a match is, and where the text goes on behind it; 0: there is none. The longer is the
+// How long a match is, and where the text goes on after it; 0: there is none. The longer is the
 // larger number, of those as long the later.
 using LookupKey = unsigned long long;
 __device__ __forceinline__ LookupKey lookup_key(int tokens, int next) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// draft_rule: when each sequence stops drafting, and what verifications say about who should draft.
+// draft_rule: when each sequence stops drafting, and what verifications say about which drafter to use.
 #pragma once
 
 #include <cstdint>
@@ -161,7 +161,7 @@ struct DraftShadows {
   }
 };
 
-// The columns of a sequence that take part: 0 if there are none, or if its plan or their number
+// The columns of a sequence that count: 0 if there are none, or if its plan or their number
 // makes no sense.
 __device__ __forceinline__ int64_t columns_of(const DraftRuleTask& task, int64_t s) {
   const int64_t columns = task.columns != nullptr ? task.columns[s] : task.width;
@@ -171,7 +171,7 @@ __device__ __forceinline__ int64_t columns_of(const DraftRuleTask& task, int64_t
   return sound ? columns : 0;
 }
 
-// Up to the first column behind the context where the drafter was wrong. Called by a warp.
+// Up to the first column after the context where the drafter was wrong. Called by a warp.
 __device__ __forceinline__ int64_t counted_columns(const DraftShadows& rows, int64_t drafter,
                                                    int64_t context, int64_t columns) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;

@@ -124,7 +124,7 @@ __device__ __forceinline__ void store_quad(T* to, const float (&values)[4]) {
 
 constexpr int kTileThreads = 128;
 
-// The usual tile: 32 values per thread, that is four to eight 128-bit loads in flight, and room for
+// The usual tile: 32 values per thread, that is four to eight 128-bit loads in flight, and space for
 // several blocks per SM. f64 values take two registers each, so there are half as many.
 template <class T>
 constexpr int kTileItems = sizeof(T) == 8 ? 16 : 32;

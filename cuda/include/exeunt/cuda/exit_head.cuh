@@ -18,7 +18,7 @@ struct HeadOutput {
   StatsOptions options;
   StatsState* states;  // [R, tiles]
   int64_t tiles;
-  // Optional, [R], on the device: 0 of a row whose statistics nobody wants. Blocks that have no
+  // Optional, [R], on the device: 0 for a row whose statistics are not wanted. Blocks that have no
   // other rows leave at once.
   const int32_t* wanted = nullptr;
   PartialProducts partials;  // where the depth is cut into parts
@@ -111,7 +111,7 @@ __device__ __forceinline__ void store_states(const LinearInput<W>& input, const 
 // Logits of 128 vocabulary rows (or list entries) for ROWS rows, and their statistics.
 //
 // Bytes: those of W once for each block of up to 64 rows; x from the L2 cache; 32 per (row, 128
-// logits) written; 4 per logit for each part of the depth, and as many read again. Grid: that of
+// logits) written; 4 per logit for each split of the depth, and as many read again. Grid: that of
 // linear_kernel. A vocabulary of 32k gives 250 blocks, two or three of which run on an SM at once.
 template <class W, int ROWS>
 __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
@@ -143,7 +143,7 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
 //
 // Bytes: those of W once for each block of ROWS rows, of which several find them in the L2 cache
 // (where rows are not aligned, a piece of 16 bytes more of each row and stage comes from there); x
-// from the L2 cache; 32 per (row, 64 logits) written; 4 per logit for each part of the depth, and as
+// from the L2 cache; 32 per (row, 64 logits) written; 4 per logit for each split of the depth, and as
 // many read again. Grid: that of linear_blocks_kernel.
 template <Blocks FORMAT, int ROWS>
 __global__ void EXN_BLOCK_BOUNDS(ROWS)

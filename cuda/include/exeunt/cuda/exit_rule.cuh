@@ -203,7 +203,7 @@ static __global__ __launch_bounds__(kExitRuleThreads) void exit_rule_kernel(Exit
   }
   const bool all_leave = !__syncthreads_or(somebody_stays);
 
-  // Pass 2: who leaves, and the ascending list of those who stay.
+  // Pass 2: which rows leave, and the ascending list of those that stay.
   int64_t listed = 0;
   for (int64_t base = 0; base < task.rows; base += kExitRuleThreads) {
     const int64_t row = base + thread;

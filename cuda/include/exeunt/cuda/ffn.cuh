@@ -144,7 +144,7 @@ __device__ __forceinline__ float cosine_of(float aa, float bb, float ab) {
 // out = hidden + branch for one row that ran, and its cosines, in which each vector is scaled by a
 // power of two so that no sum overflows. One block per row.
 //
-// Bytes: 4 per product and part, hidden and out once; rows of more than 8192 elements are read
+// Bytes: 4 per product and split, hidden and out once; rows of more than 8192 elements are read
 // twice unless no cosine is asked for.
 template <class T>
 __global__ __launch_bounds__(kFinishThreads, 1) void ffn_finish_kernel(FfnFinishTask<T> task) {

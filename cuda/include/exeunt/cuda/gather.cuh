@@ -35,7 +35,7 @@ struct GatherList {
   int64_t listed;
   const int32_t* count;  // [1], optional: how many are used
   int64_t rows;          // that entries may name
-  bool ascends;          // it must, with negative entries behind all others
+  bool ascends;          // it must, with negative entries after all others
 };
 
 constexpr int kGatherThreads = 256;
@@ -83,7 +83,7 @@ __device__ __forceinline__ int32_t inspect_entries(const GatherList& list, int64
   return wrong ? -1 : moving;
 }
 
-// A part of the list per block. Its verdict: how many entries move, or -1.
+// A chunk of the list per block. Its verdict: how many entries move, or -1.
 //
 // Bytes: 4 per entry that is used; where the list must ascend, each is read twice, the second time
 // from the caches.
@@ -215,7 +215,7 @@ static __global__ __launch_bounds__(kGatherThreads, kGatherBlocks) void gather_k
 constexpr int kInPlaceThreads = 512;
 constexpr int kInPlaceWords = 4;  // of a thread in a round
 
-// The words [first, first + slice) of every entry, which nobody else touches. An entry never comes
+// The words [first, first + slice) of every entry, which no other block touches. An entry never comes
 // from below where it goes, so a round has to read what it moves before it writes any of it, and
 // what later rounds read it does not write.
 template <class Word>

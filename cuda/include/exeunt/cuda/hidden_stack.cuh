@@ -17,9 +17,9 @@ struct StackTags {
   int64_t count;
 };
 
-// ---- push: who goes where, then the rows --------------------------------------------------------
+// ---- push: where each row goes, then the rows-----------------------------------------------------
 
-// What `overflow` becomes where `over` rows do not fit. With a count that no push leaves behind
+// What `overflow` becomes where `over` rows do not fit. With a count that no push leaves
 // nothing fits, however many rows there are: it is not 0 then either.
 __device__ __forceinline__ int32_t overflow_of(int64_t over) {
   if (over > INT32_MAX) return INT32_MAX;

@@ -115,7 +115,7 @@ __device__ __forceinline__ int32_t whole_of(const HiredBudgetTask& task, float s
   return static_cast<int32_t>(whole < task.patches ? whole : task.patches);
 }
 
-// Tokens that `rounds` rounds take, in each of which every region with room gets one.
+// Tokens that `rounds` rounds take, in each of which every region below its limit gets one.
 __device__ __forceinline__ int64_t dealt_in(const HiredBudgetTask& task, const float* shares,
                                             int32_t rounds, int64_t* scratch) {
   int64_t dealt = 0;
@@ -135,7 +135,7 @@ __device__ __forceinline__ uint64_t deal_key(const HiredBudgetTask& task, float 
 }
 
 // What truncation leaves goes one by one to the largest fractions, round after round: whole rounds,
-// of which there is seldom one, and part of another, for those with a key of `lowest` or more.
+// of which there is seldom one, and some of another, for those with a key of `lowest` or more.
 struct HiredDeal {
   int32_t rounds;
   uint64_t lowest;

@@ -3,7 +3,7 @@
 // The device's view of a described KV cache: where a slot of a sequence lies, for every layout.
 //
 // A kernel cannot refuse an argument that lies in device memory: a sequence, a slot or a page out
-// of range gives kNoSlot, and whoever asked switches that row off.
+// of range gives kNoSlot, and the caller switches that row off.
 #pragma once
 
 #include <cstdint>

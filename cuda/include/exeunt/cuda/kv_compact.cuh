@@ -173,7 +173,7 @@ __device__ __forceinline__ bool is_refused(const KvCompactPlan& plan) {
   return __syncthreads_or(wrong);
 }
 
-// The blocks of a sequence that nobody needs any more; the same for all lanes of the warp that
+// The blocks of a sequence that are no longer needed; the same for all lanes of the warp that
 // asks.
 struct FreedBlocks {
   const int32_t* pages;

@@ -63,9 +63,9 @@ struct PropagateTask {
   PartialProducts partials;  // where they meet; the tiles of all layers are side by side
 };
 
-// A layer's keys and, behind them, its values are taken in an order in which the two elements of a
+// A layer's keys and, after them, its values are taken in an order in which the two elements of a
 // pair are neighbours, so that no pair is torn apart by tiles: head by head (of an even number of
-// outputs), the pairs first. A tile of blocks has no values behind keys, as formats may differ.
+// outputs), the pairs first. A tile of blocks has no values after keys, as formats may differ.
 struct HeadPlace {
   int kind;     // 0: of the keys, 1: of the values
   int head;     // -1: there is no such output
@@ -388,9 +388,9 @@ __device__ __forceinline__ void store_products(const PropagateTask& task,
 }
 
 // Bytes: each weight of a layer once for each ROWS of the rows that owe it, and none of a layer
-// that nobody owes; keys and values once; besides, 4 per product for each part of the depth, and as
+// that no row owes; keys and values once; besides, 4 per product for each split of the depth, and as
 // many read again. For each 128 outputs, from the L2 or L1 cache: the rows once, and once more for
-// each part, and the layer's coefficients once. Grid: that of linear_kernel, the tiles being those
+// each split, and the layer's coefficients once. Grid: that of linear_kernel, the tiles being those
 // of the first layer, of the second, and so on.
 template <class W, int ROWS>
 __global__ void EXN_LINEAR_BOUNDS(W, ROWS)

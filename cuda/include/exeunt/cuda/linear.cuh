@@ -98,7 +98,7 @@ struct LinearInput {
 
 constexpr int kPairOutputs = kLinearOutputs / 2;  // of a tile of two matrices
 
-// Row of W behind output `output`, or -1 if there is none.
+// Row of W that makes output `output`, or -1 if there is none.
 template <class W>
 __device__ __forceinline__ int64_t weight_row(const LinearInput<W>& input, int64_t output) {
   if (output >= input.outputs) return -1;
@@ -152,7 +152,7 @@ __device__ __forceinline__ void stage_rows(unsigned char* shared, const W* const
 }
 
 // The largest pieces of 16 or 8 bytes that all rows of W consist of; less: 0. (Arrays of the JVM
-// often begin 8 bytes behind a multiple of 16.)
+// often begin 8 bytes after a multiple of 16.)
 template <class W>
 __device__ __forceinline__ int piece_bytes(const LinearInput<W>& input) {
   const auto low = static_cast<unsigned>(
@@ -190,7 +190,7 @@ __device__ __forceinline__ TileRange whole_depth(const LinearInput<W>& input, in
           static_cast<int>((input.depth + kDepth - 1) / kDepth)};
 }
 
-// One part of the depth; no part is empty if there are at least as many stages as parts.
+// One split of the depth; no split is empty if there are at least as many stages as splits.
 template <class W, int ROWS>
 __device__ __forceinline__ TileRange part_of_depth(const LinearInput<W>& input, int64_t first_row,
                                                    int64_t row_end, int part) {
@@ -223,7 +223,7 @@ struct StoredRows {
     const E* const from =
         static_cast<const E*>(x) + static_cast<int64_t>(first_stage + stage) * Shape::kDepth;
     for (int i = threadIdx.x; i < ROWS * kQuads; i += Shape::kThreads) {
-      // Rows past the end are copies of the last one: nobody looks at their results.
+      // Rows past the end are copies of the last one: their results are not used.
       const int row = Min::apply(i / kQuads, rows - 1);
       __pipeline_memcpy_async(to + i, from + row * stride + i % kQuads * 4, 4 * sizeof(E));
     }
@@ -421,7 +421,7 @@ struct PartialProducts {
   unsigned long long* tickets = nullptr;
 };
 
-// Those of a tile: product n of row r of part p is data[p * part_stride + r * stride + n].
+// Those of a tile: product n of row r of split p is data[p * part_stride + r * stride + n].
 struct TileParts {
   float* data;
   int64_t part_stride;
@@ -434,7 +434,7 @@ __device__ __forceinline__ TileParts parts_of_tile(const PartialProducts& partia
           partials.stride};
 }
 
-// Writes one part's products of a tile, [rows][OUTPUTS + 1] in shared memory.
+// Writes one split's products of a tile, [rows][OUTPUTS + 1] in shared memory.
 template <int THREADS, int OUTPUTS>
 __device__ __forceinline__ void store_part(const TileParts& parts, int part, int rows,
                                            const float* products) {
@@ -486,7 +486,7 @@ __device__ __forceinline__ unsigned long long* ticket_of_tile(const PartialProdu
   return partials.tickets + blockIdx.x * (partials.stride / kBlockTile) + first_output / kBlockTile;
 }
 
-// Hands in one part's products, [rows][OUTPUTS + 1] in shared memory. True for the last block of a
+// Hands in one split's products, [rows][OUTPUTS + 1] in shared memory. True for the last block of a
 // tile, which has those of the whole depth there afterwards.
 template <int THREADS, int OUTPUTS>
 __device__ __forceinline__ bool meet_parts(const PartialProducts& partials, int splits,
@@ -628,7 +628,7 @@ __device__ __forceinline__ void finish_tile(const LinearInput<W>& input, const L
 }
 
 // Bytes: W once for each block of ROWS rows that are there, x from the L2 cache for each block of
-// outputs, y once; besides, 4 per product for each part of the depth, and as many read again. Grid:
+// outputs, y once; besides, 4 per product for each split of the depth, and as many read again. Grid:
 // above.
 template <class W, int ROWS>
 __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
@@ -659,7 +659,7 @@ constexpr int kMergeLinearThreads = 128;
 // Adds the parts that linear_kernel left, and finishes their outputs: four per thread. For more
 // rows than the last blocks of a few tiles could add in time.
 //
-// Bytes: 4 per product and part, y once. Grid: x counts blocks of 512 outputs, y rows.
+// Bytes: 4 per product and split, y once. Grid: x counts blocks of 512 outputs, y rows.
 template <class W>
 __global__ __launch_bounds__(kMergeLinearThreads) void merge_linear_kernel(LinearInput<W> input,
                                                                            LinearOutput output) {

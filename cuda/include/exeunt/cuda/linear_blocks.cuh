@@ -312,7 +312,7 @@ struct StoredBlockRows {
   __device__ __forceinline__ void begin(float4* to, int stage) const {
     const float* const from = x + static_cast<int64_t>(stage) * kBlockDepth;
     for_each_quad(stage, [&](int row, int quad) {
-      // Rows past the end are copies of the last one: nobody looks at their results.
+      // Rows past the end are copies of the last one: their results are not used.
       const int64_t source = Min::apply(row, rows - 1);
       __pipeline_memcpy_async(to + BlockInputShape<ROWS>::place(row, quad),
                               from + source * stride + quad * 4, 16);
@@ -554,7 +554,7 @@ __device__ __forceinline__ float* share_block_results(const float (&results)[kBl
 
 // Bytes: W once for each block of ROWS rows (where rows are not aligned, a piece of 16 bytes more
 // of each row and stage comes from the L2 cache), x from the L2 cache for each block of outputs, y
-// once; besides, 4 per product for each part of the depth, as there always are of a second matrix,
+// once; besides, 4 per product for each split of the depth, as there always are of a second matrix,
 // and as many read again. Grid: that of linear_kernel, with tiles of 64 outputs.
 template <Blocks FORMAT, int ROWS>
 __global__ void EXN_BLOCK_BOUNDS(ROWS)

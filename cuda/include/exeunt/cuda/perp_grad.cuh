@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// perp_grad: removes from a gradient its part along the weights.
+// perp_grad: removes from a gradient its component along the weights.
 //
 // All sums are of w' = w 2^a and g' = g 2^b, where the powers of two bring the largest magnitudes
 // near 1: exact, and neither overflow nor underflow can occur. Dot products are pairs (high, low)
@@ -49,7 +49,7 @@ struct Pair {
   }
 };
 
-// Dot products of a part of the tensors, relative to the scales of its largest magnitudes.
+// Dot products of a chunk of the tensors, relative to the scales of its largest magnitudes.
 template <class A>
 struct Dots {
   A largest_w;

@@ -241,7 +241,7 @@ __device__ __forceinline__ unsigned kept_of(const unsigned (&keys)[kPruneItems],
 }
 
 // Of those, the ones without the equal keys that the cut takes; `number` is that of a tile's first,
-// and then of the one behind its last.
+// and then of the one after its last.
 template <class T>
 __device__ __forceinline__ unsigned settled(const unsigned (&keys)[kPruneItems],
                                             const PruneCut& cut, unsigned kept, int* sums,
@@ -414,7 +414,7 @@ static __global__ __launch_bounds__(kTileThreads) void prune_number_kernel(
   }
 }
 
-// Prunes the equal keys that the cut takes; `numbers` are those of the tensor's tiles, and behind
+// Prunes the equal keys that the cut takes; `numbers` are those of the tensor's tiles, and after
 // them those of `later` more. Bytes: the weights and the masks of the tiles that have any; those
 // masks.
 template <class T>

@@ -35,10 +35,10 @@ __device__ __forceinline__ int turn_place(int i) {
   return i % kOwn / 4 * kTurnPitch<T> + i / kOwn * 4 + i % 4;
 }
 
-// How often the turns of a head lie there, one copy behind the other, which heads take in turn. Eight
+// How often the turns of a head lie there, one copy after the other, which heads take in turn. Eight
 // threads that read together then meet in no bank where one head ends and the next begins, although
 // a head has more than eight vectors of pairs, and no multiple of eight. A power of two; fewer where
-// there is no room.
+// there is no space.
 template <class T>
 __device__ __forceinline__ unsigned turn_copies(unsigned vectors) {
   constexpr unsigned kTogether = 8;
@@ -189,7 +189,7 @@ __device__ __forceinline__ void rotate_elements(const RopeTask<T>& task, const T
 }
 
 // Reads the turns of `count` pairs of a row from `begin` on: NaN at a position that is not in the
-// table. They are laid down `copies` times, one behind the other. The position is read by one lane
+// table. They are laid down `copies` times, one after the other. The position is read by one lane
 // of each warp that has something to do; the first warp notes whether the row is on.
 template <class T>
 __device__ __forceinline__ void load_turns(const RopeTask<T>& task, int64_t row, int64_t begin,

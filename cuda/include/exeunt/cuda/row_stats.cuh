@@ -166,7 +166,7 @@ __device__ __forceinline__ void accumulate_plain(const uint4 (&vectors)[kStatsVe
 
 // ---- a tile -------------------------------------------------------------------------------------
 
-// A part of a row, by all threads of a block, which hold it as it is stored.
+// A slice of a row, by all threads of a block, which hold it as it is stored.
 template <class T>
 class StatsTile {
  public:
@@ -180,7 +180,7 @@ class StatsTile {
   __device__ __forceinline__ float largest() const { return largest_; }
 
   // Where in the warp's columns the tile's largest element is, if it is there, and the warp's
-  // largest element but that one: only then, else nobody needs to know. `words` is shared memory of
+  // largest element but that one: only then, else it is not needed. `words` is shared memory of
   // the warp for what one thread holds.
   __device__ __forceinline__ void find_largest(float largest, uint4* words,
                                                StatsState& state) const {
@@ -428,7 +428,7 @@ __global__ __launch_bounds__(kTileThreads, 4) void row_stats_tile_kernel(RowStat
       }
     }
     // No barrier here: the next row writes `tops` only after all threads have passed the second
-    // barrier, which lies behind the last read of `tops`, and `states` only after the first one.
+    // barrier, which follows the last read of `tops`, and `states` only after the first one.
   }
 }
 

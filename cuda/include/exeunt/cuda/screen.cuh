@@ -122,7 +122,7 @@ struct ScreenTask {
   int32_t* full;         // [kScreenRows], 1: the full head is to be read
   float* y;              // [kScreenRows, x_stride]
   float* upper;          // [kScreenRows, 64 * tiles]
-  float* logits;         // the same; null: nobody asks for probabilities
+  float* logits;         // the same; null: probabilities are not wanted
   ScreenExtremes* tile;  // [kScreenRows, tiles]
   int64_t tiles;
   int32_t* ids;  // [kScreenRows, budget]
@@ -360,12 +360,12 @@ struct ScreenShape {
   static constexpr int kSharedBytes = kStages * kStageBytes;
 };
 
-// 256 columns of the stored rows, or what is left of a part.
+// 256 columns of the stored rows, or what is left of a segment.
 struct ScreenStage {
   int part;
   int count;         // columns
   int64_t column;    // the first one
-  int64_t pitch;     // of the part's rows, in bytes
+  int64_t pitch;     // of the segment's rows, in bytes
   const uint8_t* p;  // of row 0
 };
 
@@ -717,7 +717,7 @@ __device__ __forceinline__ ScreenTop top_of(const float* logits, int count, floa
   return {top, block_reduce<Max, WARPS>(is_odd, odd) == 0};
 }
 
-// Lists the candidates that still may be the largest behind those that were read. One block per row.
+// Lists the candidates that may still be the largest, after those that were read. One block per row.
 __global__ __launch_bounds__(kScreenThreads) void screen_prune_kernel(ScreenTask task) {
   __shared__ int sums[kScreenWarps];
   __shared__ float tops[kScreenWarps];
@@ -759,7 +759,7 @@ struct ScreenSpan {
   int count;
 };
 
-// Those of the first list, or the ones behind them; none where they are not wanted.
+// Those of the first list, or the ones after them; none where they are not wanted.
 __device__ __forceinline__ ScreenSpan span_of(const ScreenTask& task, bool second, int tile) {
   const int r = static_cast<int>(blockIdx.y);
   if (task.full[r] != 0) return {0, 0};
@@ -857,7 +857,7 @@ constexpr int kMassThreads = kTileThreads;
 constexpr int kMassItems = 16;
 constexpr int kMassTile = kMassThreads * kMassItems;
 
-// Of a part of a row, e^(z - its largest logit): the sum of what is known or estimated, and two that
+// Of a tile of a row, e^(z - its largest logit): the sum of what is known or estimated, and two that
 // bound it. Bytes: 8 for each row of the vocabulary. Grid: x counts tiles of 2048, y rows.
 __global__ __launch_bounds__(kMassThreads) void screen_mass_kernel(ScreenTask task) {
   __shared__ float scratch[3 * (kMassThreads / kWarp)];

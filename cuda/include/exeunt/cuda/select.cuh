@@ -7,7 +7,7 @@
 // last one lists what lies above it, in the order of the columns. The keys of neighbouring columns
 // belong to one thread, and lie in shared memory: a row that fits there is read once.
 //
-// A long row is shared by many blocks, each of which has its part of the columns. They meet after
+// A long row is shared by many blocks, each of which has its slice of the columns. They meet after
 // each round: the last to come adds up nothing but integers, so its order does not matter, finds
 // the digit, and lets the others go on.
 #pragma once
@@ -586,7 +586,7 @@ class SelectRow {
     });
     certain = sum_of(certain);
     tied = sum_of(tied);
-    // Two places in turn: whoever lists again may be ahead of those who still read, by one meeting.
+    // Two places in turn: a block that lists again may be ahead of those that still read, by one meeting.
     int2* const counts = team_.counts + (met_ & 1u) * team_.blocks;
     if (threadIdx.x == 0) counts[team_.rank] = make_int2(certain, tied);
     meet([] {});
@@ -714,7 +714,7 @@ constexpr int kMostTeamBlocks = 256;  // a thread for each, to add up what they 
 // A team of blocks per row, which wait for one another: all must run at once. Bytes: every score
 // once where the team's threads hold the row, else up to six times, all but the first from the L2
 // cache; for each block 4 for each different digit of its keys, up to three times, and 8 for each
-// block before and behind it; 4 for each place of the list.
+// block before and after it; 4 for each place of the list.
 template <class T>
 __global__ __launch_bounds__(kTeamThreads, 2) void select_team_kernel(SelectTask<T> task,
                                                                       SelectTeams teams) {

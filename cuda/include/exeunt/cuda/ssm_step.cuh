@@ -152,7 +152,7 @@ __device__ __forceinline__ int quad_place(const SsmStepTask& task, int quad) {
   return 4 * (static_cast<int>(threadIdx.x) % task.lanes + quad * task.lanes);
 }
 
-// Four values from `place` on, 0 behind the last.
+// Four values from `place` on, 0 after the last.
 __device__ __forceinline__ void load_state(const SsmStepTask& task, const float* from, int place,
                                            float (&values)[4]) {
   if (task.vectors) {

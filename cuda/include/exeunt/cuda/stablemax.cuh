@@ -15,7 +15,7 @@
 
 namespace exn::cuda {
 
-// The largest logit of a part of a row and the sum of weights relative to it. A NaN shows in `sum`.
+// The largest logit of a tile of a row and the sum of weights relative to it. A NaN shows in `sum`.
 template <class A>
 struct PartState {
   A largest;
@@ -93,7 +93,7 @@ struct LogitRows {
 // Blocks are kTileThreads threads wide, and group y holds tile y of the row: 1024 threads with 32
 // values each (f64: 512 with 16), which leaves as many registers for all else. Half of an SM's
 // registers are then full of logits: enough loads on their way with one block per SM, and shorter
-// rows leave room for more blocks. Few rows leave SMs idle, but spare two launches.
+// rows leave resources for more blocks. Few rows leave SMs idle, but spare two launches.
 template <class T>
 constexpr int kHeldTiles = sizeof(T) == 8 ? 4 : 8;
 template <class T>
@@ -108,7 +108,7 @@ struct HeldScratch {
 
 __device__ __forceinline__ bool is_first_thread() { return threadIdx.x == 0 && threadIdx.y == 0; }
 
-// The tile of the row that this thread holds a part of. Asked for again where it is written, it is
+// The tile of the row of which this thread holds a slice. Asked for again where it is written, it is
 // computed again: kept in between it would take registers, of which none are left.
 struct HeldTile {
   int64_t begin;
@@ -123,7 +123,7 @@ __device__ __forceinline__ HeldTile held_tile(const LogitRows<T>& logits) {
   return {begin, tile_count(begin, logits.columns, kTile<T>)};
 }
 
-// Reads the block's part of a row.
+// Reads the block's slice of a row.
 template <class T, int ITEMS>
 __device__ __forceinline__ void load_held(const LogitRows<T>& logits, int64_t row,
                                           acc_t<T> (&values)[ITEMS]) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Statistics of a part of a row of logits that can be merged with those of another part.
+// Statistics of a tile of a row of logits that can be merged with those of another tile.
 #pragma once
 
 #include <climits>
@@ -35,7 +35,7 @@ struct StatsTargets {
   uint8_t* valid;
 };
 
-// e = weight relative to that of the largest logit, d = ln e, both of treated logits. A part
+// e = weight relative to that of the largest logit, d = ln e, both of treated logits. A tile
 // without any finite logit has largest = -inf and zero sums. A NaN in the row shows in `sum`, +inf
 // in `largest`.
 //
@@ -104,7 +104,7 @@ struct FourSums {
 };
 
 // Adds up this thread's `values`, which it treats in place, relative to `state.largest`, which the
-// caller has set for the whole group of threads. `place(i)` is the place of value i in the part;
+// caller has set for the whole group of threads. `place(i)` is the place of value i in the tile;
 // places from `count` on are padding, -inf.
 template <class Normalizer, int ITEMS, class Place>
 __device__ __forceinline__ void accumulate(float (&values)[ITEMS], const StatsOptions& options,
@@ -158,7 +158,7 @@ __device__ __forceinline__ void warp_reduce_sums(StatsState& state, const StatsO
   if (options.want_mean) state.mean_log = warp_reduce<Sum>(state.mean_log);
 }
 
-// Takes the sums of a part over to another reference, `largest`, that of the whole row.
+// Takes the sums of a tile over to another reference, `largest`, that of the whole row.
 template <class Normalizer>
 __device__ __forceinline__ void rebase(StatsState& part, float largest,
                                        const Normalizer& normalizer, const StatsOptions& options) {
@@ -319,7 +319,7 @@ __device__ __forceinline__ StatsState merge_row(const StatsState* of_row, int64_
 
 // Merges the `parts` states of each row, [rows, parts], and writes the row's statistics.
 //
-// Bytes: 32 per part; the largest logits of all are looked at beforehand, so that each part is
+// Bytes: 32 per tile; the largest logits of all are looked at beforehand, so that each tile is
 // rescaled once. One block per row.
 template <class Normalizer>
 __global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(const StatsState* states,

@@ -177,7 +177,7 @@ __device__ __forceinline__ bool may_win(const StopRuleTask<T>& task, const StopS
   return is_complete(s) || stop_reason(s) == Stop::kBudget;
 }
 
-// The larger the score, and behind it the lower the row, the larger is this; 0: nobody. A NaN is
+// The larger the score, and then the lower the row, the larger is this; 0: no row. A NaN is
 // below every number, and -0 is 0.
 __device__ __forceinline__ unsigned long long rank_of(float score, int64_t row) {
   unsigned order = 1;
@@ -229,7 +229,7 @@ __global__ __launch_bounds__(kStopRuleThreads) void stop_rule_kernel(StopRuleTas
   const bool now = __syncthreads_or(completes);
   const bool cancels = task.scope == StopScope::kFirst && (before || now);
 
-  // Pass 2: what that means to the others, and the ascending list of those who go on.
+  // Pass 2: what that means to the others, and the ascending list of those that go on.
   int64_t listed = 0;
   unsigned long long best = 0;
   for (int64_t base = 0; base < task.rows; base += kStopRuleThreads) {

@@ -8,7 +8,7 @@
 namespace exn::cuda {
 
 // Tickets lie in a workspace that holds anything when a launch begins, so a word counts only while
-// it has this mark (a NaN that no arithmetic makes), which nobody leaves there: the last block to
+// it has this mark (a NaN that no arithmetic makes), which is never left there: the last block to
 // come takes it away. So nothing need be cleared before a launch, also where it is repeated.
 constexpr unsigned long long kTicketMark = 0x7fa5c3e996d10000ull;
 constexpr unsigned long long kTicketCount = 0xffffull;

@@ -29,7 +29,7 @@ constexpr int kTokenBiasThreads = 128;
 constexpr int kTokenBiasTurns = 4;
 
 // Block x has a chunk of as many ids as it has threads, or all if those are fewer; its threads take
-// as many rows at a time as that leaves room for, and block y every gridDim.y-th time.
+// as many rows at a time as then fit, and block y every gridDim.y-th time.
 //
 // Bytes: an element read and written per row and id; for each block its ids, and those before.
 template <class T>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// verify: how much of a draft the target keeps, the token behind it, and the counters of the next
+// verify: how much of a draft the target keeps, the token after it, and the counters of the next
 // round.
 #pragma once
 
@@ -143,10 +143,10 @@ static __global__ __launch_bounds__(kVerifyThreads) void verify_greedy_kernel(Ve
 
 // ---- sampled: rows ------------------------------------------------------------------------------
 
-// A row's softmax, p_j = exp(z_j - level) / sum, and that of a part of it.
+// A row's softmax, p_j = exp(z_j - level) / sum, and that of a tile of it.
 struct RowSums {
   float level;
-  float sum;  // NaN or 0: the row is invalid, or the part has no share
+  float sum;  // NaN or 0: the row is invalid, or the tile has no share
 };
 
 template <class T>
@@ -168,7 +168,7 @@ __device__ __forceinline__ float treated(float z, float inverse_temperature) {
 
 // Sums of the tiles of all rows that a draft reaches, over the grid of tiles and rows.
 //
-// Bytes: the logits once, also of rows that lie behind a rejection, which is not known yet.
+// Bytes: the logits once, also of rows that follow a rejection, which is not known yet.
 template <class T>
 __global__ __launch_bounds__(kTileThreads) void verify_rows_kernel(VerifyRowsTask<T> task) {
   __shared__ float tops[kTileThreads / kWarp];
@@ -179,7 +179,7 @@ __global__ __launch_bounds__(kTileThreads) void verify_rows_kernel(VerifyRowsTas
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
     const int64_t s = row / task.per_draft, i = row % task.per_draft;
     const int64_t n = drafted_by(task.round, s);
-    // Of the target's rows that behind the draft counts as well.
+    // The target's row after the draft counts as well.
     if (i >= n + (task.per_draft - task.round.most)) continue;
     float values[kTileItems<T>];
     load_tile(task.logits + row * task.stride + begin, count, -INFINITY, values);
@@ -287,7 +287,7 @@ __device__ __forceinline__ bool keeps(const VerifyDrawTask& task, int64_t s, int
   return is_kept;
 }
 
-// How much of each draft is kept, and what the token behind it is drawn from. A block for each
+// How much of each draft is kept, and what the token after it is drawn from. A block for each
 // sequence, whose warps take rows in turn: all are judged, as if none before had rejected.
 //
 // Bytes: 8 per tile of each row, and some words per row and sequence.
@@ -424,7 +424,7 @@ __device__ __forceinline__ int32_t drawn(const VerifyDrawTask& task, int64_t s,
                                            [&](int64_t i) { return weight(begin + i); }));
 }
 
-// Draws the token behind what is kept, and writes what comes out: a warp for each sequence.
+// Draws the token after what is kept, and writes what comes out: a warp for each sequence.
 //
 // Bytes: 4 per group and those of one group of tokens, then as verify_greedy_kernel.
 static __global__ __launch_bounds__(kVerifyThreads,

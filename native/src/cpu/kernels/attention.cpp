@@ -3,7 +3,7 @@
 //
 // A sequence's slots fall into chunks of kChunk and those into tiles of kTile, both counted from
 // slot 0. A head's state (maximum, sum, weighted sum of V) is carried through the tiles of a chunk,
-// and the states of chunks are merged in ascending order, whoever computed them. Products and sums
+// and the states of chunks are merged in ascending order, whichever thread computed them. Products and sums
 // keep their order within a tile whatever rows they are computed beside. So a row has the same bits
 // for every thread count and in every batch.
 //
@@ -245,7 +245,7 @@ EXN_SIMD void score_single(const SlotRows<T>& key, const typename P::Query* quer
 // out[x * kTile + w] = <key w, query x>: one accumulator vector each, pairs of elements in
 // ascending order, all first vectors before the second ones, so that no multiplication waits for
 // the one before it. Two keys by four queries are eight sums, beside which the keys' four vectors
-// have room. What takes the time is the instructions, of which a core begins some four a cycle, not
+// have space. What takes the time is the instructions, of which a core begins some four a cycle, not
 // the multiplications, two a cycle: hence no unrolled steps, whose addresses would be computed.
 template <class P, class T, int kW, int kX>
 EXN_SIMD void score_block(const SlotRows<T>& rows, const typename P::Query* query, int64_t stride,
@@ -889,7 +889,7 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool pref
       for (int t = 0; !runs_on && t < slots; ++t)
         ahead.add(reinterpret_cast<const char*>(base + rows[t]), bytes);
     };
-    // Nobody prefetched the first tile: its keys are read at once, its values a little later.
+    // The first tile was not prefetched: its keys are read at once, its values a little later.
     if (!p.alternates && !prefetched)
       add(c.v, slabs.slab[0].kv_head * c.head_stride, offset[which], count);
     prefetched = true;
@@ -991,7 +991,7 @@ void take_slabs(const Plan& p, int64_t block, int64_t first_kv_head, int64_t fir
   }
 }
 
-// The same heads with their states in `part`.
+// The same heads with their partial states in `part`.
 void move_states(const States& part, Slabs* s) {
   for (int i = 0; i < s->count; ++i) s->slab[i].state = part.at(s->slab[i].head);
 }

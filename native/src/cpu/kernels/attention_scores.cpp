@@ -6,7 +6,7 @@
 // chunks of kChunk, counted from slot 0. A chunk's scores become weights against the chunk's own
 // maximum while they are in L2, and what a chunk weighs in its row is a factor that the sum over
 // rows and heads multiplies in; so each key is read once and each exponential taken once. Sums run
-// over the rows in ascending order, and over the heads of each, whoever computes them and
+// over the rows in ascending order, and over the heads of each, whichever thread computes them and
 // whatever else is computed beside: a prompt has the same bits for every thread count, in every
 // batch and layout.
 #include "base/args/attention_scores.h"
@@ -23,7 +23,7 @@ constexpr int64_t kStepScores = int64_t{1} << 20;
 constexpr int64_t kNearScores = int64_t{1} << 15;
 // The same of several threads where products are of pairs: fewer steps are waited for.
 constexpr int64_t kNearScoresOfPairs = int64_t{1} << 16;
-// Room for pooling on both sides of a row, in floats; half of the largest width.
+// Space for pooling on both sides of a row, in floats; half of the largest width.
 constexpr int64_t kMargin = 128;
 
 // Rows of scores lie an odd number of lines apart: a power of two would put the scores of a slot,
@@ -143,7 +143,7 @@ void load_queries(const Plan& p, const Step& s) {
 // ---- keys ---------------------------------------------------------------------------------------
 
 // Keys are taken a tile at a time, in groups of kSide neighbouring slots of one KV head: groups of
-// one head one behind the other, or, where the heads of a slot lie side by side, one of each of
+// one head one after the other, or, where the heads of a slot lie side by side, one of each of
 // several heads.
 constexpr int kSide = 4;
 constexpr int kGroups = 8;
@@ -167,7 +167,7 @@ struct Target {
   int64_t dim;
 };
 
-// Adds the products of kW rows with kX queries each, row after row: `group` and those behind it,
+// Adds the products of kW rows with kX queries each, row after row: `group` and those after it,
 // slot by slot, or slot `slot` of that many heads. Recursive, so that the compiler knows which
 // accumulator is meant and keeps them all in registers.
 template <class P, class T, int kW, int kX, bool kOneHead, int kAt = 0>
@@ -315,7 +315,7 @@ struct Item {
 template <class T>
 class Walk {
  public:
-  // From a whole group on. Behind the last slot a group repeats it: there is room for such scores.
+  // From a whole group on. A group repeats the last slot: there is space for such scores.
   Walk(const Plan& p, const Step& s, const Item& it, int64_t begin, int64_t end)
       : p_(p),
         sequence_(p.sequence(it.prompt)),
@@ -486,7 +486,7 @@ struct HeldQuarters {
 
 // Scores of whole blocks of a KV head with kX queries. Prefetches kLines lines of `next` with each
 // key; all of them several times, as processors whose products are of pairs lose requests. Where
-// keys lie is computed: a table of it, written just before, would have to reach the cache behind
+// keys lie is computed: a table of it, written just before, would reach the cache only after
 // all keys that are still on their way, and memory would be idle.
 template <int kX, int kSteps, int kLines>
 __attribute__((noinline)) void score_keys(const bf16* key, int64_t slots, const bf16* query,
@@ -509,7 +509,7 @@ __attribute__((noinline)) void score_keys(const bf16* key, int64_t slots, const 
   }
 }
 
-// What is prefetched while queries of f32 meet keys: nothing; what lies behind the keys, all of it
+// What is prefetched while queries of f32 meet keys: nothing; what follows the keys, all of it
 // into L1 and some lines earlier into L2, from where the hardware goes on; the same into L2 alone,
 // or a tile elsewhere.
 enum class KeysAhead { kNothing, kStaged, kFar, kTile };

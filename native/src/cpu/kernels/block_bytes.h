@@ -906,7 +906,7 @@ static EXN_SIMD f32v fold_all(const f32v* v) {
     return fold_all<kLevel + 1, (kN + 1) / 2>(folded);
   }
 }
-// Sums of kN vectors; out has room for a multiple of 16.
+// Sums of kN vectors; out has space for a multiple of 16.
 template <int kN>
 static EXN_SIMD void fold_sums(const f32v* v, float* out) {
   static constexpr auto kReversed =

@@ -55,7 +55,7 @@ EXN_SIMD void pack_step(const uint8_t* p, uint8_t* to) {
   }
 }
 
-// What is left behind the last step remains as it is.
+// What is left after the last step remains as it is.
 template <Blocks kFormat>
 void pack_row(const uint8_t* row, int64_t bytes, uint8_t* to) {
   constexpr int kStep = Step<kFormat>::kBytes;

@@ -131,7 +131,7 @@ __attribute__((noinline)) void ready_products(const Ready& ready, const Waiting&
     int64_t at = 0;
     const char* step_input = input;
     for (const int64_t end = whole * S::kReadyBytes; at < end; at += S::kReadyBytes) {
-      // All at once they would hold up the loads: a core has room for few requests.
+      // All at once they would hold up the loads: a core keeps few requests in flight.
       add_ready<S, kW, kX>(rows, at, step_input, stride, sums, [&](int turn) EXN_FLAT {
         constexpr int kEach = S::kTurns / kW;
         if (turn >= kW * kEach) return;

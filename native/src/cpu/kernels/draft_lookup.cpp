@@ -62,7 +62,7 @@ exn_status check_sequences(const DraftLookupArgs& a) {
 // ---- the search ---------------------------------------------------------------------------------
 
 struct Match {
-  int64_t next = 0;  // where the text goes on behind it; 0: there is none
+  int64_t next = 0;  // where the text goes on after it; 0: there is none
   int64_t tokens = 0;
 };
 
@@ -140,7 +140,7 @@ void look_up(const DraftLookupArgs& args, int64_t s) {
     const int64_t more = appended_to(a, s), length = a.length[s] + more;
     for (int64_t i = 0; i < more; ++i) text[a.length[s] + i] = tokens_to_append(a, s)[i];
     a.length[s] = static_cast<int32_t>(length);
-    int64_t most = a.capacity - 1 - length;  // what comes out of a round has room
+    int64_t most = a.capacity - 1 - length;  // what comes out of a round fits
     if (most > a.most) most = a.most;
     if (a.limit != nullptr && most > a.limit[s]) most = a.limit[s];
     if (most > 0 || a.matched != nullptr) {

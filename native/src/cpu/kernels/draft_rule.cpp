@@ -179,7 +179,7 @@ struct Shadows {
   bool agrees(int64_t k, int64_t j) const { return token[k * width + j] == final_token[j]; }
 };
 
-// The columns that count: up to the first behind the context where the drafter was wrong.
+// The columns that count: up to the first after the context where the drafter was wrong.
 int64_t counted(const Shadows& rows, int64_t drafter, int64_t context, int64_t columns) {
   for (int64_t j = context; j < columns; ++j) {
     if (rows.unknown(drafter, j) || !rows.agrees(drafter, j)) return j + 1;

@@ -33,7 +33,7 @@ static EXN_SIMD void with_float_type(DType dtype, F&& f) {
   }
 }
 
-// The storage type behind the pointer that with_float_type passes.
+// The storage type of the pointer that with_float_type passes.
 #define EXN_TYPE_OF(p) std::remove_const_t<std::remove_pointer_t<decltype(p)>>
 
 template <class T>

@@ -66,7 +66,7 @@ struct ElrRow {
     return sum >= 1;
   }
 
-  // Calls f(column, e, lanes) for vectors of terms e^(z - top), which are 0 behind the last.
+  // Calls f(column, e, lanes) for vectors of terms e^(z - top), which are 0 after the last.
   template <class F>
   EXN_SIMD void for_terms(F&& f) {
     for (int64_t first = 0; first < columns; first += kTile) {

@@ -129,7 +129,7 @@ struct Screening {
   const LogitMap& map;
   int64_t tiles;
   float* upper;      // [kScreenRows, V]
-  float* logits;     // the same; null: nobody asks for probabilities
+  float* logits;     // the same; null: probabilities are not wanted
   ScreenTile* tile;  // [kScreenRows, tiles]
   int32_t* ids;      // [V]
   float* exact;      // [V]
@@ -225,7 +225,7 @@ bool read_rows(const Screening& s, const Inputs& input, int64_t count, float* up
   const Matrix from = s.a.weight;
   const int32_t* const ids = s.ids;
   Inputs in = input;
-  in.far = false;  // rows that jump: what lies behind one is not needed
+  in.far = false;  // rows that jump: what follows one is not needed
   parallel_for(count, kChunk, own, [&](int64_t begin, int64_t end, HeadScratch& scratch) {
     for (int64_t i = begin; i < end; i += kChunk) {
       const int64_t n = end - i < kChunk ? end - i : kChunk, left = end - i - n;

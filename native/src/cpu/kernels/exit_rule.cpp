@@ -3,7 +3,7 @@
 // those only the flag is read, and only the mask written.
 //
 // Rows are taken 64 at a time as the bits of a word: what all of them need is done by vectors and
-// masks, and only rows that take part or leave are visited.
+// masks, and only rows that compete or leave are visited.
 #include <cmath>
 #include <cstring>
 
@@ -175,7 +175,7 @@ bool verdict(const ExitRuleArgs& r, int64_t row, State* s) {
   return specdec(r, r.score[row], s);
 }
 
-// Those of `rows`, a part of the n from `first` on, that want to leave.
+// Those of `rows`, a chunk of the n from `first` on, that want to leave.
 template <int32_t kRule>
 uint64_t verdicts(const ExitRuleArgs& r, int64_t first, int64_t n, uint64_t rows) {
   if constexpr (kRule == EXN_RULE_THRESHOLD) return over_threshold(r, first, n, rows);
@@ -255,7 +255,7 @@ exn_status exit_rule(const ExitRuleArgs& args, Workspace& ws) {
   const bool each = r.scope == EXN_SCOPE_EACH;
   const uint64_t common = !each && all_agree(r, blocks, count) ? ~uint64_t{0} : 0;
 
-  // Second pass: who leaves, and the list of those who stay.
+  // Second pass: which rows leave, and the list of those that stay.
   int64_t staying = 0;
   for (int64_t b = 0; b < count; ++b) {
     const RowBlock& block = blocks[b];

@@ -109,7 +109,7 @@ void gate_and_up(const FfnArgs& f, const GateAndUpInputs& x, const Active& activ
                  int64_t stride, TileProducts* own) {
   const bool gated = f.gate_weight.data != nullptr;
   const int64_t dim = f.up_weight.cols, parts = gated ? 2 : 1;
-  const int passes = gated && !x.agree() ? 2 : 1;  // with up alone behind the gate alone
+  const int passes = gated && !x.agree() ? 2 : 1;  // first the gate alone, then up alone
   const int64_t bytes = row_bytes(f.up_weight) + (gated ? row_bytes(f.gate_weight) : 0);
   const TileGrid grid = {active.count, f.up_weight.rows,
                          weight_tile(f.up_weight.rows, bytes, kMaxTile / parts)};
@@ -177,7 +177,7 @@ CosineSums sums_of(const T* hidden, const float* branch, int64_t columns) {
           static_cast<double>(s[3]), static_cast<double>(s[4])};
 }
 
-// Part of a row: the branch gets its bias, `out` the sum of both. `out` may be `hidden`.
+// A slice of a row: the branch gets its bias, `out` the sum of both. `out` may be `hidden`.
 template <class T>
 CosineSums write_row(const T* hidden, float* branch, const float* bias, int64_t columns, T* out) {
   if (bias != nullptr) {

@@ -15,7 +15,7 @@ float sigmoid(float x) {
   return x >= 0 ? 1 / (1 + t) : t / (1 + t);
 }
 
-// Room for the rows as a weight takes them.
+// Scratch memory for the rows in the form that a weight takes.
 struct Forms {
   float* ordered;
   char* rounded;

@@ -95,7 +95,7 @@ void count_marks(const HiredBudgetArgs& a, const float* attention, uint8_t* mark
   }
 }
 
-// What truncation left of the budget, one by one to the largest fractions that have room.
+// What truncation left of the budget, one by one to the largest fractions below their limits.
 void deal_out(int64_t left, int64_t parts, int64_t most, float* fraction, int32_t* budget) {
   while (left > 0) {
     int64_t open = 0;

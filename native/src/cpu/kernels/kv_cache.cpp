@@ -59,7 +59,7 @@ int64_t advance(const KvLengthArgs& args, int32_t* length, int32_t* slot, int32_
   return a.rows;
 }
 
-// Whether all rows find room, even if they are all of the longest sequence.
+// Whether all rows fit, even if they are all of the longest sequence.
 bool certainly_fits(const KvLengthArgs& a) {
   int32_t longest = 0;
   for (int64_t s = 0; s < a.lengths; ++s) longest = a.length[s] > longest ? a.length[s] : longest;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // kv_propagate on the CPU. The work is cut into jobs, one per layer and block of up to 64 rows that
 // owe it, and a job into tiles of Wk and Wv; one parallel loop takes the tiles of as many jobs as
-// the workspace has room for, all of them as a rule. RoPE and conversion happen while the products
+// the workspace has space for, all of them as a rule. RoPE and conversion happen while the products
 // of a tile are in cache, so a tile holds whole heads, or whole pairs of a long one.
 #include <cstdio>
 
@@ -23,7 +23,7 @@ struct Run {
   int64_t count;
 };
 
-// Either several whole heads, or a part of a long one: one run, or the two runs that the first and
+// Either several whole heads, or a slice of a long one: one run, or the two runs that the first and
 // second elements of its pairs are.
 struct HeadTile {
   int64_t head, heads;
@@ -93,7 +93,7 @@ HeadGrid head_grid(const KvPropagateArgs& a) {
 
 // ---- jobs ---------------------------------------------------------------------------------------
 
-// Rows of one layer, with room for a block of them; what they are multiplied as stands in one of
+// Rows of one layer, with space for a block of them; what they are multiplied as stands in one of
 // `x` and `pairs`, or, where weights have blocks, in `rounded`: first for K, then for V.
 struct Job {
   int32_t layer;
@@ -115,7 +115,7 @@ bool owes(const Call& a, int32_t layer, int64_t row) {
 // Where the rows that write a slot of a layer are looked up: twice as many places as rows, and none
 // where all rows are in one job, which writes them in their order.
 struct SlotPlaces {
-  int32_t* row = nullptr;  // + 1; 0: nobody's
+  int32_t* row = nullptr;  // + 1; 0: the place is free
   int64_t count = 0;       // a power of two
 
   void take(Workspace& ws, int64_t rows) {
@@ -184,7 +184,7 @@ class Dealer {
   int64_t row_ = 0;
 };
 
-// Nothing is written unless all ids of rows that owe something are in range. `slots` has room for a
+// Nothing is written unless all ids of rows that owe something are in range. `slots` has space for a
 // number per row; says of each layer whether it repeats a slot.
 exn_status check_rows(const Call& a, int32_t* slots, const SlotPlaces& places, uint8_t* repeats) {
   const char* op = "exn_kv_propagate";

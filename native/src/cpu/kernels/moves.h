@@ -18,7 +18,7 @@ namespace exn::cpu::EXN_ISA {
 
 // Stores past the caches fetch no line only to overwrite it, and leave a core's share of the last
 // level to what was there. But a line that is there is overwritten faster where it is, and then is
-// there for whoever reads it. No size tells: the same buffers are in the cache in one program and
+// there for the next reader. No size tells: the same buffers are in the cache in one program and
 // not in the other. So a call that writes much times loads of a few lines.
 struct Way {
   bool past = false;   // the caches
@@ -117,7 +117,7 @@ static EXN_SIMD constexpr int nth_line(int i, int lines) {
 
 static EXN_SIMD void write_part(char* to, part_t part) { *reinterpret_cast<part_t*>(to) = part; }
 
-// Goes past the caches, where the instruction set can do that. `to`: a multiple of the part.
+// Goes past the caches, where the instruction set can do that. `to`: a multiple of the vector.
 static EXN_SIMD void stream_part(char* to, part_t part) {
 #if defined(__AVX512F__)
   _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(part));
@@ -577,7 +577,7 @@ static EXN_SIMD void move_units(int64_t units, int64_t bytes, With&& with_moves)
   Look look;
   const bool looks = tuning().cached_ticks > 0 && bytes >= kLookedAt;
   if (looks) {
-    for (int64_t k = 0; k < kLooked; ++k) {  // in the part that this thread begins with
+    for (int64_t k = 0; k < kLooked; ++k) {  // in the chunk that this thread begins with
       with_moves(units * (3 * k % kLooked) / (kLooked * threads()), [&](const auto& m) EXN_FLAT {
         if (m.begin >= m.end) return;
         const int64_t i = m.begin + (m.end - m.begin) * (2 * k + 1) / (2 * kLooked);

@@ -66,7 +66,7 @@ static EXN_SIMD bool is_far(const Matrix& weight, int64_t matrices = 1) {
   return matrices * weight.rows * row_bytes(weight) >= kFarBytes;
 }
 
-// Tiles of weights, of all that lie behind one another, which a thread takes at least. Where all
+// Tiles of weights, of all that lie one after another, which a thread takes at least. Where all
 // rows share one reading of the weights it is memory that is waited for, and a thread reads on
 // faster than it begins elsewhere, above all where it asks far ahead, for several rows; but not so
 // many that another one waits for it in the end.

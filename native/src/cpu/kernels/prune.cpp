@@ -155,7 +155,7 @@ __attribute__((noinline)) void mark(const uint32_t* __restrict keys, int64_t n, 
   for (int64_t i = 0; i < n; ++i) mask[i] = keys[i] >= least ? 1 : 0;
 }
 
-// Behind the `number`-th of the keys that are `key`.
+// The place after the `number`-th of the keys that are `key`.
 int64_t place_behind(const uint32_t* keys, int64_t n, uint32_t key, int64_t number) {
   constexpr int64_t kAtOnce = 64;
   int64_t i = 0;
@@ -204,7 +204,7 @@ struct Window {
   bool single() const { return low == high; }
 };
 
-// Adds up the keys of a tile below the window, and lists those within behind `count` others; the
+// Adds up the keys of a tile below the window, and lists those within it after `count` others; the
 // first key is at `place`. Returns how many are listed then.
 __attribute__((noinline)) int64_t list_near(const uint32_t* keys, int64_t n, const Window& window,
                                             int64_t place, int64_t count, Scratch& s) {
@@ -247,7 +247,7 @@ struct Cut {
     splits = taken < present;
     number = largest ? present - taken : taken;
   }
-  // What the smallest key is that is kept, before that equal one and behind it.
+  // What the smallest key is that is kept, before that equal one and after it.
   uint32_t least_before() const { return splits && largest ? key : key + 1; }
   uint32_t least_behind() const { return splits && !largest ? key : key + 1; }
 };
@@ -372,7 +372,7 @@ struct Room {
   Scratch* own;
   Shared* shared;
   Listed* units;
-  uint32_t* keys;  // the list, [capacity], one unit behind the other in any order
+  uint32_t* keys;  // the list, [capacity], one unit after the other in any order
   int32_t* places;
   int64_t capacity;
 };
@@ -568,7 +568,7 @@ Level level_of(const Scope& scope, const Window& window, const Shared& all) {
 // Where in a scope the fate of equal keys changes.
 struct Split {
   int64_t unit;
-  int64_t number;  // behind so many of the unit's
+  int64_t number;  // after so many of the unit's
 };
 
 Split split_of(const Scope& scope, const Guess& guess, const Cut& cut, const Room& room) {

@@ -148,7 +148,7 @@ struct Held {
   }
 
   // Folds the sums of a key with four queries, for which fewer registers do. They are a chain of
-  // operations behind a chain of products: they are folded after the products of two more keys, as
+  // operations after a chain of products: they are folded after the products of two more keys, as
   // none of them waits then.
   template <class NextKey>
   EXN_SIMD void fold_keys(NextKey&& next_key, f32v (&sums)[4]) const {

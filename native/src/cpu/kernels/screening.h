@@ -44,7 +44,7 @@ struct ScreenImage {
     return {const_cast<char*>(image + at.parts[i]), DType::kU8, header.vocabulary,
             header.parts[i] * int64_t{32},          bytes,      kScreenFormats[i]};
   }
-  // Codes of the norms of a group; behind the last one those of K.
+  // Codes of the norms of a group; after the last one those of K.
   EXN_SIMD const char* codes(int group) const { return image + at.codes + group * at.codes_stride; }
 };
 
@@ -150,7 +150,7 @@ static EXN_SIMD ScreenTile bound_tile(const ScreenImage& screen, int32_t level, 
   const f32v most = set1(static_cast<float>(kScreenMost));
   f32v low = none, high = none;
   uint32_t broken = 0;
-  // Arrays of codes go on for whole lines; what is behind the last one is masked below.
+  // Arrays of codes go on for whole lines; what follows the last one is masked below.
   for (int64_t i = 0; i < n; i += kLanes) {
     const int part = n - i < kLanes ? static_cast<int>(n - i) : kLanes;
     const auto code = [&](const int8_t* p) EXN_FLAT { return add(load(p + i), middle); };

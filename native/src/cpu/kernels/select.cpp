@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // select on the CPU: a row at a time, in L1 or L2; a long one by all threads where there are fewer
-// rows than threads. Heads are summed up where the selection has room for a row's scores, which it
+// rows than threads. Heads are summed up where the selection's scratch has space for a row's scores, which it
 // then finds in place.
 #include "../ids.h"
 #include "base/args/select.h"
@@ -53,7 +53,7 @@ void sum_piece(const SelectArgs& a, int64_t row, int64_t first, float* sums) {
 constexpr int64_t kWorthSharing = 16384;
 constexpr int64_t kWorthSumming = 32768;
 
-// The sums of all rows, where each has a room. Threads share out the columns: of rows there may be
+// The sums of all rows, where each has a scratch of its own. Threads share out the columns: of rows there may be
 // one.
 template <class T>
 void sum_rows(const SelectArgs& a, const SelectionRooms& rooms) {

@@ -245,7 +245,7 @@ struct SelectionRoom {
   // later where its list begins, and how many columns it has or takes of those that equal the cut.
   int32_t* above = nullptr;
   int32_t* count = nullptr;
-  // Where its near scores begin: behind those of the piece before it, if a thread marked both.
+  // Where its near scores begin: after those of the piece before it, if a thread marked both.
   int64_t* near_at = nullptr;
 
   // Rows share rooms: there are as many as can be of use to threads, within a few MiB.
@@ -813,7 +813,7 @@ class Selector {
                   : list_words(room, {0, ColumnSet::words(columns_)}, list, list + s_.capacity);
   }
 
-  // What stands beside the list of a row with so many columns, and behind it.
+  // The count and the flag of a row, and -1 after the columns that its list has.
   EXN_SIMD void finish(int64_t row, int64_t count, bool valid, bool shared) const {
     int32_t* list = s_.indices + row * s_.capacity;
     if (s_.count != nullptr) s_.count[row] = static_cast<int32_t>(count);

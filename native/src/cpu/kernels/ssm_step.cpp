@@ -40,7 +40,7 @@ EXN_SIMD f32v softplus(f32v v) {
   return add(max(zero(), v), log1p_positive(t, over));
 }
 
-// e^x. Of each x alone, whoever its neighbours are.
+// e^x. Of each x alone, whatever its neighbours are.
 template <int N>
 EXN_SIMD void exp_any(const f32v (&x)[N], f32v (&e)[N]) {
   exp_clamped(x, e);

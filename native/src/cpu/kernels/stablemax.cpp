@@ -306,7 +306,7 @@ Terms* take_terms(const Matrix& logits, Workspace& ws) {
   return wanted ? ws.take<Terms>(1) : nullptr;
 }
 
-// Lines of the logits and of the results, in the part that this thread begins with.
+// Lines of the logits and of the results, in the chunk that this thread begins with.
 Look look_at(const Matrix& logits, const Matrix& out) {
   Look look;
   for (; look.count < kLooked; ++look.count) {

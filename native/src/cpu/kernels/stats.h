@@ -3,7 +3,7 @@
 //
 // A row is cut into tiles of fixed size, each tile is summarised on its own, and the
 // summaries are merged in ascending order: the result depends neither on the number of
-// threads nor on who did which tile.
+// threads nor on which of them did which tile.
 //
 // Per tile: m = max, then with e = exp(d), d = z - m (StableMax: e = s(z) / s(m), d = g(z) - g(m))
 //   S = sum e, T = sum e d, and on demand S2 = sum e^2, T2 = sum e^2 d, Z = sum z.
@@ -381,7 +381,7 @@ static EXN_SIMD void sum_up_as(const T* z, int64_t n, const LogitMap& map, bool 
   }
 }
 
-// Room for a tile's logits after a map that changes them.
+// Scratch for a tile's logits after a map that changes them.
 struct MappedTile {
   alignas(64) float z[kStatsTile];
 };

@@ -22,7 +22,7 @@ struct State {
 static_assert(sizeof(State) == EXN_STOP_STATE_WORDS * 4, "the state is EXN_STOP_STATE_WORDS words");
 
 constexpr int32_t kReason = 0xff;
-constexpr int32_t kFirst = 0x100;  // complete, and nobody was before
+constexpr int32_t kFirst = 0x100;  // complete, and no other row was before
 constexpr int32_t kNow = 0x200;    // ended in this call, between the two passes
 
 State state_of(const StopRuleArgs& a, int64_t row) {

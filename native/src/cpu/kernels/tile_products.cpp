@@ -4,13 +4,13 @@
 // multiply. Fewer inputs leave that to vectors, which read memory faster: a tile takes 16 rows side
 // by side, and no core reads ahead of so many.
 //
-// An input of f32 is the sum of three bf16, its parts, to the last bit; each part meets the weights
+// An input of f32 is the sum of three bf16, its terms, to the last bit; each term meets the weights
 // in a column of its own, and the three products are added in the end: h + (m + l). Of inputs that
-// are bf16 themselves the first part is all. A product has the same bits whatever stands beside it,
+// are bf16 themselves the first term is all. A product has the same bits whatever stands beside it,
 // see tiles.h. Subnormal weights count as zero. Where a product is not finite it is made again by
-// vectors: infinity has no parts, and with a part that is zero it makes a NaN.
+// vectors: infinity has no such terms, and with a term that is zero it makes a NaN.
 //
-// Bytes: the weights once per block of inputs; the tiles of the inputs, 2 for each part of an
+// Bytes: the weights once per block of inputs; the tiles of the inputs, 2 for each term of an
 // element, once per 32 weight rows, from L2.
 #include <cmath>
 
@@ -27,7 +27,7 @@ constexpr int kTileInputs = 16;  // most inputs that share a tile
 constexpr int kMostParts = 3;
 constexpr int kMostColumns = kMostParts * kRowBlock / kTileInputs;  // of tiles, of a row block
 
-// How the inputs of a block share tiles: groups of as many each, the last ones with room left.
+// How the inputs of a block share tiles: groups of as many each, the last ones not full.
 struct Groups {
   int64_t count, inputs;
   explicit Groups(int64_t all)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // verify on the CPU. Greedy, a sequence is some comparisons. Sampled, rows of all sequences are
-// taken side by side, first those behind no drafted token, then those behind one: whoever has
-// rejected is done, and no more of its rows are read. A row goes to threads in tiles, as in
+// taken side by side, first those after no drafted token, then those after one: a sequence that has
+// rejected one is done, and no more of its rows are read. A row goes to threads in tiles, as in
 // row_stats; what is drawn from is added up in the order of tiles, blocks and ids, for the tile and
 // the block are found by their sums first.
 #include <exeunt/row_stats.h>
@@ -90,7 +90,7 @@ struct Softmax {
 
 // A round of one sequence.
 struct Round {
-  int64_t drafted = -1;  // n; -1: it takes no part
+  int64_t drafted = -1;  // n; -1: it is left out
   int64_t kept = 0;
   int32_t behind = -1;  // the token behind those kept; -1: a row was invalid
   Draw draw = Draw::kNothing;

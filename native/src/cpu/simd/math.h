@@ -144,7 +144,7 @@ static EXN_SIMD f32v log1p_positive(f32v a, f32v over) {
   f32v y = mul(mul(p, m), z);
   y = fma(e, set1(-2.12194440e-4f), y);
   y = fma(z, set1(-0.5f), y);
-  // 1 + a was rounded; its lost part, divided by u, is what keeps tiny arguments exact.
+  // 1 + a was rounded; what it lost, divided by u, is what keeps tiny arguments exact.
   const f32v lost = mul(sub(min(a, set1(FLT_MAX)), sub(u, set1(1.0f))), over);
   y = add(add(m, add(y, lost)), mul(e, set1(0.693359375f)));
   return select(less(set1(FLT_MAX), a), a, y);

@@ -13,7 +13,7 @@
 //   in_order()              loads and prefetches stay on their side of it: a core reads ahead in
 //                           their order, which the compiler would change
 //   f64v                    kLanes / 2 lanes; low_f64, high_f64 widen a half, narrow joins them
-//   store_some(p, v, bits)  the lanes of `bits` one behind the other, and returns how many; up to
+//   store_some(p, v, bits)  the lanes of `bits` one after the other, and returns how many; up to
 //                           kLanes elements may be written
 //   store_numbers(p, first, bits)
 //                           first + i for each bit i of 64 that is set, where the set has it; up to
