@@ -55,21 +55,22 @@ AttentionShape shape_of(const AttentionArgs& args) {
 }
 
 // What a split of the slots costs beside its tiles, in tiles: filling the pipeline, handing over.
-constexpr int64_t kPartCost = 2;
+constexpr int64_t kSplitCost = 2;
 constexpr int64_t kMostWaves = 4;
 
-// Parts that the `tiles` of slots are cut into for `blocks` blocks, of which the device runs
+// Splits that the `tiles` of slots are cut into for `blocks` blocks, of which the device runs
 // `at_once`: as many as fill whole waves, of one wave or a few, whichever is over first.
-int64_t parts_for(int64_t blocks, int64_t tiles, int64_t at_once) {
+int64_t splits_for(int64_t blocks, int64_t tiles, int64_t at_once) {
   int64_t best = 1;
   int64_t least = INT64_MAX;
   for (int64_t waves = 1; waves <= kMostWaves; ++waves) {
     const int64_t fit = std::min(waves * at_once / std::max<int64_t>(blocks, 1), tiles);
-    const int64_t parts = std::max<int64_t>(fit, 1);
-    const int64_t cost = ceil_div(blocks * parts, at_once) * (ceil_div(tiles, parts) + kPartCost);
+    const int64_t splits = std::max<int64_t>(fit, 1);
+    const int64_t cost =
+        ceil_div(blocks * splits, at_once) * (ceil_div(tiles, splits) + kSplitCost);
     if (cost >= least) continue;
     least = cost;
-    best = parts;
+    best = splits;
   }
   // No more than it takes for none to have more tiles.
   return ceil_div(tiles, ceil_div(tiles, best));
@@ -106,19 +107,19 @@ Plan plan_for(const AttentionArgs& args) {
       occupancy.blocks_per_sm(attention_kernel<C, WIDTH, QUERIES>, kAttentionThreads,
                               plan.layout.total, args.device, kAttentionBlocks<WIDTH, QUERIES>);
   shape.splits =
-      static_cast<int>(parts_for(args.batch_invariant ? of_rows : blocks, tiles, at_once));
+      static_cast<int>(splits_for(args.batch_invariant ? of_rows : blocks, tiles, at_once));
   plan.items = blocks * shape.splits;
   return plan;
 }
 
-// The parts in the workspace; none if the blocks hand out results themselves.
-struct Parts {
+// The sums in the workspace; none if the blocks hand out results themselves.
+struct SplitSums {
   float2* states;
   float* values;
   int pitch;
 };
 
-Parts take_parts(const AttentionArgs& args, const Plan& plan, Workspace& workspace) {
+SplitSums take_split_sums(const AttentionArgs& args, const Plan& plan, Workspace& workspace) {
   const int64_t pitch = ceil_div(args.query.dim, 4) * 4;
   const int64_t count =
       plan.shape.splits > 1 ? args.query.rows * args.query.heads * plan.shape.splits : 0;
@@ -128,7 +129,7 @@ Parts take_parts(const AttentionArgs& args, const Plan& plan, Workspace& workspa
 }
 
 template <class C>
-AttentionTask<C> task_of(const AttentionArgs& args, const Plan& plan, const Parts& parts) {
+AttentionTask<C> task_of(const AttentionArgs& args, const Plan& plan, const SplitSums& sums) {
   AttentionTask<C> task;
   task.query = head_rows(args.query);
   task.cache = view_of<C>(args.cache);
@@ -143,20 +144,20 @@ AttentionTask<C> task_of(const AttentionArgs& args, const Plan& plan, const Part
   task.dim = static_cast<int>(args.query.dim);
   task.scale = args.scale;
   task.softcap = args.softcap;
-  task.states = parts.states;
-  task.parts = parts.values;
-  task.part_pitch = parts.pitch;
+  task.states = sums.states;
+  task.parts = sums.values;
+  task.split_pitch = sums.pitch;
   task.shape = plan.shape;
   task.layout = plan.layout;
   return task;
 }
 
-void queue_merge(const AttentionArgs& args, const Plan& plan, const Parts& parts,
+void queue_merge(const AttentionArgs& args, const Plan& plan, const SplitSums& sums,
                  cudaStream_t stream) {
   AttentionMerge merge;
-  merge.states = parts.states;
-  merge.parts = parts.values;
-  merge.part_pitch = parts.pitch;
+  merge.states = sums.states;
+  merge.parts = sums.values;
+  merge.split_pitch = sums.pitch;
   merge.splits = plan.shape.splits;
   merge.tile_slots = plan.layout.tile_slots;
   merge.rows = args.query.rows;
@@ -181,13 +182,13 @@ exn_status attend(const AttentionArgs& args, Workspace& workspace, cudaStream_t 
                   static_cast<long long>(args.query.dim));
     return fail(EXN_UNSUPPORTED, sentence);
   }
-  const Parts parts = take_parts(args, plan, workspace);
+  const SplitSums sums = take_split_sums(args, plan, workspace);
   if (workspace.counting()) return EXN_OK;
   return run_on(args, "attention_kernel and attention_merge_kernel", [&] {
     if (args.query.rows == 0) return;
     EXN_LAUNCH((attention_kernel<C, WIDTH, QUERIES>), grid_for(plan.items), kAttentionThreads,
-               plan.layout.total, stream, task_of<C>(args, plan, parts), plan.items);
-    if (plan.shape.splits > 1) queue_merge(args, plan, parts, stream);
+               plan.layout.total, stream, task_of<C>(args, plan, sums), plan.items);
+    if (plan.shape.splits > 1) queue_merge(args, plan, sums, stream);
   });
 }
 

@@ -10,7 +10,7 @@ namespace {
 // Parts of the depth meet in memory that must not grow with the batch.
 int64_t rows_at_once(const ExitHeadArgs& args) {
   const int64_t rows = args.hidden.rows;
-  return head_parts(args) > 1 && rows > kRowsAtOnce ? kRowsAtOnce : rows;
+  return head_splits(args) > 1 && rows > kRowsAtOnce ? kRowsAtOnce : rows;
 }
 
 // x is rounded when hidden states and weights share a 16-bit type, as a framework's own norm would.
@@ -34,7 +34,7 @@ struct Space {
       translator.output.y = translated;
     }
     output.states = workspace.take<StatsState>(screened ? 0 : args.hidden.rows * output.tiles);
-    output.partials = take_partials(head_parts(args), rows_at_once(args),
+    output.partials = take_partials(head_splits(args), rows_at_once(args),
                                     output.tiles * tile_outputs(args.weight), workspace);
     screen = workspace.take<char>(screened ? screen_bytes(args) : 0);
   }

@@ -34,9 +34,9 @@ inline HeadOutput head_output(const ExitHeadArgs& args) {
 
 // Parts into which the depth is cut: that of a shortlist. (A logit of the whole vocabulary has the
 // same bits with a screen and without.)
-inline int head_parts(const ExitHeadArgs& args) {
+inline int head_splits(const ExitHeadArgs& args) {
   if (args.shortlist.data == nullptr) return 1;
-  return depth_parts(args.device, args.weight, head_tiles(args.weight, head_outputs(args)));
+  return depth_splits(args.device, args.weight, head_tiles(args.weight, head_outputs(args)));
 }
 
 // The head's product of `rows` rows of padded(D) from `x` on.
@@ -52,7 +52,7 @@ LinearInput<W> head_input(const ExitHeadArgs& args, const float* x, int64_t rows
   input.rows = rows;
   input.list = static_cast<const int32_t*>(args.shortlist.data);
   input.vocabulary = args.weight.rows;
-  input.splits = head_parts(args);
+  input.splits = head_splits(args);
   return input;
 }
 

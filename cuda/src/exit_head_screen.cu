@@ -21,7 +21,7 @@ EXN_SAME(levels);
 EXN_SAME(bytes);
 EXN_SAME(vocabulary);
 EXN_SAME(dim);
-EXN_SAME(parts);
+EXN_SAME(segments);
 EXN_SAME(groups);
 EXN_SAME(ends);
 EXN_SAME(units);
@@ -31,7 +31,8 @@ EXN_SAME(own);
 #undef EXN_SAME
 static_assert(sizeof(exn::ScreenHeader) == sizeof(ScreenHeader));
 static_assert(exn::kScreenVersion == kScreenVersion && exn::kScreenMostDim == kScreenMostDim &&
-              exn::kScreenMostLevels == kScreenMostLevels && exn::kScreenParts == kScreenParts &&
+              exn::kScreenMostLevels == kScreenMostLevels &&
+              exn::kScreenSegments == kScreenSegments &&
               exn::kScreenHeaderBytes == kScreenHeaderBytes && exn::kScreenGroups == kScreenGroups);
 static_assert(EXN_CERTIFIED_NOT == kCertifiedNot && EXN_CERTIFIED_PROVEN == kCertifiedProven &&
               EXN_CERTIFIED_CALIBRATED == kCertifiedCalibrated);
@@ -45,7 +46,7 @@ constexpr bool is_magic(uint64_t number) {
 static_assert(is_magic(kScreenMagic));
 
 constexpr bool are_formats() {
-  for (int i = 0; i < kScreenParts; ++i) {
+  for (int i = 0; i < kScreenSegments; ++i) {
     if (static_cast<int>(exn::kScreenFormats[i]) != static_cast<int>(screen_format(i)))
       return false;
   }

@@ -38,14 +38,14 @@ struct FfnSpace {
     if (gated) up.second = args.up_weight;
     down.weight = args.down_weight;
     up.rows = down.rows = rows;
-    up.parts = depth_parts(args.device, up);
-    down.parts = depth_parts(args.device, down);
-    const int64_t of_up = up.has_parts() ? up.partials() : 0;
+    up.splits = depth_splits(args.device, up);
+    down.splits = depth_splits(args.device, down);
+    const int64_t of_up = up.has_splits() ? up.partials() : 0;
     x = workspace.take<float>(rows * padded(args.hidden.cols));
     a = workspace.take<float>(rows * padded(args.up_weight.rows));
     partials = workspace.take<float>(of_up > down.partials() ? of_up : down.partials());
     tickets = workspace.take<unsigned long long>(
-        up.has_parts() ? tickets_of(rows, up.partial_stride()) : 0);
+        up.has_splits() ? tickets_of(rows, up.partial_stride()) : 0);
     list = workspace.take<int32_t>(rows);
     count = workspace.take<int32_t>(1);
 
@@ -57,7 +57,7 @@ struct FfnSpace {
     up.output.y = a;
     up.output.y_stride = up.output.y_columns = padded(args.up_weight.rows);
     up.output.activation = activation_of(args.activation);
-    if (up.has_parts()) up.output.partials = {partials, up.partial_stride(), tickets};
+    if (up.has_splits()) up.output.partials = {partials, up.partial_stride(), tickets};
     down.x = a;
     down.x_stride = padded(args.up_weight.rows);
     down.row_count = count;
@@ -95,7 +95,7 @@ void queue_finish(const FfnArgs& args, const FfnSpace& space, int64_t first, cud
   FfnFinishTask<T> task;
   task.partials = space.down.output.partials.data;
   task.partial_stride = space.down.output.partials.stride;
-  task.parts = space.down.parts;
+  task.splits = space.down.splits;
   task.bias = args.down_bias;
   task.hidden = static_cast<const T*>(args.hidden.data) + first * args.hidden.stride;
   task.hidden_stride = args.hidden.stride;

@@ -12,7 +12,7 @@ static_assert(kMostGathered == EXN_GATHER_MAX_TENSORS + 1, "tensors and position
 
 // A list up to here is looked through by every block that moves: a launch would take longer.
 constexpr int64_t kShortList = 2048;
-constexpr int64_t kCheckPart = 4096;  // entries of a longer one that one block looks through
+constexpr int64_t kCheckChunk = 4096;  // entries of a longer one that one block looks through
 
 GatherTensor tensor_of(const GatherItem& item) {
   const auto bytes = [](int64_t n) { return static_cast<uint64_t>(n); };
@@ -103,7 +103,7 @@ struct Tasks {
 
 exn_status gather(const GatherArgs& args, Workspace& workspace, exn_stream stream) {
   const bool checked_first = args.in_place || args.listed > kShortList;
-  const int64_t parts = ceil_div(args.listed, kCheckPart);
+  const int64_t parts = ceil_div(args.listed, kCheckChunk);
   const int64_t checks = !checked_first || parts < 1 ? checked_first
                          : parts < kMostChecks       ? parts
                                                      : kMostChecks;

@@ -60,7 +60,7 @@ PropagateTask task_of(const KvPropagateArgs& args, Workspace& workspace) {
   task.tiles = is_quantised(args.first.k_weight) ? 2 * ceil_div(outputs, kBlockTile)
                                                  : ceil_div(2 * outputs, kLinearOutputs);
   const int64_t tiles = task.layer_count * task.tiles;
-  task.splits = depth_parts(args.device, args.first.k_weight, tiles);
+  task.splits = depth_splits(args.device, args.first.k_weight, tiles);
   task.partials =
       take_partials(task.splits, rows, tiles * tile_outputs(args.first.k_weight), workspace);
   return task;

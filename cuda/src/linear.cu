@@ -12,7 +12,7 @@ void launch(const Product& product, cudaStream_t stream) {
   using Shape = LinearShape<W, ROWS>;
   allow_shared(linear_kernel<W, ROWS>, Shape::kSharedBytes);
   EXN_LAUNCH((linear_kernel<W, ROWS>),
-             linear_grid(product.rows, ROWS, product.tiles(), product.parts), Shape::kThreads,
+             linear_grid(product.rows, ROWS, product.tiles(), product.splits), Shape::kThreads,
              Shape::kSharedBytes, stream, input_of<W>(product), product.output);
 }
 
@@ -122,7 +122,7 @@ void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const flo
   });
 }
 
-int depth_parts(int32_t device, const Matrix& weight, int64_t tiles) {
+int depth_splits(int32_t device, const Matrix& weight, int64_t tiles) {
   constexpr int64_t kBlocksPerSm = 2;
   const bool quantised = is_quantised(weight);
   const int64_t stages = quantised ? ceil_div(weight.cols, kBlockDepth)

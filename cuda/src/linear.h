@@ -33,11 +33,11 @@ void dispatch_rows(int64_t rows, F&& f) {
   f(std::integral_constant<int, 64>{});
 }
 
-// Grid of a kernel on linear_tile. The depth is cut into parts only where tiles are few.
-inline dim3 linear_grid(int64_t rows, int block_rows, int64_t tiles, int parts = 1) {
+// Grid of a kernel on linear_tile. The depth is cut into splits only where tiles are few.
+inline dim3 linear_grid(int64_t rows, int block_rows, int64_t tiles, int splits = 1) {
   const int64_t y = tiles < kLinearGridY ? tiles : kLinearGridY;
   return dim3(static_cast<unsigned>(ceil_div(rows, block_rows)), static_cast<unsigned>(y),
-              static_cast<unsigned>(parts > 1 ? parts : ceil_div(tiles, y)));
+              static_cast<unsigned>(splits > 1 ? splits : ceil_div(tiles, y)));
 }
 
 inline Norm norm_of(int32_t norm) {
@@ -70,9 +70,9 @@ void dispatch_layer_rows(int64_t rows, F&& f) {
   f(std::integral_constant<int, 64>{});
 }
 
-// As dispatch_rows, for quantised weights, each format of which has kernels of its own: so there are
-// fewer sizes. More rows are several blocks of 8, which take about a quarter more time than larger
-// ones would, for unpacking.
+// As dispatch_rows, for quantised weights, each format of which has kernels of its own: so there
+// are fewer sizes. More rows are several blocks of 8, which take about a quarter more time than
+// larger ones would, for unpacking.
 template <class F>
 void dispatch_block_rows(int64_t rows, F&& f) {
   if (rows <= 1) return f(std::integral_constant<int, 1>{});
@@ -93,10 +93,10 @@ inline bool is_quantised(const Matrix& weight) { return weight.blocks != exn::Bl
 // Some rows of a matrix, which may be absent.
 inline Matrix rows_of(const Matrix& matrix, int64_t first, int64_t count) {
   if (matrix.data == nullptr) return matrix;
-  Matrix part = matrix;
-  part.data = static_cast<char*>(matrix.data) + first * matrix.stride * size_of(matrix.dtype);
-  part.rows = count;
-  return part;
+  Matrix slice = matrix;
+  slice.data = static_cast<char*>(matrix.data) + first * matrix.stride * size_of(matrix.dtype);
+  slice.rows = count;
+  return slice;
 }
 
 // Outputs of a tile.
@@ -114,35 +114,35 @@ struct Product {
   Storage storage = Storage::kF32;  // of x, see kMostRawRows
   int64_t rows = 0;
   const int32_t* row_count = nullptr;  // optional, on the device
-  int parts = 1;                       // of the depth
+  int splits = 1;                      // of the depth
   LinearOutput output{};
 
   bool paired() const { return second.data != nullptr; }
   // Of a quantised pair each matrix has tiles of its own.
-  bool has_parts() const { return parts > 1 || (paired() && is_quantised(weight)); }
+  bool has_splits() const { return splits > 1 || (paired() && is_quantised(weight)); }
   int64_t tiles() const {
     if (!paired()) return ceil_div(weight.rows, tile_outputs(weight));
     return ceil_div(weight.rows, kPairOutputs) * (kLinearOutputs / tile_outputs(weight));
   }
   // Each format has its own.
   int launches() const { return paired() && second.blocks != weight.blocks ? 2 : 1; }
-  int64_t partials() const { return parts * rows * partial_stride(); }
+  int64_t partials() const { return splits * rows * partial_stride(); }
   int64_t partial_stride() const { return tiles() * tile_outputs(weight); }
 };
 static_assert(kBlockTile == kPairOutputs, "partial products of pairs lie alike");
 
-// Tickets for the parts of `rows` rows: where a block has less than 8, there is one block of rows.
+// Tickets for the splits of `rows` rows: where a block has less than 8, there is one block of rows.
 inline int64_t tickets_of(int64_t rows, int64_t partial_stride) {
   return ceil_div(rows, 8) * (partial_stride / kBlockTile);
 }
 
 // Takes the memory where `splits` splits of `rows` rows meet; none for one split.
-inline PartialProducts take_partials(int parts, int64_t rows, int64_t stride,
+inline PartialProducts take_partials(int splits, int64_t rows, int64_t stride,
                                      Workspace& workspace) {
   PartialProducts partials;
-  partials.data = workspace.take<float>(parts > 1 ? parts * rows * stride : 0);
+  partials.data = workspace.take<float>(splits > 1 ? splits * rows * stride : 0);
   partials.stride = stride;
-  partials.tickets = workspace.take<unsigned long long>(parts > 1 ? tickets_of(rows, stride) : 0);
+  partials.tickets = workspace.take<unsigned long long>(splits > 1 ? tickets_of(rows, stride) : 0);
   return partials;
 }
 
@@ -162,23 +162,24 @@ LinearInput<W> input_of(const Product& product) {
   input.second = static_cast<const W*>(product.second.data);
   input.second_stride = product.second.stride;
   input.row_count = product.row_count;
-  input.splits = product.parts;
+  input.splits = product.splits;
   return input;
 }
 
-// Cuts the depth into as many parts as it takes to give every multiprocessor two blocks of a launch
-// of so many tiles. It must not depend on the rows: the parts decide in which order a sum is formed.
-int depth_parts(int32_t device, const Matrix& weight, int64_t tiles);
-inline int depth_parts(int32_t device, const Product& product) {
-  return depth_parts(device, product.weight, product.tiles() / product.launches());
+// Cuts the depth into as many splits as it takes to give every multiprocessor two blocks of a
+// launch of so many tiles. It must not depend on the rows: the splits decide in which order a sum
+// is formed.
+int depth_splits(int32_t device, const Matrix& weight, int64_t tiles);
+inline int depth_splits(int32_t device, const Product& product) {
+  return depth_splits(device, product.weight, product.tiles() / product.launches());
 }
 
-// Cuts the depth of a product of one matrix, and takes the memory where its parts meet.
+// Cuts the depth of a product of one matrix, and takes the memory where its splits meet.
 inline void cut_depth(int32_t device, Product& product, Workspace& workspace) {
-  product.parts = depth_parts(device, product);
+  product.splits = depth_splits(device, product);
   const PartialProducts partials =
-      take_partials(product.parts, product.rows, product.partial_stride(), workspace);
-  if (product.parts > 1) product.output.partials = partials;
+      take_partials(product.splits, product.rows, product.partial_stride(), workspace);
+  if (product.splits > 1) product.output.partials = partials;
 }
 
 // Queues linear_kernel, and merge_linear_kernel where rows are many. Without tickets the partial
@@ -187,8 +188,9 @@ void queue_product(const Product& product, cudaStream_t stream);
 // The same for a weight of quantised blocks, to which queue_product leaves it.
 void queue_blocks_product(const Product& product, cudaStream_t stream);
 
-// A layer y = f(W x + b) from f32 rows in the workspace to f32 rows, of which each launch takes some.
-// x, y, bias and which weights of this shape they are may change from call to call of queue_layer.
+// A layer y = f(W x + b) from f32 rows in the workspace to f32 rows, of which each launch takes
+// some. x, y, bias and which weights of this shape they are may change from call to call of
+// queue_layer.
 Product layer_product(int32_t device, const Matrix& weight, int64_t rows, Activation activation,
                       int64_t y_stride, Workspace& workspace);
 void queue_layer(Product product, int64_t rows, cudaStream_t stream);

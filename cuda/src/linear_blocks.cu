@@ -10,7 +10,7 @@ template <Blocks FORMAT, int ROWS>
 void launch(const Product& product, const LinearInput<uint8_t>& input, cudaStream_t stream) {
   using Shape = BlockTileShape<FORMAT, ROWS>;
   const dim3 grid =
-      linear_grid(product.rows, ROWS, product.tiles() / input.tile_step, product.parts);
+      linear_grid(product.rows, ROWS, product.tiles() / input.tile_step, product.splits);
   allow_shared(linear_blocks_kernel<FORMAT, ROWS>, Shape::kSharedBytes);
   EXN_LAUNCH((linear_blocks_kernel<FORMAT, ROWS>), grid, kBlockTileThreads, Shape::kSharedBytes,
              stream, input, product.output);

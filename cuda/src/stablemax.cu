@@ -29,12 +29,12 @@ dim3 held_block(const LogitRows<T>& logits) {
 template <class T>
 struct LongRows {
   using A = acc_t<T>;
-  PartState<A>* parts;
+  PartialState<A>* parts;
   RowState<A>* states;
 
   LongRows(const LogitRows<T>& logits, Workspace& workspace) {
     const bool needed = !is_held(logits);
-    parts = workspace.take<PartState<A>>(needed ? logits.rows * logits.tiles : 0);
+    parts = workspace.take<PartialState<A>>(needed ? logits.rows * logits.tiles : 0);
     states = workspace.take<RowState<A>>(needed ? logits.rows : 0);
   }
 };
@@ -65,7 +65,7 @@ void queue_states(const LogitRows<T>& logits, const LongRows<T>& space, cudaStre
              kTileThreads, 0, stream, logits, space.parts);
   EXN_LAUNCH((merge_parts_kernel<Normalizer, A>),
              grid_for(ceil_div(logits.rows, kMergePartsThreads / kWarp)), kMergePartsThreads, 0,
-             stream, static_cast<const PartState<A>*>(space.parts), logits.tiles, logits.rows,
+             stream, static_cast<const PartialState<A>*>(space.parts), logits.tiles, logits.rows,
              space.states);
 }
 

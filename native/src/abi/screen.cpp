@@ -55,10 +55,10 @@ ScreenHeader planned(Check& check, const exn_screen_params& p, const Matrix& hea
   header.vocabulary = head.rows;
   header.dim = head.cols;
   const int64_t blocks = (head.cols + 31) / 32, steps = screen_steps(blocks, bits);
-  header.parts[0] = static_cast<int32_t>(steps / 4);
-  header.parts[1] =
+  header.segments[0] = static_cast<int32_t>(steps / 4);
+  header.segments[1] =
       static_cast<int32_t>(steps % 4 < blocks - steps / 4 ? steps % 4 : blocks - steps / 4);
-  header.parts[2] = static_cast<int32_t>(blocks) - header.parts[0] - header.parts[1];
+  header.segments[2] = static_cast<int32_t>(blocks) - header.segments[0] - header.segments[1];
   header.groups = screen_groups(blocks);
   header.bits_per_weight = static_cast<float>(static_cast<double>(18 * blocks + 4 * steps) /
                                               (4 * static_cast<double>(blocks)));

@@ -12,13 +12,13 @@
 namespace exn {
 
 constexpr int64_t kScreenHeaderBytes = 4096;
-constexpr int kScreenParts = 3;
+constexpr int kScreenSegments = 3;
 constexpr int kScreenGroups = 8;  // at most
 constexpr int64_t kScreenMostDim = 16384, kScreenMostLevels = 1024;
 constexpr uint32_t kScreenVersion = 3;  // of what an image holds, and of what is proven of it
 constexpr int64_t kScreenAlign = 64;
 constexpr char kScreenMagic[9] = "EXNSCRN\n";
-constexpr Blocks kScreenFormats[kScreenParts] = {Blocks::kQ8_0, Blocks::kQ5_0, Blocks::kQ4_0};
+constexpr Blocks kScreenFormats[kScreenSegments] = {Blocks::kQ8_0, Blocks::kQ5_0, Blocks::kQ4_0};
 
 // As it lies at the beginning of an image; zeros after it.
 struct ScreenHeader {
@@ -28,7 +28,7 @@ struct ScreenHeader {
   int64_t bytes;  // of the image
   int64_t vocabulary;
   int64_t dim;
-  int32_t parts[kScreenParts];  // their columns, in 32s
+  int32_t segments[kScreenSegments];  // their columns, in 32s
   int32_t groups;
   int32_t ends[kScreenGroups];     // of the coarse groups, in 32s of columns
   float units[kScreenGroups + 1];  // of the norms of groups, and of K
@@ -53,7 +53,7 @@ struct ScreenLayout {
   int64_t rotation;  // f32 [D, D]: P
   int64_t sigma;     // f32 [32 blocks]: s
   int64_t codes;     // u8 [groups + 1, codes_stride]: norms by groups, and K
-  int64_t parts[kScreenParts];
+  int64_t segments[kScreenSegments];
   int64_t bytes;
 };
 
@@ -69,7 +69,7 @@ EXN_INLINE int64_t screen_work(int64_t blocks) {
 }
 
 // Whether a row of so many blocks may be split so: at most an eighth more work than in one segment.
-EXN_INLINE bool may_part(int64_t blocks, int64_t eight, int64_t five) {
+EXN_INLINE bool may_split(int64_t blocks, int64_t eight, int64_t five) {
   const int64_t four = blocks - eight - five, whole = screen_work(blocks);
   return four >= 0 &&
          screen_work(eight) + screen_work(five) + screen_work(four) <= whole + whole / 8;
@@ -84,7 +84,7 @@ EXN_INLINE int64_t screen_steps(int64_t blocks, float bits) {
   steps = steps < 0 ? 0 : steps > 4 * blocks ? 4 * blocks : steps;
   for (; steps > 0; --steps) {
     for (int64_t eight = 0; 4 * eight <= steps; ++eight) {
-      if (may_part(blocks, eight, steps - 4 * eight)) return steps;
+      if (may_split(blocks, eight, steps - 4 * eight)) return steps;
     }
   }
   return 0;
@@ -106,13 +106,13 @@ EXN_INLINE ScreenLayout layout_of(const ScreenHeader& h) {
   at.sigma = at.rotation + whole_lines(dim * dim * 4);
   at.codes = at.sigma + whole_lines(at.blocks * 32 * 4);
   int64_t end = at.codes + (h.groups + 1) * at.codes_stride, row = 0;
-  for (int i = 0; i < kScreenParts; ++i) {
-    at.parts[i] = end;
-    const int64_t bytes = h.parts[i] * int64_t{shape_of(kScreenFormats[i]).bytes};
+  for (int i = 0; i < kScreenSegments; ++i) {
+    at.segments[i] = end;
+    const int64_t bytes = h.segments[i] * int64_t{shape_of(kScreenFormats[i]).bytes};
     row += bytes;
     end += whole_lines(vocabulary * bytes);
   }
-  at.bytes = at.parts[0] + whole_lines(vocabulary * row) + kScreenParts * 64;
+  at.bytes = at.segments[0] + whole_lines(vocabulary * row) + kScreenSegments * 64;
   return at;
 }
 
@@ -169,9 +169,9 @@ EXN_INLINE const char* wrong_in(const ScreenHeader& h, int64_t bytes) {
   if (h.levels < 1 || h.levels > kScreenMostLevels) return "has an impossible number of levels";
   const int64_t blocks = (h.dim + 31) / 32;
   int64_t columns = 0;
-  for (const int32_t part : h.parts) {
-    if (part < 0 || part > blocks) return "has impossible parts";
-    columns += part;
+  for (const int32_t segment : h.segments) {
+    if (segment < 0 || segment > blocks) return "has impossible parts";
+    columns += segment;
   }
   if (columns != blocks) return "has parts that are not all of its columns";
   if (h.groups < 1 || h.groups > kScreenGroups) return "has an impossible number of groups";

@@ -60,10 +60,10 @@ class RowReader {
  public:
   explicit RowReader(const Matrix& m) : m_(m) {}
 
-  void read(int64_t row, double* w, double* parts) const {
+  void read(int64_t row, double* w, double* terms) const {
     if (m_.blocks == Blocks::kNone) {
       plain(row, w);
-      for (int64_t i = 0; i < m_.cols; ++i) parts[i] = std::fabs(w[i]);
+      for (int64_t i = 0; i < m_.cols; ++i) terms[i] = std::fabs(w[i]);
       return;
     }
     const auto* p = static_cast<const uint8_t*>(m_.data) + row * m_.stride;
@@ -72,7 +72,7 @@ class RowReader {
       for (int i = 0; i < shape.elements; ++i) {
         const Element e = element(p, i);
         w[at + i] = e.scale * e.q + e.shift;
-        parts[at + i] = std::fabs(e.scale * e.q) + std::fabs(e.shift) + std::fabs(e.scale);
+        terms[at + i] = std::fabs(e.scale * e.q) + std::fabs(e.shift) + std::fabs(e.scale);
       }
     }
   }
@@ -468,9 +468,9 @@ class Builder {
   // Of as many steps, the number of blocks in Q8_0 with the least expected error.
   void split() {
     const int64_t blocks = columns_ / 32;
-    const int64_t steps = 4 * h_.parts[0] + h_.parts[1];
+    const int64_t steps = 4 * h_.segments[0] + h_.segments[1];
     // Of the values, with the best scales: the share that 8, 5 and 4 bits lose of their deviation.
-    constexpr double kLost[kScreenParts] = {0.005, 0.038, 0.078};
+    constexpr double kLost[kScreenSegments] = {0.005, 0.038, 0.078};
     std::vector<double> sizes(size(blocks));
     for (int64_t b = 0; b < blocks; ++b) {
       for (int i = 0; i < 32; ++i) sizes[size(b)] += worth_[size(b * 32 + i)];
@@ -479,15 +479,15 @@ class Builder {
     double least = HUGE_VAL;
     for (int64_t eight = 0; 4 * eight <= steps; ++eight) {
       const int64_t five = steps - 4 * eight;
-      if (!may_part(blocks, eight, five)) continue;
+      if (!may_split(blocks, eight, five)) continue;
       double sum = 0;
       for (int64_t b = 0; b < blocks; ++b)
         sum += sizes[size(b)] * kLost[b < eight ? 0 : b < eight + five ? 1 : 2];
       if (!(sum < least) && least < HUGE_VAL) continue;
       least = sum;
-      h_.parts[0] = static_cast<int32_t>(eight);
-      h_.parts[1] = static_cast<int32_t>(five);
-      h_.parts[2] = static_cast<int32_t>(blocks - eight - five);
+      h_.segments[0] = static_cast<int32_t>(eight);
+      h_.segments[1] = static_cast<int32_t>(five);
+      h_.segments[2] = static_cast<int32_t>(blocks - eight - five);
     }
     for (int32_t g = 0; g < h_.groups; ++g)
       h_.ends[g] = static_cast<int32_t>((g + 1) * blocks / h_.groups);
@@ -586,10 +586,10 @@ class Builder {
   // Writes row v, which is the r-th that were read; returns the worst of its errors.
   float write_row(int64_t v, int64_t r) {
     const double* const w = wide_.data() + 2 * r * dim_;
-    double own = 0, parts = 0;
+    double own = 0, terms = 0;
     for (int64_t i = 0; i < dim_; ++i) {
       own += w[i] * w[i];
-      parts += w[dim_ + i] * w[dim_ + i];
+      terms += w[dim_ + i] * w[dim_ + i];
     }
     for (int32_t l = 0; l < h_.levels; ++l) {
       double sum = 0;
@@ -606,21 +606,21 @@ class Builder {
     double stored = 0, weighted = 0;
     double sums[kMostSeen] = {}, squares[kMostSeen] = {};
     const int64_t seen = static_cast<int64_t>(seen_.size()) / columns_;
-    int32_t g = 0, part = 0, in_part = 0;
+    int32_t g = 0, segment = 0, in_segment = 0;
     for (int64_t b = 0; b < columns_ / 32; ++b) {
-      while (in_part == h_.parts[part]) {
-        ++part;
-        in_part = 0;
+      while (in_segment == h_.segments[segment]) {
+        ++segment;
+        in_segment = 0;
       }
       float values[32] = {};
       const int64_t some = std::min<int64_t>(dim_ - b * 32, 32);
       std::copy_n(y + b * 32, some, values);
-      const int64_t bytes = shape_of(kScreenFormats[part]).bytes;
-      auto* const to = reinterpret_cast<uint8_t*>(a_.image) + at_.parts[part] +
-                       (v * h_.parts[part] + in_part) * bytes;
+      const int64_t bytes = shape_of(kScreenFormats[segment]).bytes;
+      auto* const to = reinterpret_cast<uint8_t*>(a_.image) + at_.segments[segment] +
+                       (v * h_.segments[segment] + in_segment) * bytes;
       double stands[32];
-      put_block(kScreenFormats[part], values, squares_.data() + b * 32, to, stands);
-      ++in_part;
+      put_block(kScreenFormats[segment], values, squares_.data() + b * 32, to, stands);
+      ++in_segment;
       float errors[32];
       for (int i = 0; i < 32; ++i) {
         const double e = static_cast<double>(values[i]) - stands[i];
@@ -649,7 +649,7 @@ class Builder {
       ++g;
     }
     norms_[size(v * (h_.groups + 1) + h_.groups)] =
-        float_up(std::fmax(std::fmax(own, std::sqrt(parts)), std::sqrt(stored)) * kUp);
+        float_up(std::fmax(std::fmax(own, std::sqrt(terms)), std::sqrt(stored)) * kUp);
     double worst = 0;
     for (int64_t k = 0; k < seen; ++k) {
       if (squares[k] > 0) worst = std::fmax(worst, std::fabs(sums[k]) / std::sqrt(squares[k]));

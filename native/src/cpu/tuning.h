@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What was tuned to processors: a row for each, and the distances that are part of machine code.
-// docs/tuning.md has the measurements. A new processor is a new row.
+// What was tuned to processors: a row for each, and the prefetch distances that machine code has as
+// constants. docs/tuning.md has the measurements. A new processor is a new row.
 #pragma once
 
 #include <cstdint>

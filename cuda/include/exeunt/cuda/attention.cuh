@@ -6,7 +6,8 @@
 // of a row, and several rows where they are of one sequence. It walks its split of their slots in
 // tiles that it copies to shared memory, so that K and V are read once for all its queries, keeps a
 // running maximum and sum for each, and leaves either the result or a partial one that a second
-// kernel merges. Tile t belongs to split t % splits: whatever a row sees is spread over all of them.
+// kernel merges. Tile t belongs to split t % splits: whatever a row sees is spread over all of
+// them.
 //
 // Of the block's warps, `query_groups` take other queries and the rest other slots of the tile.
 // Scores: a lane is a slot, or one of the parts of a slot's elements. Sums over V: a lane is WIDTH
@@ -109,10 +110,10 @@ struct AttentionTask {
   int group;  // query heads of a KV head
   int dim;
   float scale;
-  float softcap;   // 0: none
-  float2* states;  // [rows, heads, splits]: maximum and sum, if there is more than one split
-  float* parts;    // [rows, heads, splits, part_pitch]: sums over V
-  int part_pitch;  // dim, up to a multiple of 4
+  float softcap;    // 0: none
+  float2* states;   // [rows, heads, splits]: maximum and sum, if there is more than one split
+  float* parts;     // [rows, heads, splits, split_pitch]: sums over V
+  int split_pitch;  // dim, up to a multiple of 4
   AttentionShape shape;
   AttentionLayout layout;
 };
@@ -274,12 +275,12 @@ class AttentionBlock {
     load_queries();
     __syncthreads();
     find_reach();
-    const bool is_only_part = task_.shape.splits == 1;
+    const bool is_only_split = task_.shape.splits == 1;
     const int64_t first = first_slot_of(place().split);
     clear();
     if (first < most_) walk();
     if (hands_out_scores()) fill_scores();
-    if (first < most_ || is_only_part) hand_over();
+    if (first < most_ || is_only_split) hand_over();
   }
 
   // ---- queries ----------------------------------------------------------------------------------
@@ -425,7 +426,7 @@ class AttentionBlock {
     }
   }
 
-  // ---- scores: a lane is a slot, or a piece of one ------------------------------------------------
+  // ---- scores: a lane is a slot, or a piece of one ----------------------------------------------
 
   __device__ __forceinline__ float* weights() const {
     return reinterpret_cast<float*>(dynamic_ + task_.layout.weights) +
@@ -490,7 +491,7 @@ class AttentionBlock {
   // a query does not see has weight -1.
   __device__ __forceinline__ void weigh(int tile) {
     const int mine = lane_ & (task_.shape.warp_slots() - 1);
-    const bool is_first_part = lane_ < task_.shape.warp_slots();
+    const bool is_first_split = lane_ < task_.shape.warp_slots();
     const int64_t slot = first_slot_of(tile) + first_slot_ + mine;
     float scores[QUERIES];
     multiply(first_slot_ + mine, slot < most_, scores);
@@ -505,11 +506,11 @@ class AttentionBlock {
       const float reference = reference_of(largest);
       const float shrinks = __expf(largest_[m] - reference);
       const float w = sees ? __expf(scores[m] - reference) : -1.0f;
-      sum_[m] = fmaf(sum_[m], shrinks, sees && is_first_part ? w : 0.0f);
+      sum_[m] = fmaf(sum_[m], shrinks, sees && is_first_split ? w : 0.0f);
 #pragma unroll
       for (int i = 0; i < WIDTH; ++i) values_[m][i] *= shrinks;
       largest_[m] = largest;
-      if (is_first_part) weight[m] = w;
+      if (is_first_split) weight[m] = w;
     }
   }
 
@@ -592,17 +593,17 @@ class AttentionBlock {
       write(m, place().slice * kSlice<WIDTH> + i, value, sum);
     }
     if (task_.shape.splits > 1 && place().slice == 0 && lane_ == 0) {
-      task_.states[part_of(m)] = make_float2(largest, sum);
+      task_.states[split_of(m)] = make_float2(largest, sum);
     }
   }
 
-  __device__ __forceinline__ int64_t part_of(int m) const {
+  __device__ __forceinline__ int64_t split_of(int m) const {
     return fixed_.query[m] * task_.shape.splits + place().split;
   }
 
   __device__ __forceinline__ void write(int m, int column, float value, float sum) const {
     if (task_.shape.splits > 1) {
-      task_.parts[part_of(m) * task_.part_pitch + column] = value;
+      task_.parts[split_of(m) * task_.split_pitch + column] = value;
     } else {
       const AttentionQuery q = query_at(m);
       store_as(task_.out.type, task_.out.data,
@@ -627,8 +628,8 @@ class AttentionBlock {
 };
 
 // Bytes: K and V of the slots that the block's queries see, once for all of them; the queries; the
-// result, or for each split 4 * dim + 8 per query; the scores. Blocks whose split begins beyond what
-// is seen leave after reading `visible`.
+// result, or for each split 4 * dim + 8 per query; the scores. Blocks whose split begins beyond
+// what is seen leave after reading `visible`.
 template <class C, int WIDTH, int QUERIES>
 __global__ __launch_bounds__(
     kAttentionThreads,
@@ -645,7 +646,7 @@ __global__ __launch_bounds__(
 struct AttentionMerge {
   const float2* states;
   const float* parts;
-  int part_pitch;
+  int split_pitch;
   int splits;
   int tile_slots;
   int64_t rows;
@@ -670,12 +671,12 @@ __device__ __forceinline__ float merge_columns(const AttentionMerge& task, int64
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int mine = column + 4 * lane;
   float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  if (mine < task.part_pitch) {
+  if (mine < task.split_pitch) {
 #pragma unroll 4
-    for (int part = warp; part < live; part += kMergeWarps) {
-      const int64_t at = query * task.splits + part;
+    for (int split = warp; split < live; split += kMergeWarps) {
+      const int64_t at = query * task.splits + split;
       const float weight = __expf(task.states[at].x - reference);
-      const uint4 raw = *reinterpret_cast<const uint4*>(task.parts + at * task.part_pitch + mine);
+      const uint4 raw = *reinterpret_cast<const uint4*>(task.parts + at * task.split_pitch + mine);
       sum.x = fmaf(__uint_as_float(raw.x), weight, sum.x);
       sum.y = fmaf(__uint_as_float(raw.y), weight, sum.y);
       sum.z = fmaf(__uint_as_float(raw.z), weight, sum.z);
@@ -706,13 +707,13 @@ static __global__ __launch_bounds__(kAttentionMergeThreads) void attention_merge
     const int live = min(tiles, task.splits);  // others wrote nothing
     const float2* const states = task.states + query * task.splits;
     float largest = -INFINITY;
-    for (int part = threadIdx.x; part < live; part += kAttentionMergeThreads) {
-      largest = fmaxf(largest, states[part].x);
+    for (int split = threadIdx.x; split < live; split += kAttentionMergeThreads) {
+      largest = fmaxf(largest, states[split].x);
     }
     const float reference = reference_of(block_reduce<Max, kMergeWarps>(largest, scratch[0]));
     float sum = 0.0f;
-    for (int part = threadIdx.x; part < live; part += kAttentionMergeThreads) {
-      sum += states[part].y * __expf(states[part].x - reference);
+    for (int split = threadIdx.x; split < live; split += kAttentionMergeThreads) {
+      sum += states[split].y * __expf(states[split].x - reference);
     }
     sum = block_reduce<Sum, kMergeWarps>(sum, scratch[1]);
     const int64_t out = row * task.out.stride + query % task.heads * task.dim;

@@ -182,8 +182,8 @@ static __global__ __launch_bounds__(kLookupThreads) void draft_lookup_kernel(Dra
         const int at = static_cast<int>(match & 0xffffffffu);
         next = text + at;
         period = length - at;
-        const int room = static_cast<int>(min(task.most, task.capacity - 1 - length));
-        n = max(0, task.limit != nullptr ? min(room, task.limit[s]) : room);
+        const int space = static_cast<int>(min(task.most, task.capacity - 1 - length));
+        n = max(0, task.limit != nullptr ? min(space, task.limit[s]) : space);
         int ends = n;
         for (int64_t i = thread; i < ends && i < period; i += kLookupThreads) {
           if (next[i] < 0) ends = static_cast<int>(i);

@@ -203,7 +203,7 @@ __device__ __forceinline__ void fill_gradient(const ElrTask<T>& task, int64_t ro
 template <class Row>
 __device__ __forceinline__ RowState<float> elr_state(const Row& row, float* scratch) {
   constexpr int kWarps = kTileThreads / kWarp;
-  PartState<float> all{-infinity<float>(), 0.0f};
+  PartialState<float> all{-infinity<float>(), 0.0f};
   row.for_logits([&](int64_t, int, const float (&z)[Row::kItems]) {
 #pragma unroll
     for (const float x : z) all.largest = fmaxf(all.largest, x);
@@ -242,12 +242,12 @@ __device__ __forceinline__ ElrSample elr_sample(const ElrTask<T>& task, int64_t 
   return it;
 }
 
-// A block for each row, whose threads hold the same places in every pass: so the gradient may be the
-// logits.
+// A block for each row, whose threads hold the same places in every pass: so the gradient may be
+// the logits.
 //
 // Bytes: every logit once, every target once in and once out, every gradient element once; a label,
-// its logit, an index, a flag and a loss per row. A row that no block holds is read five times, from
-// the caches, and its target twice.
+// its logit, an index, a flag and a loss per row. A row that no block holds is read five times,
+// from the caches, and its target twice.
 template <class T, class Row>
 __global__ __launch_bounds__(kTileThreads,
                              Row::kItems == kElrItems ? 6 : 4) void elr_kernel(ElrTask<T> task) {

@@ -127,11 +127,11 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
 
   float results[Shape::kOutputs][Shape::kRows];
   const TileRange range =
-      part_of_depth<W, ROWS>(input, first_row, input.rows, linear_part(input.splits));
+      split_of_depth<W, ROWS>(input, first_row, input.rows, linear_split(input.splits));
   linear_tile<W, ROWS>(input, rows_of_w, range, shared, results);
   float* const products = share_results<W, ROWS>(results, shared);
   if (input.splits > 1 &&
-      !meet_parts<Shape::kThreads, kLinearOutputs>(
+      !meet_splits<Shape::kThreads, kLinearOutputs>(
           output.partials, input.splits, input.rows, first_row, tile * kLinearOutputs,
           tile_count(first_row, input.rows, ROWS), products)) {
     return;
@@ -143,8 +143,8 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
 //
 // Bytes: those of W once for each block of ROWS rows, of which several find them in the L2 cache
 // (where rows are not aligned, a piece of 16 bytes more of each row and stage comes from there); x
-// from the L2 cache; 32 per (row, 64 logits) written; 4 per logit for each split of the depth, and as
-// many read again. Grid: that of linear_blocks_kernel.
+// from the L2 cache; 32 per (row, 64 logits) written; 4 per logit for each split of the depth, and
+// as many read again. Grid: that of linear_blocks_kernel.
 template <Blocks FORMAT, int ROWS>
 __global__ void EXN_BLOCK_BOUNDS(ROWS)
     exit_head_blocks_kernel(LinearInput<uint8_t> input, HeadOutput output) {
@@ -156,15 +156,15 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
   const int64_t tile = linear_tile_index(input.splits);
   if (tile >= output.tiles) return;
   if (!has_wanted_rows(output, first_row, tile_count(first_row, input.rows, ROWS))) return;
-  const int part = linear_part(input.splits);
-  if (threadIdx.x == 0) place = {first_row, tile * kBlockTile, part};
+  const int split = linear_split(input.splits);
+  if (threadIdx.x == 0) place = {first_row, tile * kBlockTile, split};
   find_block_rows(input, tile * kBlockTile, rows_of_w);
 
   float results[kBlockOutputs][ROWS];
-  const TileRange range = part_of_block_depth<ROWS>(input, first_row, input.rows, part);
+  const TileRange range = split_of_block_depth<ROWS>(input, first_row, input.rows, split);
   linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, own, shared, results);
   float* const products = share_block_results<ROWS>(results, shared);
-  if (input.splits > 1 && !meet_parts<kBlockTileThreads, kBlockTile>(
+  if (input.splits > 1 && !meet_splits<kBlockTileThreads, kBlockTile>(
                               output.partials, input.splits, input.rows, place.first_row,
                               place.first_output, own.rows_of_x.rows, products)) {
     return;

@@ -78,9 +78,9 @@ constexpr int kFinishItems = 16;  // a block keeps 8192 values of hidden and as 
 
 template <class T>
 struct FfnFinishTask {
-  const float* partials;  // [parts, R, partial_stride], products of down
+  const float* partials;  // [splits, R, partial_stride], products of down
   int64_t partial_stride;
-  int parts;
+  int splits;
   const float* bias;  // [D], optional
   const T* hidden;    // [R,D]
   int64_t hidden_stride;
@@ -113,8 +113,8 @@ __device__ __forceinline__ void load_ffn_values(const FfnFinishTask<T>& task, in
     const int64_t column = finish_column(begin, item);
     float4 branch = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (column < task.columns) {
-      branch = sum_of_parts<4>(task.partials + rank * task.partial_stride + column,
-                               task.rows * task.partial_stride, task.parts);
+      branch = sum_of_splits<4>(task.partials + rank * task.partial_stride + column,
+                                task.rows * task.partial_stride, task.splits);
     }
     values.branch[item] = branch.x;
     values.branch[item + 1] = branch.y;

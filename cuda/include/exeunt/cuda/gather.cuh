@@ -88,12 +88,12 @@ __device__ __forceinline__ int32_t inspect_entries(const GatherList& list, int64
 // Bytes: 4 per entry that is used; where the list must ascend, each is read twice, the second time
 // from the caches.
 static __global__ __launch_bounds__(kGatherThreads) void gather_check_kernel(GatherList list,
-                                                                             int64_t part,
+                                                                             int64_t piece,
                                                                              int32_t* verdicts) {
   __shared__ int32_t scratch[kGatherWarps];
   const int64_t used = used_entries(list);
-  const int64_t begin = blockIdx.x * part;
-  const int64_t end = begin + part < used ? begin + part : used;
+  const int64_t begin = blockIdx.x * piece;
+  const int64_t end = begin + piece < used ? begin + piece : used;
   const int32_t moving = used < 0 ? -1 : inspect_entries(list, begin, end);
   const bool wrong = __syncthreads_or(moving < 0);
   const int32_t total = block_reduce<Sum, kGatherWarps>(moving, scratch);
@@ -215,9 +215,9 @@ static __global__ __launch_bounds__(kGatherThreads, kGatherBlocks) void gather_k
 constexpr int kInPlaceThreads = 512;
 constexpr int kInPlaceWords = 4;  // of a thread in a round
 
-// The words [first, first + slice) of every entry, which no other block touches. An entry never comes
-// from below where it goes, so a round has to read what it moves before it writes any of it, and
-// what later rounds read it does not write.
+// The words [first, first + slice) of every entry, which no other block touches. An entry never
+// comes from below where it goes, so a round has to read what it moves before it writes any of it,
+// and what later rounds read it does not write.
 template <class Word>
 __device__ __forceinline__ void move_slice(const GatherTensor& tensor, const int32_t* list,
                                            int64_t used, int64_t outer, int64_t first) {

@@ -104,8 +104,8 @@ __device__ __forceinline__ void score_regions(const HiredBudgetTask& task, doubl
 // A region's share of B_sub, from 0 to Nv. `sum` of all scores; not above 0: all regions count the
 // same.
 __device__ __forceinline__ float share_of(const HiredBudgetTask& task, double score, double sum) {
-  const double part = sum > 0.0 ? score / sum : 1.0 / task.parts;
-  const float share = __fmul_rn(static_cast<float>(part), static_cast<float>(task.sub_budget));
+  const double fraction = sum > 0.0 ? score / sum : 1.0 / task.parts;
+  const float share = __fmul_rn(static_cast<float>(fraction), static_cast<float>(task.sub_budget));
   return share > 0.0f ? fminf(share, static_cast<float>(task.patches)) : 0.0f;
 }
 

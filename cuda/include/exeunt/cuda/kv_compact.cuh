@@ -284,15 +284,15 @@ __device__ __forceinline__ void compact_chunk(const KvCompactTask<Word>& task, i
 #pragma unroll
   for (int i = 0; i < kCompactWords; ++i) {
 #pragma unroll
-    for (int part = 0; part < 2; ++part) {
-      held[part][i] = written[i] >= 0 ? task.source[part][read[i]] : Word();
+    for (int kind = 0; kind < 2; ++kind) {
+      held[kind][i] = written[i] >= 0 ? task.source[kind][read[i]] : Word();
     }
   }
 #pragma unroll
   for (int i = 0; i < kCompactWords; ++i) {
 #pragma unroll
-    for (int part = 0; part < 2; ++part) {
-      if (written[i] >= 0) task.destination[part][written[i]] = held[part][i];
+    for (int kind = 0; kind < 2; ++kind) {
+      if (written[i] >= 0) task.destination[kind][written[i]] = held[kind][i];
     }
   }
 }
@@ -374,7 +374,7 @@ __global__ __launch_bounds__(kCompactInPlaceThreads, 2) void kv_compact_in_place
   const int64_t slices = (task.head_words + task.slice - 1) / task.slice;
   const int64_t all = task.plan.sequences * task.heads * slices * 2;
   for (int64_t i = blockIdx.x - 1; i < all; i += gridDim.x - 1) {
-    const int part = static_cast<int>(i % 2);
+    const int kind = static_cast<int>(i % 2);
     const int64_t whose = i / 2 / slices;
     const int64_t first = (i / 2 - whose * slices) * task.slice;
     const int64_t b = whose / task.heads;
@@ -383,7 +383,7 @@ __global__ __launch_bounds__(kCompactInPlaceThreads, 2) void kv_compact_in_place
     compact_slice<Word>(task.plan.source, compacted_sequence(task.plan, b),
                         list_of(task.plan, task.plan.per_sequence == 1 ? b : whose), task.slice,
                         left < task.slice ? static_cast<int32_t>(left) : task.slice,
-                        task.source[part] + shift, task.destination[part] + shift);
+                        task.source[kind] + shift, task.destination[kind] + shift);
   }
 }
 

@@ -388,10 +388,10 @@ __device__ __forceinline__ void store_products(const PropagateTask& task,
 }
 
 // Bytes: each weight of a layer once for each ROWS of the rows that owe it, and none of a layer
-// that no row owes; keys and values once; besides, 4 per product for each split of the depth, and as
-// many read again. For each 128 outputs, from the L2 or L1 cache: the rows once, and once more for
-// each split, and the layer's coefficients once. Grid: that of linear_kernel, the tiles being those
-// of the first layer, of the second, and so on.
+// that no row owes; keys and values once; besides, 4 per product for each split of the depth, and
+// as many read again. For each 128 outputs, from the L2 or L1 cache: the rows once, and once more
+// for each split, and the layer's coefficients once. Grid: that of linear_kernel, the tiles being
+// those of the first layer, of the second, and so on.
 template <class W, int ROWS>
 __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
     kv_propagate_kernel(const __grid_constant__ PropagateTask task,
@@ -418,7 +418,7 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   input.x_stride = 0;
   input.depth = task.depth;
   input.splits = task.splits;
-  const TileRange range = part_of_depth<W, ROWS>(input, 0, rows, linear_part(task.splits));
+  const TileRange range = split_of_depth<W, ROWS>(input, 0, rows, linear_split(task.splits));
   if (threadIdx.x == 0) {
     owed.layer = static_cast<int>(which_layer);
     owed.rows = rows;
@@ -431,7 +431,7 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   linear_tile<W, ROWS>(input, rows_of_w, range, Rows{task, layers, &owed}, shared, results);
   float* const products = share_results<W, ROWS>(results, shared);
   if (task.splits > 1 &&
-      !meet_parts<Shape::kThreads, kLinearOutputs>(
+      !meet_splits<Shape::kThreads, kLinearOutputs>(
           task.partials, task.splits, task.rows, linear_first_row(ROWS),
           linear_tile_index(task.splits) * kLinearOutputs, owed.rows, products)) {
     return;
@@ -476,12 +476,12 @@ __global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propa
   input.depth = task.depth;
   input.vocabulary = static_cast<int64_t>(task.heads) * task.dim;
   input.splits = task.splits;
-  const TileRange range = part_of_block_depth<ROWS>(input, 0, rows, linear_part(task.splits));
+  const TileRange range = split_of_block_depth<ROWS>(input, 0, rows, linear_split(task.splits));
   if (threadIdx.x == 0) {
     owed.layer = static_cast<int>(which_layer);
     owed.rows = rows;
     owed.first_stage = range.first_stage;
-    place = {linear_first_row(ROWS), tile * kBlockTile, linear_part(task.splits)};
+    place = {linear_first_row(ROWS), tile * kBlockTile, linear_split(task.splits)};
     bounds = bounds_of(input, layer.format[kind]);
     form = block_stage(layer.format[kind]);
   }
@@ -491,7 +491,7 @@ __global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propa
   linear_blocks_tile(AnyBlockTile<ROWS>{layer.format[kind], &form}, task.depth, bounds, rows_of_w,
                      range, Rows{task, layers, &owed}, shared, results);
   float* const products = share_block_results<ROWS>(results, shared);
-  if (task.splits > 1 && !meet_parts<kBlockTileThreads, kBlockTile>(
+  if (task.splits > 1 && !meet_splits<kBlockTileThreads, kBlockTile>(
                              task.partials, task.splits, task.rows, place.first_row,
                              place.first_output, owed.rows, products)) {
     return;

@@ -8,13 +8,13 @@
 // is a sum over a stage from left to right, and the stages' sums are added from left to right,
 // whatever ROWS is: a row's result has the same bits in every batch.
 //
-// Where few outputs would leave multiprocessors idle, the depth is cut into parts, each of which is
-// left to a block. The last block of a tile to end adds the parts, from left to right.
+// Where few outputs would leave multiprocessors idle, the depth is cut into splits, each of which
+// is left to a block. The last block of a tile to end adds the splits, from left to right.
 //
 // Fused multiply-adds only, no tensor cores: for up to 8 rows (bf16 on an H100: 6 to 8) the kernel
-// is bound by the bytes of W. There an H100 issues 283 warp instructions while a KiB of W comes from
-// memory; with 1, 8 and 16 rows of bf16 the kernel has 122, 288 and 465 for it. 64 rows take about
-// four times as long as reading W does.
+// is bound by the bytes of W. There an H100 issues 283 warp instructions while a KiB of W comes
+// from memory; with 1, 8 and 16 rows of bf16 the kernel has 122, 288 and 465 for it. 64 rows take
+// about four times as long as reading W does.
 #pragma once
 
 #include "elements.cuh"
@@ -90,7 +90,7 @@ struct LinearInput {
   const W* second = nullptr;
   int64_t second_stride = 0;
   const int32_t* row_count = nullptr;  // optional, on the device: rows that there are, at most R
-  int splits = 1;  // parts into which D is cut, each of which is left to blocks of its own
+  int splits = 1;  // tile_splits into which D is cut, each of which is left to blocks of its own
   // Where W is quantised: the tiles that a launch takes, every tile_step-th from first_tile on.
   int tile_step = 1;
   int first_tile = 0;
@@ -192,12 +192,12 @@ __device__ __forceinline__ TileRange whole_depth(const LinearInput<W>& input, in
 
 // One split of the depth; no split is empty if there are at least as many stages as splits.
 template <class W, int ROWS>
-__device__ __forceinline__ TileRange part_of_depth(const LinearInput<W>& input, int64_t first_row,
-                                                   int64_t row_end, int part) {
+__device__ __forceinline__ TileRange split_of_depth(const LinearInput<W>& input, int64_t first_row,
+                                                    int64_t row_end, int split) {
   TileRange range = whole_depth<W, ROWS>(input, first_row, row_end);
   const int64_t stages = range.stages;
-  range.first_stage = static_cast<int>(stages * part / input.splits);
-  range.stages = static_cast<int>(stages * (part + 1) / input.splits) - range.first_stage;
+  range.first_stage = static_cast<int>(stages * split / input.splits);
+  range.stages = static_cast<int>(stages * (split + 1) / input.splits) - range.first_stage;
   return range;
 }
 
@@ -398,7 +398,7 @@ __device__ __forceinline__ float* share_results(
 
 // Grid of the kernels below: x counts blocks of rows, y and z blocks of 128 outputs. x runs
 // fastest, so that a block of W that several blocks of rows need comes from memory once. A z beyond
-// 0 is for more than 4 million outputs, or, where the depth is cut into parts, counts these.
+// 0 is for more than 4 million outputs, or, where the depth is cut into splits, counts these.
 constexpr int kLinearGridY = 32768;
 
 __device__ __forceinline__ int64_t linear_first_row(int rows) {
@@ -407,13 +407,14 @@ __device__ __forceinline__ int64_t linear_first_row(int rows) {
 __device__ __forceinline__ int64_t linear_tile_index(int splits = 1) {
   return splits > 1 ? blockIdx.y : static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y;
 }
-__device__ __forceinline__ int linear_part(int splits) {
+__device__ __forceinline__ int linear_split(int splits) {
   return splits > 1 ? static_cast<int>(blockIdx.z) : 0;
 }
 
-// ---- parts of the depth -------------------------------------------------------------------------
+// ---- splits of the depth ------------------------------------------------------------------------
 
-// Where the products of parts meet: [splits, R, stride], the places of all tiles being side by side.
+// Where the products of splits meet: [splits, R, stride], the places of all tiles being side by
+// side.
 struct PartialProducts {
   float* data = nullptr;
   int64_t stride = 0;  // a multiple of 64
@@ -421,57 +422,59 @@ struct PartialProducts {
   unsigned long long* tickets = nullptr;
 };
 
-// Those of a tile: product n of row r of split p is data[p * part_stride + r * stride + n].
-struct TileParts {
+// Those of a tile: product n of row r of split p is data[p * split_stride + r * stride + n].
+struct TileSplits {
   float* data;
-  int64_t part_stride;
+  int64_t split_stride;
   int64_t stride;
 };
 
-__device__ __forceinline__ TileParts parts_of_tile(const PartialProducts& partials, int64_t rows,
-                                                   int64_t first_row, int64_t first_output) {
+__device__ __forceinline__ TileSplits splits_of_tile(const PartialProducts& partials, int64_t rows,
+                                                     int64_t first_row, int64_t first_output) {
   return {partials.data + first_row * partials.stride + first_output, rows * partials.stride,
           partials.stride};
 }
 
 // Writes one split's products of a tile, [rows][OUTPUTS + 1] in shared memory.
 template <int THREADS, int OUTPUTS>
-__device__ __forceinline__ void store_part(const TileParts& parts, int part, int rows,
-                                           const float* products) {
+__device__ __forceinline__ void store_split(const TileSplits& tile_splits, int split, int rows,
+                                            const float* products) {
   constexpr int kQuads = OUTPUTS / 4;
-  float* const to = parts.data + part * parts.part_stride;
+  float* const to = tile_splits.data + split * tile_splits.split_stride;
 #pragma unroll 1
   for (int i = threadIdx.x; i < rows * kQuads; i += THREADS) {
     const int row = i / kQuads, n = i % kQuads * 4;
-    store_vector(to + row * parts.stride + n, pack<float>(products + row * (OUTPUTS + 1) + n));
+    store_vector(to + row * tile_splits.stride + n,
+                 pack<float>(products + row * (OUTPUTS + 1) + n));
   }
 }
 
-// The sum of a row's four products from `from` on over all parts, from left to right; UNROLL of
+// The sum of a row's four products from `from` on over all splits, from left to right; UNROLL of
 // them are on their way together.
 template <int UNROLL>
-__device__ __forceinline__ float4 sum_of_parts(const float* from, int64_t part_stride, int splits) {
+__device__ __forceinline__ float4 sum_of_splits(const float* from, int64_t split_stride,
+                                                int splits) {
   float4 sum = *reinterpret_cast<const float4*>(from);
 #pragma unroll UNROLL
-  for (int part = 1; part < splits; ++part) {
-    from += part_stride;
+  for (int split = 1; split < splits; ++split) {
+    from += split_stride;
     const float4 more = *reinterpret_cast<const float4*>(from);
     sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);
   }
   return sum;
 }
 
-// The products of a tile, as one block that had multiplied all parts would have them. Complete for
+// The products of a tile, as one block that had multiplied all splits would have them. Complete for
 // all when it returns.
 template <int THREADS, int OUTPUTS>
-__device__ __forceinline__ void merge_parts(const TileParts& parts, int splits, int rows,
-                                            float* products) {
+__device__ __forceinline__ void merge_splits(const TileSplits& tile_splits, int splits, int rows,
+                                             float* products) {
   constexpr int kQuads = OUTPUTS / 4;
 #pragma unroll 1
   for (int i = threadIdx.x; i < rows * kQuads; i += THREADS) {
     const int row = i / kQuads, n = i % kQuads * 4;
-    const float4 sum =
-        sum_of_parts<16>(parts.data + row * parts.stride + n, parts.part_stride, splits);
+    const float4 sum = sum_of_splits<16>(tile_splits.data + row * tile_splits.stride + n,
+                                         tile_splits.split_stride, splits);
     float* const to = products + row * (OUTPUTS + 1) + n;
     to[0] = sum.x;
     to[1] = sum.y;
@@ -489,13 +492,13 @@ __device__ __forceinline__ unsigned long long* ticket_of_tile(const PartialProdu
 // Hands in one split's products, [rows][OUTPUTS + 1] in shared memory. True for the last block of a
 // tile, which has those of the whole depth there afterwards.
 template <int THREADS, int OUTPUTS>
-__device__ __forceinline__ bool meet_parts(const PartialProducts& partials, int splits,
-                                           int64_t all_rows, int64_t first_row,
-                                           int64_t first_output, int rows, float* products) {
-  const TileParts parts = parts_of_tile(partials, all_rows, first_row, first_output);
-  store_part<THREADS, OUTPUTS>(parts, linear_part(splits), rows, products);
+__device__ __forceinline__ bool meet_splits(const PartialProducts& partials, int splits,
+                                            int64_t all_rows, int64_t first_row,
+                                            int64_t first_output, int rows, float* products) {
+  const TileSplits tile_splits = splits_of_tile(partials, all_rows, first_row, first_output);
+  store_split<THREADS, OUTPUTS>(tile_splits, linear_split(splits), rows, products);
   if (!is_last_block(ticket_of_tile(partials, first_output), splits)) return false;
-  merge_parts<THREADS, OUTPUTS>(parts, splits, rows, products);
+  merge_splits<THREADS, OUTPUTS>(tile_splits, splits, rows, products);
   return true;
 }
 
@@ -587,11 +590,11 @@ __device__ __forceinline__ int64_t rows_present(const LinearInput<W>& input) {
 struct TilePlace {
   int64_t first_row;
   int64_t first_output;
-  int part;
+  int split;
 };
 
 // Stores what a block's products, [rows][OUTPUTS + 1] in shared memory, belong to. Of a pair of
-// quantised matrices there are parts always: those of the two tiles that belong together.
+// quantised matrices there are splits always: those of the two tiles that belong together.
 template <int THREADS, int OUTPUTS, class W>
 __device__ __forceinline__ void finish_tile(const LinearInput<W>& input, const LinearOutput& output,
                                             const TilePlace& place, int rows, float* products) {
@@ -600,17 +603,17 @@ __device__ __forceinline__ void finish_tile(const LinearInput<W>& input, const L
   const int64_t first =
       paired ? place.first_output / kLinearOutputs * kLinearOutputs : place.first_output;
   if (output.partials.data != nullptr) {
-    const auto parts_from = [&](int64_t begin) {
-      return parts_of_tile(output.partials, input.rows, place.first_row, begin);
+    const auto splits_from = [&](int64_t begin) {
+      return splits_of_tile(output.partials, input.rows, place.first_row, begin);
     };
-    store_part<THREADS, OUTPUTS>(parts_from(place.first_output), place.part, rows, products);
+    store_split<THREADS, OUTPUTS>(splits_from(place.first_output), place.split, rows, products);
     if (output.partials.tickets == nullptr) return;
     const int blocks = kHasHalf && paired ? 2 * input.splits : input.splits;
     if (!is_last_block(ticket_of_tile(output.partials, first), blocks)) return;
     if (paired) {
-      merge_parts<THREADS, kLinearOutputs>(parts_from(first), input.splits, rows, products);
+      merge_splits<THREADS, kLinearOutputs>(splits_from(first), input.splits, rows, products);
     } else {
-      merge_parts<THREADS, OUTPUTS>(parts_from(first), input.splits, rows, products);
+      merge_splits<THREADS, OUTPUTS>(splits_from(first), input.splits, rows, products);
     }
   }
   const int per_row = paired ? kPairOutputs : OUTPUTS;
@@ -628,8 +631,8 @@ __device__ __forceinline__ void finish_tile(const LinearInput<W>& input, const L
 }
 
 // Bytes: W once for each block of ROWS rows that are there, x from the L2 cache for each block of
-// outputs, y once; besides, 4 per product for each split of the depth, and as many read again. Grid:
-// above.
+// outputs, y once; besides, 4 per product for each split of the depth, and as many read again.
+// Grid: above.
 template <class W, int ROWS>
 __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
     linear_kernel(LinearInput<W> input, LinearOutput output) {
@@ -638,16 +641,16 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   __shared__ const W* rows_of_w[kLinearOutputs];
   __shared__ TilePlace place;  // registers are scarce while the tile is multiplied
   const bool paired = input.second != nullptr;
-  const int part = linear_part(input.splits);
+  const int split = linear_split(input.splits);
   const int64_t first_output = linear_tile_index(input.splits) * kLinearOutputs;
   const int64_t first_row = linear_first_row(ROWS);
   const int64_t row_end = rows_present(input);
   if (first_row >= row_end || first_output >= (paired ? 2 : 1) * input.outputs) return;
-  if (threadIdx.x == 0) place = {first_row, first_output, part};
+  if (threadIdx.x == 0) place = {first_row, first_output, split};
   find_weight_rows<W, ROWS>(input, first_output, rows_of_w);
 
   float results[Shape::kOutputs][Shape::kRows];
-  const TileRange range = part_of_depth<W, ROWS>(input, first_row, row_end, part);
+  const TileRange range = split_of_depth<W, ROWS>(input, first_row, row_end, split);
   linear_tile<W, ROWS>(input, rows_of_w, range, shared, results);
   float* const products = share_results<W, ROWS>(results, shared);
 
@@ -656,7 +659,7 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
 
 constexpr int kMergeLinearThreads = 128;
 
-// Adds the parts that linear_kernel left, and finishes their outputs: four per thread. For more
+// Adds the splits that linear_kernel left, and finishes their outputs: four per thread. For more
 // rows than the last blocks of a few tiles could add in time.
 //
 // Bytes: 4 per product and split, y once. Grid: x counts blocks of 512 outputs, y rows.
@@ -669,8 +672,8 @@ __global__ __launch_bounds__(kMergeLinearThreads) void merge_linear_kernel(Linea
   const bool paired = input.second != nullptr;
   const int64_t place = paired ? n / kPairOutputs * kLinearOutputs + n % kPairOutputs : n;
   const auto merged = [&](int64_t at) {
-    return sum_of_parts<4>(output.partials.data + row * output.partials.stride + at,
-                           input.rows * output.partials.stride, input.splits);
+    return sum_of_splits<4>(output.partials.data + row * output.partials.stride + at,
+                            input.rows * output.partials.stride, input.splits);
   };
   const float4 first = merged(place);
   const float4 second = paired ? merged(place + kPairOutputs) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);

@@ -410,8 +410,8 @@ __device__ __forceinline__ void add_lanes(float (&results)[kBlockOutputs][ROWS])
 
 // results[o][r] = <row of W for output block_output(o), row r of x>, the same in all lanes that
 // share it. `rows_of_w` points to the tile's rows of W within `bounds`, null where there is none,
-// and is complete (a barrier has passed). `tile` is a BlockTileShape or an AnyBlockTile, `rows_of_x`
-// a StoredBlockRows, or has the same members.
+// and is complete (a barrier has passed). `tile` is a BlockTileShape or an AnyBlockTile,
+// `rows_of_x` a StoredBlockRows, or has the same members.
 template <int ROWS, class Tile, class RowsOfX>
 __device__ __forceinline__ void linear_blocks_tile(const Tile& tile, int64_t depth,
                                                    const BlockBounds& bounds,
@@ -511,15 +511,15 @@ __device__ __forceinline__ void linear_blocks_tile(
                      own.rows_of_x, shared, results);
 }
 
-// As part_of_depth(), in stages of blocks.
+// As split_of_depth(), in stages of blocks.
 template <int ROWS>
-__device__ __forceinline__ TileRange part_of_block_depth(const LinearInput<uint8_t>& input,
-                                                         int64_t first_row, int64_t row_end,
-                                                         int part) {
+__device__ __forceinline__ TileRange split_of_block_depth(const LinearInput<uint8_t>& input,
+                                                          int64_t first_row, int64_t row_end,
+                                                          int split) {
   const int64_t stages = (input.depth + kBlockDepth - 1) / kBlockDepth;
-  const auto first_stage = static_cast<int>(stages * part / input.splits);
+  const auto first_stage = static_cast<int>(stages * split / input.splits);
   return {input.x + first_row * input.x_stride, tile_count(first_row, row_end, ROWS), first_stage,
-          static_cast<int>(stages * (part + 1) / input.splits) - first_stage};
+          static_cast<int>(stages * (split + 1) / input.splits) - first_stage};
 }
 
 // Fills `rows_of_w` for a tile that begins at output `first`; complete for all when it returns.
@@ -563,11 +563,11 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
   __shared__ const uint8_t* rows_of_w[kBlockTile];
   __shared__ StoredBlockTile<ROWS> own;
   __shared__ TilePlace place;
-  const int part = linear_part(input.splits);
+  const int split = linear_split(input.splits);
   const int64_t tile = linear_tile_index(input.splits) * input.tile_step + input.first_tile;
   int64_t first_output = tile * kBlockTile;
   const int64_t first_row = linear_first_row(ROWS);
-  if (threadIdx.x == 0) place = {first_row, first_output, part};
+  if (threadIdx.x == 0) place = {first_row, first_output, split};
   if (input.second != nullptr) {
     first_output = tile / 2 * kBlockTile;
     if (tile % 2 == 1) {
@@ -579,7 +579,7 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
   if (first_row >= row_end || first_output >= input.outputs) return;
   find_block_rows(input, first_output, rows_of_w);
 
-  const TileRange range = part_of_block_depth<ROWS>(input, first_row, row_end, part);
+  const TileRange range = split_of_block_depth<ROWS>(input, first_row, row_end, split);
   float results[kBlockOutputs][ROWS];
   linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, own, shared, results);
   float* const products = share_block_results<ROWS>(results, shared);

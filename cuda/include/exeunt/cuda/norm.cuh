@@ -68,41 +68,41 @@ __device__ __forceinline__ Moments row_moments(const T* row, int64_t columns, co
 // the parts of each of that block's warps side by side. term(x, sum) is the sum with x in it.
 template <class T, class Term>
 __device__ __forceinline__ float warp_sum(const T* row, int64_t columns, const Term& term) {
-  constexpr int kParts = kTileThreads / kWarp;
+  constexpr int kVectors = kTileThreads / kWarp;
   constexpr int kV = kVector<T>;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  float sums[kParts] = {};
+  float sums[kVectors] = {};
 #pragma unroll 1
   for (int64_t begin = 0; begin < columns; begin += kTileThreads * kV) {
     const T* const step = row + begin;
     const int count = tile_count(begin, columns, kTileThreads * kV);
-    float x[kParts][kV];
+    float x[kVectors][kV];
     if (is_vector_aligned(step) && count % kV == 0) {
-      uint4 raw[kParts];
+      uint4 raw[kVectors];
 #pragma unroll
-      for (int part = 0; part < kParts; ++part) {
-        const int place = (part * kWarp + lane) * kV;
-        raw[part] = make_uint4(0, 0, 0, 0);
-        if (place < count) raw[part] = *reinterpret_cast<const uint4*>(step + place);
+      for (int v = 0; v < kVectors; ++v) {
+        const int place = (v * kWarp + lane) * kV;
+        raw[v] = make_uint4(0, 0, 0, 0);
+        if (place < count) raw[v] = *reinterpret_cast<const uint4*>(step + place);
       }
 #pragma unroll
-      for (int part = 0; part < kParts; ++part) unpack<T>(raw[part], x[part]);
+      for (int v = 0; v < kVectors; ++v) unpack<T>(raw[v], x[v]);
     } else {
 #pragma unroll
-      for (int i = 0; i < kParts * kV; ++i) {
+      for (int i = 0; i < kVectors * kV; ++i) {
         const int place = (i / kV * kWarp + lane) * kV + i % kV;
         x[i / kV][i % kV] = place < count ? widen(step[place]) : 0.0f;
       }
     }
 #pragma unroll
-    for (int i = 0; i < kParts * kV; ++i) {
+    for (int i = 0; i < kVectors * kV; ++i) {
       const int place = (i / kV * kWarp + lane) * kV + i % kV;
       if (place < count) sums[i / kV] = term(x[i / kV][i % kV], sums[i / kV]);
     }
   }
   float sum = warp_reduce<Sum>(sums[0]);
 #pragma unroll
-  for (int part = 1; part < kParts; ++part) sum += warp_reduce<Sum>(sums[part]);
+  for (int v = 1; v < kVectors; ++v) sum += warp_reduce<Sum>(sums[v]);
   return sum;
 }
 

@@ -30,8 +30,8 @@ struct Pair {
   // Adds x exactly up to the rounding of `low`.
   __device__ __forceinline__ void add(A x) {
     const A sum = high + x;
-    const A part = sum - high;
-    low += (high - (sum - part)) + (x - part);
+    const A added = sum - high;
+    low += (high - (sum - added)) + (x - added);
     high = sum;
   }
   __device__ __forceinline__ void add_product(A x, A y) {
@@ -235,8 +235,8 @@ __global__ __launch_bounds__(kPerpMergeThreads) void perp_projection_kernel(Perp
   using A = acc_t<T>;
   __shared__ Dots<A> scratch[kPerpMergeThreads / kWarp];
   Dots<A> dots = empty_dots<A>();
-  for (int part = threadIdx.x; part < parts; part += kPerpMergeThreads)
-    merge(dots, task.dots[part]);
+  for (int chunk = threadIdx.x; chunk < parts; chunk += kPerpMergeThreads)
+    merge(dots, task.dots[chunk]);
   dots = block_merge<kPerpMergeThreads / kWarp>(dots, scratch);
   if (threadIdx.x != 0) return;
 
@@ -318,7 +318,8 @@ __global__ __launch_bounds__(kPerpMergeThreads) void perp_norm_kernel(PerpGradTa
   __syncthreads();
   if (!needed) return;
   A sum = A(0);
-  for (int part = threadIdx.x; part < parts; part += kPerpMergeThreads) sum += task.residuals[part];
+  for (int chunk = threadIdx.x; chunk < parts; chunk += kPerpMergeThreads)
+    sum += task.residuals[chunk];
   sum = block_reduce<Sum, kPerpMergeThreads / kWarp>(sum, scratch);
   if (threadIdx.x == 0) {
     task.projection->factor = norm_factor(task, task.projection->gg, sum, task.projection->scale_g);

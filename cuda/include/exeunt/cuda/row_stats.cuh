@@ -95,15 +95,15 @@ struct StatsSums {
   }
 };
 
-// Of two values of each lane, the sum with the partner's: of `a` in the lower lanes of a pair, of `b`
-// in the upper ones.
+// Of two values of each lane, the sum with the partner's: of `a` in the lower lanes of a pair, of
+// `b` in the upper ones.
 __device__ __forceinline__ float add_halves(float a, float b, int offset) {
   const bool is_upper = (threadIdx.x & static_cast<unsigned>(offset)) != 0;
   return (is_upper ? b : a) + __shfl_xor_sync(kFullWarp, is_upper ? a : b, offset);
 }
 
-// Adds up the sums of a warp's lanes, for its first one. Four together: while they are added, a lane
-// needs only half of them, then only one.
+// Adds up the sums of a warp's lanes, for its first one. Four together: while they are added, a
+// lane needs only half of them, then only one.
 __device__ __forceinline__ void add_lanes(StatsState& state, const StatsOptions& options) {
   if (!options.want_pow2 && !options.want_mean) {
     state.sum = warp_reduce<Sum>(state.sum);
@@ -129,8 +129,8 @@ constexpr int kChained = 32;
 //
 // In as few instructions as it takes: weights are 2^kCentre times what they are, so that the
 // argument of the power is near zero, and rounded the least, where the distance is rounded the
-// most: together they cost a weight 6.5e-7 of itself, on top of the 2.4e-7 of the power. What log2 e
-// loses in f32 is made up for in the sums, to first order. The largest weight is exact.
+// most: together they cost a weight 6.5e-7 of itself, on top of the 2.4e-7 of the power. What log2
+// e loses in f32 is made up for in the sums, to first order. The largest weight is exact.
 template <bool FULL, class T>
 __device__ __forceinline__ void accumulate_plain(const uint4 (&vectors)[kStatsVectors],
                                                  float reference, float inverse_count,
@@ -141,11 +141,11 @@ __device__ __forceinline__ void accumulate_plain(const uint4 (&vectors)[kStatsVe
   constexpr float kLog2e = 1.44269502f;
   constexpr float kLost = 1.33497e-8f;  // 1 - kLog2e * ln 2
 #pragma unroll
-  for (int part = 0; part < kStatsVectors * kV; part += kChained) {
+  for (int start = 0; start < kStatsVectors * kV; start += kChained) {
     StatsSums<FULL> sums;
     FourSums mean_log;
 #pragma unroll
-    for (int i = part; i < part + kChained; i += kV) {
+    for (int i = start; i < start + kChained; i += kV) {
       float z[kV];
       unpack<T>(vectors[i / kV], z);
 #pragma unroll

@@ -27,7 +27,7 @@
 namespace exn::cuda {
 
 constexpr int kScreenRows = 8;
-constexpr int kScreenParts = 3;
+constexpr int kScreenSegments = 3;
 constexpr int kScreenGroups = 8;          // at most
 constexpr int64_t kScreenBestRows = 128;  // that are read first, at most
 constexpr int64_t kScreenHeaderBytes = 4096;
@@ -39,8 +39,8 @@ constexpr uint64_t kScreenMagic = 0x0a4e5243534e5845u;  // "EXNSCRN\n"
 // The numbers of EXN_CERTIFIED_*.
 constexpr uint8_t kCertifiedNot = 0, kCertifiedProven = 1, kCertifiedCalibrated = 2;
 
-constexpr __host__ __device__ Blocks screen_format(int part) {
-  return part == 0 ? Blocks::kQ8_0 : part == 1 ? Blocks::kQ5_0 : Blocks::kQ4_0;
+constexpr __host__ __device__ Blocks screen_format(int segment) {
+  return segment == 0 ? Blocks::kQ8_0 : segment == 1 ? Blocks::kQ5_0 : Blocks::kQ4_0;
 }
 
 // As it lies at the beginning of an image.
@@ -51,7 +51,7 @@ struct ScreenHeader {
   int64_t bytes;
   int64_t vocabulary;
   int64_t dim;
-  int32_t parts[kScreenParts];  // their columns, in 32s
+  int32_t segments[kScreenSegments];  // their columns, in 32s
   int32_t groups;
   int32_t ends[kScreenGroups];     // of the coarse groups, in 32s of columns
   float units[kScreenGroups + 1];  // of the norms of groups, and of K
@@ -70,7 +70,7 @@ struct ScreenHeader {
 struct ScreenView {
   int32_t sound;  // 0: nothing else is set
   int32_t groups;
-  int32_t parts[kScreenParts];
+  int32_t segments[kScreenSegments];
   int32_t ends[kScreenGroups];
   float units[kScreenGroups + 1];
   float residual;
@@ -81,7 +81,7 @@ struct ScreenView {
   const float* rotation;  // [D,D]
   const float* sigma;     // [whole 32s of D]
   const uint8_t* codes;   // [groups + 1, codes_stride]
-  const uint8_t* rows[kScreenParts];
+  const uint8_t* rows[kScreenSegments];
 };
 
 // What is known of a row of hidden.
@@ -173,9 +173,9 @@ __device__ __forceinline__ bool is_sound(const ScreenHeader& header, const Scree
   const auto blocks = static_cast<int32_t>((header.dim + 31) / 32);
   int64_t columns = 0;
 #pragma unroll
-  for (int part = 0; part < kScreenParts; ++part) {
-    if (header.parts[part] < 0) return false;
-    columns += header.parts[part];
+  for (int segment = 0; segment < kScreenSegments; ++segment) {
+    if (header.segments[segment] < 0) return false;
+    columns += header.segments[segment];
   }
   if (columns != blocks || header.groups < 1 || header.groups > kScreenGroups) return false;
   int32_t end = 0;
@@ -217,14 +217,14 @@ __device__ __forceinline__ bool find_arrays(const ScreenHeader& header, const Sc
   at += (header.groups + 1) * view.codes_stride;
   int64_t end = at, row = 0;
 #pragma unroll
-  for (int part = 0; part < kScreenParts; ++part) {
-    const int64_t bytes = header.parts[part] * int64_t{block_bytes(screen_format(part))};
-    view.parts[part] = header.parts[part];
-    view.rows[part] = task.image + end;
+  for (int segment = 0; segment < kScreenSegments; ++segment) {
+    const int64_t bytes = header.segments[segment] * int64_t{block_bytes(screen_format(segment))};
+    view.segments[segment] = header.segments[segment];
+    view.rows[segment] = task.image + end;
     end += whole_lines(vocabulary * bytes);
     row += bytes;
   }
-  return task.image_bytes == at + whole_lines(vocabulary * row) + kScreenParts * 64;
+  return task.image_bytes == at + whole_lines(vocabulary * row) + kScreenSegments * 64;
 }
 
 // ---- a row of hidden in the screen's directions -------------------------------------------------
@@ -243,8 +243,8 @@ __device__ __forceinline__ float4 four_of(const float* row, int64_t at, int64_t 
                      at + 3 < dim ? row[at + 3] : 0.0f);
 }
 
-// Bytes: 4 D^2 of P once, x and m from the L2 cache. A lane adds up every 32nd four of products, the
-// lanes are added in pairs. Grid: blocks of 4 columns of y, whose padding becomes 0.
+// Bytes: 4 D^2 of P once, x and m from the L2 cache. A lane adds up every 32nd four of products,
+// the lanes are added in pairs. Grid: blocks of 4 columns of y, whose padding becomes 0.
 __global__ __launch_bounds__(kRotateThreads) void screen_rotate_kernel(ScreenTask task) {
   __shared__ ScreenView view;
   if (threadIdx.x == 0) {
@@ -362,33 +362,33 @@ struct ScreenShape {
 
 // 256 columns of the stored rows, or what is left of a segment.
 struct ScreenStage {
-  int part;
+  int segment;
   int count;         // columns
   int64_t column;    // the first one
   int64_t pitch;     // of the segment's rows, in bytes
   const uint8_t* p;  // of row 0
 };
 
-__device__ __forceinline__ int screen_stages(const ScreenView& view, int part) {
-  return (view.parts[part] * 32 + kBlockDepth - 1) / kBlockDepth;
+__device__ __forceinline__ int screen_stages(const ScreenView& view, int segment) {
+  return (view.segments[segment] * 32 + kBlockDepth - 1) / kBlockDepth;
 }
 
 __device__ __forceinline__ ScreenStage screen_stage(const ScreenView& view, int stage) {
   constexpr int kUnits = kBlockDepth / 32;
-  int part = 0;
+  int segment = 0;
   int64_t before = 0;
 #pragma unroll
-  for (int i = 0; i + 1 < kScreenParts; ++i) {
-    if (part == i && stage >= screen_stages(view, i)) {
+  for (int i = 0; i + 1 < kScreenSegments; ++i) {
+    if (segment == i && stage >= screen_stages(view, i)) {
       stage -= screen_stages(view, i);
-      before += view.parts[i];
-      ++part;
+      before += view.segments[i];
+      ++segment;
     }
   }
-  const int64_t bytes = block_bytes(screen_format(part)), units = view.parts[part];
+  const int64_t bytes = block_bytes(screen_format(segment)), units = view.segments[segment];
   const int64_t first = int64_t{stage} * kUnits;
-  return {part, tile_count(first, units, kUnits) * 32, (before + first) * 32, units * bytes,
-          view.rows[part] + first * bytes};
+  return {segment, tile_count(first, units, kUnits) * 32, (before + first) * 32, units * bytes,
+          view.rows[segment] + first * bytes};
 }
 
 // What a block keeps in shared memory of its tile of the vocabulary.
@@ -439,8 +439,8 @@ __device__ __forceinline__ ScreenExtremes bound_logit(const ScreenTask& task,
 }
 
 // Bytes: those of the stored rows, of their codes and of w m once (where rows are not aligned, a
-// piece of 16 bytes more of each row and stage comes from the L2 cache), y from the L2 cache; 4 or 8
-// written for each row of hidden and of the vocabulary. Grid: y and z count tiles of 64.
+// piece of 16 bytes more of each row and stage comes from the L2 cache), y from the L2 cache; 4 or
+// 8 written for each row of hidden and of the vocabulary. Grid: y and z count tiles of 64.
 template <int ROWS>
 __global__ void EXN_BLOCK_BOUNDS(ROWS) screen_scores_kernel(ScreenTask task) {
   using Shape = ScreenShape<ROWS>;
@@ -476,11 +476,12 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS) screen_scores_kernel(ScreenTask task) {
   const BlockBounds bounds = {task.image, task.image + task.image_bytes};
   int stages = 0;
 #pragma unroll
-  for (int part = 0; part < kScreenParts; ++part) stages += screen_stages(view, part);
+  for (int segment = 0; segment < kScreenSegments; ++segment)
+    stages += screen_stages(view, segment);
 
   const auto begin_stage = [&](int index) {
     const ScreenStage stage = screen_stage(view, index);
-    const BlockStage form = block_stage(screen_format(stage.part));
+    const BlockStage form = block_stage(screen_format(stage.segment));
     unsigned char* const to = shared + index % kStages * Shape::kStageBytes;
     const int bytes = stage.count / form.elements * form.bytes;
 #pragma unroll 4
@@ -524,9 +525,9 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS) screen_scores_kernel(ScreenTask task) {
       const int64_t row = first + block_output(o);
       at[o] = row < task.vocabulary ? low_bits(stage.p + row * stage.pitch) : -1;
     }
-    if (stage.part == 0) {
+    if (stage.segment == 0) {
       add_stage<screen_format(0)>(from, inputs, stage.count, at, results);
-    } else if (stage.part == 1) {
+    } else if (stage.segment == 1) {
       add_stage<screen_format(1)>(from, inputs, stage.count, at, results);
     } else {
       add_stage<screen_format(2)>(from, inputs, stage.count, at, results);
@@ -717,7 +718,8 @@ __device__ __forceinline__ ScreenTop top_of(const float* logits, int count, floa
   return {top, block_reduce<Max, WARPS>(is_odd, odd) == 0};
 }
 
-// Lists the candidates that may still be the largest, after those that were read. One block per row.
+// Lists the candidates that may still be the largest, after those that were read. One block per
+// row.
 __global__ __launch_bounds__(kScreenThreads) void screen_prune_kernel(ScreenTask task) {
   __shared__ int sums[kScreenWarps];
   __shared__ float tops[kScreenWarps];
@@ -814,7 +816,7 @@ __global__ void EXN_BLOCK_BOUNDS(1)
   }
   __syncthreads();
   float results[kBlockOutputs][1];
-  const TileRange range = part_of_block_depth<1>(input, blockIdx.y, input.rows, 0);
+  const TileRange range = split_of_block_depth<1>(input, blockIdx.y, input.rows, 0);
   linear_blocks_tile<FORMAT, 1>(input, rows_of_w, range, own, shared, results);
   const float* const products = share_block_results<1>(results, shared);
   if (i < span.count) store_exact(task, span, i, products[i]);
@@ -857,8 +859,8 @@ constexpr int kMassThreads = kTileThreads;
 constexpr int kMassItems = 16;
 constexpr int kMassTile = kMassThreads * kMassItems;
 
-// Of a tile of a row, e^(z - its largest logit): the sum of what is known or estimated, and two that
-// bound it. Bytes: 8 for each row of the vocabulary. Grid: x counts tiles of 2048, y rows.
+// Of a tile of a row, e^(z - its largest logit): the sum of what is known or estimated, and two
+// that bound it. Bytes: 8 for each row of the vocabulary. Grid: x counts tiles of 2048, y rows.
 __global__ __launch_bounds__(kMassThreads) void screen_mass_kernel(ScreenTask task) {
   __shared__ float scratch[3 * (kMassThreads / kWarp)];
   const int r = static_cast<int>(blockIdx.y);
@@ -916,9 +918,9 @@ __global__ __launch_bounds__(kMergeThreads) void screen_finish_kernel(ScreenTask
   double sums[3] = {};
   if (task.logits != nullptr) {
     for (int64_t i = threadIdx.x; i < task.sum_tiles; i += kMergeThreads) {
-      const float* const part = task.sums + (r * task.sum_tiles + i) * 3;
+      const float* const segment = task.sums + (r * task.sum_tiles + i) * 3;
 #pragma unroll
-      for (int k = 0; k < 3; ++k) sums[k] += static_cast<double>(part[k]);
+      for (int k = 0; k < 3; ++k) sums[k] += static_cast<double>(segment[k]);
     }
   }
   block_reduce<Sum, kMergeThreads / kWarp, 3>(sums, scratch);

@@ -17,7 +17,7 @@ namespace exn::cuda {
 
 // The largest logit of a tile of a row and the sum of weights relative to it. A NaN shows in `sum`.
 template <class A>
-struct PartState {
+struct PartialState {
   A largest;
   A sum;
 };
@@ -32,18 +32,18 @@ struct RowState {
 };
 
 template <class A>
-__device__ __forceinline__ RowState<A> finish_row(const PartState<A>& part) {
-  const bool valid = part.sum == part.sum && abs_of(part.largest) < infinity<A>();
-  const A sum = valid ? part.sum : quiet_nan<A>();
-  return {part.largest, A(1) / sum, log_of(sum)};
+__device__ __forceinline__ RowState<A> finish_row(const PartialState<A>& partial) {
+  const bool valid = partial.sum == partial.sum && abs_of(partial.largest) < infinity<A>();
+  const A sum = valid ? partial.sum : quiet_nan<A>();
+  return {partial.largest, A(1) / sum, log_of(sum)};
 }
 
 // State of the tile that kTileThreads threads hold in registers; each of them gets it. All threads
 // of the block come here.
 template <class Normalizer, int ITEMS, class A>
-__device__ __forceinline__ PartState<A> tile_state(const A (&values)[ITEMS], A* scratch) {
+__device__ __forceinline__ PartialState<A> tile_state(const A (&values)[ITEMS], A* scratch) {
   constexpr int kWarps = kTileThreads / kWarp;
-  PartState<A> state;
+  PartialState<A> state;
   state.largest = -infinity<A>();
 #pragma unroll
   for (const A z : values) state.largest = max_of(state.largest, z);
@@ -64,7 +64,8 @@ constexpr int kTileScratch = 2 * kTileThreads / kWarp;
 // Merges the states of a row's tiles by one warp: each lane every 32nd, each of which is rescaled
 // once, then the lanes in a fixed tree. Every lane gets the result.
 template <class Normalizer, class A>
-__device__ __forceinline__ PartState<A> merge_tiles(const PartState<A>* parts, int64_t tiles) {
+__device__ __forceinline__ PartialState<A> merge_tiles(const PartialState<A>* parts,
+                                                       int64_t tiles) {
   A largest = -infinity<A>(), sum = A(0);
   for (int64_t tile = threadIdx.x % kWarp; tile < tiles; tile += kWarp) {
     largest = max_of(largest, parts[tile].largest);
@@ -72,8 +73,9 @@ __device__ __forceinline__ PartState<A> merge_tiles(const PartState<A>* parts, i
   largest = warp_reduce<Max>(largest);
   const Normalizer normalizer(largest);
   for (int64_t tile = threadIdx.x % kWarp; tile < tiles; tile += kWarp) {
-    const PartState<A> part = parts[tile];
-    sum += part.largest == largest ? part.sum : normalizer.weight(part.largest) * part.sum;
+    const PartialState<A> partial = parts[tile];
+    sum +=
+        partial.largest == largest ? partial.sum : normalizer.weight(partial.largest) * partial.sum;
   }
   return {largest, warp_reduce<Sum>(sum)};
 }
@@ -102,14 +104,14 @@ constexpr int kMostHeldThreads = kHeldTiles<T> * kTileThreads;
 template <class T>
 struct HeldScratch {
   acc_t<T> tile[kHeldTiles<T>][kTileScratch];
-  PartState<acc_t<T>> parts[kHeldTiles<T>];
+  PartialState<acc_t<T>> parts[kHeldTiles<T>];
   RowState<acc_t<T>> state;
 };
 
 __device__ __forceinline__ bool is_first_thread() { return threadIdx.x == 0 && threadIdx.y == 0; }
 
-// The tile of the row of which this thread holds a slice. Asked for again where it is written, it is
-// computed again: kept in between it would take registers, of which none are left.
+// The tile of the row of which this thread holds a slice. Asked for again where it is written, it
+// is computed again: kept in between it would take registers, of which none are left.
 struct HeldTile {
   int64_t begin;
   int count;
@@ -137,14 +139,14 @@ template <class Normalizer, class T, int ITEMS, class A>
 __device__ __forceinline__ const RowState<A>& held_state(const LogitRows<T>& logits,
                                                          const A (&values)[ITEMS],
                                                          HeldScratch<T>& scratch) {
-  const PartState<A> part = tile_state<Normalizer>(values, scratch.tile[threadIdx.y]);
+  const PartialState<A> partial = tile_state<Normalizer>(values, scratch.tile[threadIdx.y]);
   if (logits.tiles == 1) {
-    if (threadIdx.x == 0) scratch.state = finish_row(part);
+    if (threadIdx.x == 0) scratch.state = finish_row(partial);
   } else {
-    if (threadIdx.x == 0) scratch.parts[threadIdx.y] = part;
+    if (threadIdx.x == 0) scratch.parts[threadIdx.y] = partial;
     __syncthreads();
     if (threadIdx.y == 0 && threadIdx.x < kWarp) {
-      const PartState<A> whole = merge_tiles<Normalizer>(scratch.parts, logits.tiles);
+      const PartialState<A> whole = merge_tiles<Normalizer>(scratch.parts, logits.tiles);
       if (threadIdx.x == 0) scratch.state = finish_row(whole);
     }
   }
@@ -160,7 +162,7 @@ __device__ __forceinline__ const RowState<A>& held_state(const LogitRows<T>& log
 // long row is spread over many SMs.
 template <class T, class Normalizer>
 __global__ __launch_bounds__(kTileThreads) void tile_states_kernel(LogitRows<T> logits,
-                                                                   PartState<acc_t<T>>* parts) {
+                                                                   PartialState<acc_t<T>>* parts) {
   using A = acc_t<T>;
   __shared__ A scratch[kTileScratch];
   for (int64_t item = blockIdx.x; item < logits.rows * logits.tiles; item += gridDim.x) {
@@ -168,7 +170,7 @@ __global__ __launch_bounds__(kTileThreads) void tile_states_kernel(LogitRows<T> 
     const int64_t begin = item % logits.tiles * kTile<T>;
     A values[kTileItems<T>];
     load_tile(row + begin, tile_count(begin, logits.columns, kTile<T>), -infinity<A>(), values);
-    const PartState<A> state = tile_state<Normalizer>(values, scratch);
+    const PartialState<A> state = tile_state<Normalizer>(values, scratch);
     if (threadIdx.x == 0) parts[item] = state;
     __syncthreads();  // the next item writes `scratch` again
   }
@@ -182,12 +184,12 @@ constexpr int kMergePartsThreads = 128;
 // row.
 template <class Normalizer, class A>
 __global__ __launch_bounds__(kMergePartsThreads,
-                             8) void merge_parts_kernel(const PartState<A>* parts, int64_t tiles,
+                             8) void merge_parts_kernel(const PartialState<A>* parts, int64_t tiles,
                                                         int64_t rows, RowState<A>* states) {
   constexpr int kWarps = kMergePartsThreads / kWarp;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
   for (int64_t row = first; row < rows; row += static_cast<int64_t>(gridDim.x) * kWarps) {
-    const PartState<A> state = merge_tiles<Normalizer>(parts + row * tiles, tiles);
+    const PartialState<A> state = merge_tiles<Normalizer>(parts + row * tiles, tiles);
     if (threadIdx.x % kWarp == 0) states[row] = finish_row(state);
   }
 }

@@ -92,15 +92,13 @@ __device__ __forceinline__ TopTwo warp_top_two(TopTwo top) {
 // A thread's sum, in four chains: beside a term of 1 each addition may be off by 2^-24, and where
 // the terms are equal always in the same direction.
 struct FourSums {
-  float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  float acc[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 
-  __device__ __forceinline__ void add(int i, float x) { part[i % 4] += x; }
+  __device__ __forceinline__ void add(int i, float x) { acc[i % 4] += x; }
   __device__ __forceinline__ void add_product(int i, float a, float b) {
-    part[i % 4] = __fmaf_rn(a, b, part[i % 4]);
+    acc[i % 4] = __fmaf_rn(a, b, acc[i % 4]);
   }
-  __device__ __forceinline__ float total() const {
-    return (part[0] + part[1]) + (part[2] + part[3]);
-  }
+  __device__ __forceinline__ float total() const { return (acc[0] + acc[1]) + (acc[2] + acc[3]); }
 };
 
 // Adds up this thread's `values`, which it treats in place, relative to `state.largest`, which the
@@ -160,16 +158,16 @@ __device__ __forceinline__ void warp_reduce_sums(StatsState& state, const StatsO
 
 // Takes the sums of a tile over to another reference, `largest`, that of the whole row.
 template <class Normalizer>
-__device__ __forceinline__ void rebase(StatsState& part, float largest,
+__device__ __forceinline__ void rebase(StatsState& state, float largest,
                                        const Normalizer& normalizer, const StatsOptions& options) {
-  if (part.largest == largest) return;
-  const float level = treat_logit(part.largest, options);
+  if (state.largest == largest) return;
+  const float level = treat_logit(state.largest, options);
   const float scale = normalizer.weight(level);
   const float shift = fmaxf(normalizer.relative_log_weight(level), kLowestLog);
-  part.weighted_log = scale * (part.weighted_log + shift * part.sum);
-  part.sum *= scale;
-  part.weighted_log2 = scale * scale * (part.weighted_log2 + shift * part.sum2);
-  part.sum2 *= scale * scale;
+  state.weighted_log = scale * (state.weighted_log + shift * state.sum);
+  state.sum *= scale;
+  state.weighted_log2 = scale * scale * (state.weighted_log2 + shift * state.sum2);
+  state.sum2 *= scale * scale;
 }
 
 // Merges `b` into `a`; the sums of both have the same reference.
@@ -254,7 +252,7 @@ __device__ __forceinline__ float write_stats(const StatsTargets& out, int64_t ro
   return p1;
 }
 
-// ---- rows whose parts lie in the workspace ------------------------------------------------------
+// ---- rows whose tiles lie in the workspace ------------------------------------------------------
 
 constexpr int kMergeThreads = 128;
 
@@ -281,25 +279,25 @@ struct MergeShared {
   float tops[kMergeThreads / kWarp];
 };
 
-// Merges the `parts` states of a row; thread 0 gets the result. Thread t merges parts t and t + 128,
-// then t + 256 and t + 384, ..., then the threads are merged in a fixed tree. The caller lets a
-// barrier pass before it uses the same scratch memory again.
+// Merges the `tiles` states of a row; thread 0 gets the result. Thread t merges tiles t and t +
+// 128, then t + 256 and t + 384, ..., then the threads are merged in a fixed tree. The caller lets
+// a barrier pass before it uses the same scratch memory again.
 template <class Normalizer>
-__device__ __forceinline__ StatsState merge_row(const StatsState* of_row, int64_t parts,
+__device__ __forceinline__ StatsState merge_row(const StatsState* of_row, int64_t tiles,
                                                 const StatsOptions& options, MergeShared& shared) {
   float largest = -INFINITY;
-  for (int64_t part = threadIdx.x; part < parts; part += kMergeThreads) {
-    largest = fmaxf(largest, of_row[part].largest);
+  for (int64_t tile = threadIdx.x; tile < tiles; tile += kMergeThreads) {
+    largest = fmaxf(largest, of_row[tile].largest);
   }
   largest = block_reduce<Max, kMergeThreads / kWarp>(largest, shared.tops);
   const Normalizer normalizer(treat_logit(largest, options));
 
   StatsState state = empty_state();
-  for (int64_t part = threadIdx.x; part < parts; part += 2 * kMergeThreads) {
-    StatsState one = load_state(of_row + part);
+  for (int64_t tile = threadIdx.x; tile < tiles; tile += 2 * kMergeThreads) {
+    StatsState one = load_state(of_row + tile);
     rebase(one, largest, normalizer, options);
-    if (part + kMergeThreads < parts) {
-      StatsState other = load_state(of_row + part + kMergeThreads);
+    if (tile + kMergeThreads < tiles) {
+      StatsState other = load_state(of_row + tile + kMergeThreads);
       rebase(other, largest, normalizer, options);
       merge(one, other);
     }
@@ -317,18 +315,18 @@ __device__ __forceinline__ StatsState merge_row(const StatsState* of_row, int64_
   return state;
 }
 
-// Merges the `parts` states of each row, [rows, parts], and writes the row's statistics.
+// Merges the `tiles` states of each row, [rows, tiles], and writes the row's statistics.
 //
 // Bytes: 32 per tile; the largest logits of all are looked at beforehand, so that each tile is
 // rescaled once. One block per row.
 template <class Normalizer>
 __global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(const StatsState* states,
-                                                                    int64_t parts, int64_t rows,
+                                                                    int64_t tiles, int64_t rows,
                                                                     StatsOptions options,
                                                                     StatsTargets out) {
   __shared__ MergeShared shared;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const StatsState state = merge_row<Normalizer>(states + row * parts, parts, options, shared);
+    const StatsState state = merge_row<Normalizer>(states + row * tiles, tiles, options, shared);
     if (threadIdx.x == 0) write_stats<Normalizer>(out, row, state, options);
     __syncthreads();  // the next row writes `shared` again
   }

@@ -71,20 +71,20 @@ __device__ __forceinline__ bool stops_at(const VerifyTask& task, int32_t token) 
   return stops;
 }
 
-// Writes what comes out of a round: the first `kept` tokens of the draft and `behind`, which is
+// Writes what comes out of a round: the first `kept` tokens of the draft and `after`, which is
 // below 0 if a row was invalid. By all lanes of a warp.
 __device__ __forceinline__ void finish_round(const VerifyTask& task, int64_t s, int64_t n,
-                                             int64_t kept, int32_t behind) {
+                                             int64_t kept, int32_t after) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int32_t* draft = task.drafted + s * task.most;
-  const int64_t most = kept + (behind >= 0 ? 1 : 0);
+  const int64_t most = kept + (after >= 0 ? 1 : 0);
   int64_t count = most;
   int32_t newest = -1;
   bool stopped = false;
   for (int64_t begin = 0; begin <= task.most; begin += kWarp) {
     const int64_t i = begin + lane;
     int32_t token = -1;
-    if (i < count) token = i < kept ? draft[i] : behind;
+    if (i < count) token = i < kept ? draft[i] : after;
     const unsigned stops = __ballot_sync(kFullWarp, i < count && stops_at(task, token));
     if (stops != 0) {
       count = begin + __ffs(static_cast<int>(stops));
@@ -110,7 +110,7 @@ __device__ __forceinline__ void finish_round(const VerifyTask& task, int64_t s, 
   const bool full = task.bounded && length == task.capacity;
   const RoundOutcome outcome = n == kDraftOff ? RoundOutcome::kOff
                                : stopped      ? RoundOutcome::kStopped
-                               : behind < 0   ? RoundOutcome::kInvalid
+                               : after < 0    ? RoundOutcome::kInvalid
                                : full         ? RoundOutcome::kFull
                                               : RoundOutcome::kGoesOn;
   task.accepted[s] = static_cast<int32_t>(count < kept ? count : kept);
@@ -242,9 +242,9 @@ __device__ __forceinline__ RowSums merged(const VerifyRows& rows, int64_t row) {
   level = warp_reduce<Max>(level);
   float sum = 0.0f;
   for (int64_t t = lane; t < rows.tiles; t += kWarp) {
-    const RowSums part = parts[t];
+    const RowSums tile = parts[t];
     // Beside nothing but -inf there may be a NaN.
-    sum += part.sum * (part.level == -INFINITY ? 1.0f : expf(part.level - level));
+    sum += tile.sum * (tile.level == -INFINITY ? 1.0f : expf(tile.level - level));
   }
   sum = warp_reduce<Sum>(sum);
   return {level, level == -INFINITY || level == INFINITY ? NAN : sum};
@@ -356,9 +356,9 @@ static __global__ __launch_bounds__(kVerifyThreads,
   }
 }
 
-// The first of `count` weights with which the sum is more than `*target`, which becomes what is left
-// of it before that one. Where rounding has lost it, the last that is not 0, and then of its parts:
-// `*target` becomes infinite. By a warp.
+// The first of `count` weights with which the sum is more than `*target`, which becomes what is
+// left of it before that one. Where rounding has lost it, the last that is not 0, and then of its
+// parts: `*target` becomes infinite. By a warp.
 template <class F>
 __device__ __forceinline__ int64_t pick(int64_t count, float* target, F&& weight) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;

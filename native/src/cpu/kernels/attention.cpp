@@ -3,9 +3,9 @@
 //
 // A sequence's slots fall into chunks of kChunk and those into tiles of kTile, both counted from
 // slot 0. A head's state (maximum, sum, weighted sum of V) is carried through the tiles of a chunk,
-// and the states of chunks are merged in ascending order, whichever thread computed them. Products and sums
-// keep their order within a tile whatever rows they are computed beside. So a row has the same bits
-// for every thread count and in every batch.
+// and the states of chunks are merged in ascending order, whichever thread computed them. Products
+// and sums keep their order within a tile whatever rows they are computed beside. So a row has the
+// same bits for every thread count and in every batch.
 //
 // Many query heads of a KV head meet keys and values that are arranged once for all of them
 // (shared_tiles.h), in the same order of additions.
@@ -67,7 +67,7 @@ struct Slabs {
 struct PassScratch {
   alignas(64) float s[kSlab][kTile];  // scores of a tile, then their weights
   Slabs slabs;
-  Slabs part;  // the same heads with the states of one chunk
+  Slabs partial;  // the same heads with the states of one chunk
 #if defined(EXN_HAS_LOAD_COLUMNS)
   alignas(64) float queries[kSideQueries * kMostShared];  // side by side
   alignas(64) float keys[kSideKeys * kMostShared];        // side by side
@@ -91,7 +91,7 @@ struct Plan {
   int32_t* first = nullptr;  // first rank of each block, and the end
   int64_t blocks = 0;
   int64_t kv_heads;            // of a work item
-  States whole, part;          // few rows: `part` has a state for each chunk [chunk][head]
+  States whole, partial;       // few rows: `partial` has a state for each chunk [chunk][head]
   int32_t* merged = nullptr;   // few rows: chunks, from the first on, that `whole` has of a head
   PassScratch* own = nullptr;  // the calling thread's
 
@@ -143,7 +143,7 @@ struct Plan {
     order = ws.take<int32_t>(a.query.rows);
     first = ws.take<int32_t>(a.query.rows + 1);
     whole = take_states(ws, heads());
-    if (chunks > 1) part = take_states(ws, few ? heads() * chunks : heads());
+    if (chunks > 1) partial = take_states(ws, few ? heads() * chunks : heads());
     merged = ws.take<int32_t>(few ? heads() : 0);
     own = ws.take<PassScratch>(1);
   }
@@ -245,8 +245,8 @@ EXN_SIMD void score_single(const SlotRows<T>& key, const typename P::Query* quer
 // out[x * kTile + w] = <key w, query x>: one accumulator vector each, pairs of elements in
 // ascending order, all first vectors before the second ones, so that no multiplication waits for
 // the one before it. Two keys by four queries are eight sums, beside which the keys' four vectors
-// have space. What takes the time is the instructions, of which a core begins some four a cycle, not
-// the multiplications, two a cycle: hence no unrolled steps, whose addresses would be computed.
+// have space. What takes the time is the instructions, of which a core begins some four a cycle,
+// not the multiplications, two a cycle: hence no unrolled steps, whose addresses would be computed.
 template <class P, class T, int kW, int kX>
 EXN_SIMD void score_block(const SlotRows<T>& rows, const typename P::Query* query, int64_t stride,
                           int64_t dim, float* out, Ahead::Share* next) {
@@ -316,10 +316,10 @@ EXN_SIMD void weigh_chain(const SlotRows<T>& value, int begin, int end, const fl
   for (int x = 0; x < kX; ++x) {
     for (int d = 0; d < kV; ++d) acc[x * kV + d] = load(to + x * stride + d * kPair);
   }
-  for (int part = begin; part < end; part += kShareSlots) {
-    const int last = part + kShareSlots < end ? part + kShareSlots : end;
+  for (int partial = begin; partial < end; partial += kShareSlots) {
+    const int last = partial + kShareSlots < end ? partial + kShareSlots : end;
     Ahead::Share next = ahead->share(kShareSlots * kStepLines<T, 1>);
-    for (int t = part; t < last; ++t) {
+    for (int t = partial; t < last; ++t) {
       next.prefetch<kStepLines<T, 1>>();
       const T* at = value[t] + column;
       f32v v[kV];
@@ -401,10 +401,10 @@ EXN_SIMD void weigh_columns(const SlotRows<T>& value, int begin, int end, const 
     ahead->prefetch();
     step(t);
   }
-  for (int part = begin; !kPrefetchesEach<kX> && part < end; part += kShareSlots) {
-    const int last = part + kShareSlots < end ? part + kShareSlots : end;
+  for (int partial = begin; !kPrefetchesEach<kX> && partial < end; partial += kShareSlots) {
+    const int last = partial + kShareSlots < end ? partial + kShareSlots : end;
     Ahead::Share next = ahead->share(kShareSlots * kLines);
-    for (int t = part; t < last; ++t) {
+    for (int t = partial; t < last; ++t) {
       next.prefetch<kLines>();
       step(t);
     }
@@ -525,13 +525,13 @@ void merge_states(const States& to, const States& from) {
   const float gap = rises ? *to.top - *from.top : *from.top - *to.top;
   float lanes[kLanes];
   store(lanes, exp_negative(set1(*to.top == *from.top ? 0 : gap)));
-  const float old_part = rises ? lanes[0] : 1, new_part = rises ? 1 : lanes[0];
+  const float old_weight = rises ? lanes[0] : 1, new_weight = rises ? 1 : lanes[0];
   const float now = rises ? *from.top : *to.top;
   *to.top = now;
-  *to.total = *to.total * old_part + *from.total * new_part;
+  *to.total = *to.total * old_weight + *from.total * new_weight;
   for (int64_t i = 0; i < to.stride; i += kLanes) {
-    const f32v kept = mul(load(to.sum + i), set1(old_part));
-    store(to.sum + i, add(kept, mul(load(from.sum + i), set1(new_part))));
+    const f32v kept = mul(load(to.sum + i), set1(old_weight));
+    store(to.sum + i, add(kept, mul(load(from.sum + i), set1(new_weight))));
   }
 }
 
@@ -946,10 +946,10 @@ void write_results(const Plan& p) {
   const auto seen = [&](int64_t head) EXN_FLAT { return chunks_of(p.a.visible[p.row_of(head)]); };
   const auto prefetch = [&](int64_t head) EXN_FLAT {
     for (int64_t chunk = p.merged[head]; chunk < seen(head); ++chunk) {
-      const States part = p.part.at(chunk * p.heads() + head);
-      prefetch_l1(part.top);
-      prefetch_l1(part.total);
-      for (int64_t i = 0; i < p.stride; i += kLineOf<float>) prefetch_l1(part.sum + i);
+      const States partial = p.partial.at(chunk * p.heads() + head);
+      prefetch_l1(partial.top);
+      prefetch_l1(partial.total);
+      for (int64_t i = 0; i < p.stride; i += kLineOf<float>) prefetch_l1(partial.sum + i);
     }
   };
   parallel_for(p.heads(), 64 / (p.chunks + 1) + 1, [&](int64_t begin, int64_t end) {
@@ -958,7 +958,7 @@ void write_results(const Plan& p) {
       if (head + 1 < end) prefetch(head + 1);
       const States state = p.whole.at(head);
       for (int64_t chunk = p.merged[head]; chunk < seen(head); ++chunk)
-        merge_states(state, p.part.at(chunk * p.heads() + head));
+        merge_states(state, p.partial.at(chunk * p.heads() + head));
       write_result(p, head);
     }
   });
@@ -991,18 +991,18 @@ void take_slabs(const Plan& p, int64_t block, int64_t first_kv_head, int64_t fir
   }
 }
 
-// The same heads with their partial states in `part`.
-void move_states(const States& part, Slabs* s) {
-  for (int i = 0; i < s->count; ++i) s->slab[i].state = part.at(s->slab[i].head);
+// The same heads with their partial states in `partial`.
+void move_states(const States& partial, Slabs* s) {
+  for (int i = 0; i < s->count; ++i) s->slab[i].state = partial.at(s->slab[i].head);
 }
 
 // Adds the states of a chunk to those of the whole, of heads that see it.
-void merge_chunk(const Slabs& whole, const Slabs& part, int64_t chunk) {
+void merge_chunk(const Slabs& whole, const Slabs& partial, int64_t chunk) {
   for (int i = 0; i < whole.count; ++i) {
     const Slab& slab = whole.slab[i];
     for (int head = 0; head < slab.heads; ++head) {
       if (chunks_of(slab.visible[head]) > chunk)
-        merge_states(slab.state.at(head), part.slab[i].state.at(head));
+        merge_states(slab.state.at(head), partial.slab[i].state.at(head));
     }
   }
 }
@@ -1024,14 +1024,14 @@ void run_chunk(const Plan& p, int64_t chunk, bool follows, bool more, bool* pref
   const Slabs& whole = scratch.slabs;
   if (chunk > 0 && chunk >= chunks_of(whole.visible())) return;
   if (chunk > 0) {
-    scratch.part = whole;
-    move_states(p.part.at((follows ? 1 : chunk) * p.heads()), &scratch.part);
+    scratch.partial = whole;
+    move_states(p.partial.at((follows ? 1 : chunk) * p.heads()), &scratch.partial);
   }
   const Then then = next_of(p, whole, chunk, more);
-  pass_over_chunk<P, T>(p, chunk > 0 ? scratch.part : whole, chunk, *prefetched, then, scratch);
+  pass_over_chunk<P, T>(p, chunk > 0 ? scratch.partial : whole, chunk, *prefetched, then, scratch);
   *prefetched = then != Then::kNothing;
   if (chunk == 0 || !follows) return;
-  merge_chunk(whole, scratch.part, chunk);
+  merge_chunk(whole, scratch.partial, chunk);
   for (int i = 0; i < whole.count; ++i) {
     for (int head = 0; head < whole.slab[i].heads; ++head)
       p.merged[whole.slab[i].head + head] = static_cast<int32_t>(chunk + 1);
@@ -1044,15 +1044,15 @@ void run_block(const Plan& p, bool more, bool* prefetched, PassScratch& scratch)
   const Slabs& whole = scratch.slabs;
   const int64_t chunks = chunks_of(whole.visible());
   if (chunks > 1) {
-    scratch.part = whole;
-    move_states(p.part, &scratch.part);
+    scratch.partial = whole;
+    move_states(p.partial, &scratch.partial);
   }
   for (int64_t chunk = 0; chunk == 0 || chunk < chunks; ++chunk) {
     const Then then = next_of(p, whole, chunk, more);
-    const Slabs& slabs = chunk == 0 ? whole : scratch.part;
+    const Slabs& slabs = chunk == 0 ? whole : scratch.partial;
     pass_over_chunk<P, T>(p, slabs, chunk, *prefetched, then, scratch);
     *prefetched = then != Then::kNothing;
-    if (chunk > 0) merge_chunk(whole, scratch.part, chunk);
+    if (chunk > 0) merge_chunk(whole, scratch.partial, chunk);
   }
   for (int i = 0; i < whole.count; ++i) {
     const Slab& slab = whole.slab[i];

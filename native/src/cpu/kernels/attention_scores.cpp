@@ -53,8 +53,8 @@ struct Plan {
   float* top = nullptr;        // [queries, chunks]: maximum of a chunk, later its factor
   float* total = nullptr;      // [queries, chunks]: sum of its weights
   float* sum = nullptr;        // [prompts * score_heads, sum_stride]
-  float* row_score = nullptr;  // [rooms, columns], where scores are not handed out
-  SelectionRooms rooms;
+  float* row_score = nullptr;  // [scratches, columns], where scores are not handed out
+  SelectionScratches scratches;
 
   explicit Plan(const AttentionScoresArgs& args)
       : a(args),
@@ -84,8 +84,8 @@ struct Plan {
     total = ws.take<float>(queries() * chunks);
     sum = ws.take<float>(prompts * a.score_heads * sum_stride());
     if (!selects()) return;
-    rooms.take(ws, score_rows(), a.columns);
-    row_score = ws.take<float>(a.scores != nullptr ? 0 : rooms.count * a.columns);
+    scratches.take(ws, score_rows(), a.columns);
+    row_score = ws.take<float>(a.scores != nullptr ? 0 : scratches.count * a.columns);
   }
 
   // KV heads of a step. Several rows read their keys again and add up to the same sums, step by
@@ -454,15 +454,15 @@ constexpr int64_t kSlotsAhead = 32;
 // side, requests that come faster than memory answers are lost.
 template <int kX, int kSteps>
 struct HeldQuarters {
-  bf16v part[kSteps][4];
+  bf16v elements[kSteps][4];
 
   EXN_SIMD HeldQuarters(const bf16* from, int64_t stride) {
     for (int i = 0; i < kSteps; ++i) {
       for (int x = 0; x < 4; ++x) {
         const int64_t row = x < kX ? x : 0;
-        part[i][x] = load_pairs(from + row * stride + i * kDotLanes);
+        elements[i][x] = load_pairs(from + row * stride + i * kDotLanes);
       }
-      transpose_quarters(part[i]);
+      transpose_quarters(elements[i]);
     }
   }
   template <class NextKey>
@@ -474,7 +474,7 @@ struct HeldQuarters {
       for (int i = 0; i < kSteps; ++i) {
         for (int q = 0; q < 4; ++q) {
           const bf16v some = in_turn(load_quarter(key + i * kDotLanes + q * kDotLanes / 4));
-          acc[q] = dot_pairs(some, part[i][q], acc[q]);
+          acc[q] = dot_pairs(some, elements[i][q], acc[q]);
         }
       }
       return add(add(acc[0], acc[2]), add(acc[1], acc[3]));
@@ -538,7 +538,7 @@ EXN_SIMD void add_keys(f32v (&acc)[kX * kKeys], const bf16* key, int64_t key_str
   using P = Plain<bf16>;
   for (int i = 0; i < kSteps; ++i) {
     prefetch_keys<kAhead, kBeside>(next, i);
-    typename P::Part k[kBeside];
+    typename P::Elements k[kBeside];
     for (int r = 0; r < kBeside; ++r) k[r] = P::key(key + r * key_stride + i * kDotLanes);
     for (int turn = 0; turn < P::kTurns; ++turn) {
       for (int x = 0; x < kX; ++x) {
@@ -846,7 +846,7 @@ void finish_row(const AttentionScoresArgs& a, float* sum, int64_t scored, float*
 void finish_rows(const Plan& p, const Step& s) {
   const AttentionScoresArgs& a = p.a;
   const int64_t rows = s.prompts * a.score_heads;
-  const int64_t lanes = p.selects() ? p.rooms.count : rows;
+  const int64_t lanes = p.selects() ? p.scratches.count : rows;
   const Selector selector(a.selection, a.columns);
   parallel_for(smaller(lanes, rows), 16384 / (a.columns + 1) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t lane = begin; lane < end; ++lane) {
@@ -857,7 +857,7 @@ void finish_rows(const Plan& p, const Step& s) {
         float* out =
             a.scores != nullptr ? a.scores + row * a.columns : p.row_score + lane * a.columns;
         finish_row(a, sum_of(p, s, prompt, i % a.score_heads), scored, out);
-        if (p.selects()) selector.run(out, row, scored, p.rooms.room(lane));
+        if (p.selects()) selector.run(out, row, scored, p.scratches.at(lane));
       }
     }
   });

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Quantised weights that meet inputs by bytes, where there are instructions for that: unsigned
-// quants, and the two halves of an input's integers, both with a sign.
+// Microkernels for quantised weights that multiply bytes, where there are instructions for that:
+// unsigned quants by the two halves of an input's integers, both with a sign.
 //
-// A step is 16 scales of a row side by side, each with a lane of its own: 512 elements, or 256 where
-// scales have 16 each. A vector has four bytes of every scale, so that one vector of sums suits all,
-// and there is one conversion to f32 for each step. Where a row ends, half a step has two lanes for
-// each scale, and of short blocks a quarter of one has four.
+// A step is 16 scales of a row side by side, each with a lane of its own: 512 elements, or 256
+// where scales have 16 each. A vector has four bytes of every scale, so that one vector of sums
+// suits all, and there is one conversion to f32 for each step. Where a row ends, half a step has
+// two lanes for each scale, and of short blocks a quarter of one has four.
 #pragma once
 
 #include "../simd/bytes.h"
@@ -37,104 +37,108 @@ struct alignas(64) LaneOrder {
   EXN_SIMD operator bytes_v() const { return load_bytes(at); }
 };
 
-// All of the bytes of a step, or of a part of one, are there; or those before, or from an edge on.
-enum class There { kAll, kBefore, kFrom };
+// Which bytes of a step, or of its half or quarter, are in memory: all, those before an edge, or
+// those from an edge on.
+enum class Valid { kAll, kBefore, kFrom };
 
-// A step, or what a row may end with.
-enum class Part { kStep, kHalf, kQuarter };
+// A step, or the half or quarter of one that a row may end with.
+enum class Extent { kStep, kHalf, kQuarter };
 
 template <Blocks kBlocks, bool kPacked = false>
 struct Step : BlockTraits<kBlocks> {
   using Traits = BlockTraits<kBlocks>;
-  using Traits::kFive;
-  using Traits::kLong;
-  using Traits::kTwo;
+  using Traits::kFiveBits;
+  using Traits::kHasMin;
+  using Traits::kSuperBlock;
   static constexpr int kBlockBytes = Traits::kBytes;
-  static constexpr bool kSix = kBlocks == Blocks::kQ6_K, kEight = kBlocks == Blocks::kQ8_0;
-  static constexpr int kLess = kEight ? 128 : Traits::kLess;
-  static constexpr int kElements = kSix ? 256 : 512, kGroups = kElements / 32;
+  static constexpr bool kSixBits = kBlocks == Blocks::kQ6_K, kEightBits = kBlocks == Blocks::kQ8_0;
+  static constexpr int kZeroPoint = kEightBits ? 128 : Traits::kZeroPoint;
+  static constexpr int kElements = kSixBits ? 256 : 512, kGroups = kElements / 32;
   static constexpr int kVectors = kElements / 64;
   static constexpr int kBytes = kElements / Traits::kElements * kBlockBytes;
   // Of 256 elements, and of 128.
   static constexpr int kHalfBytes = 256 / Traits::kElements * kBlockBytes;
   static constexpr int kQuarterBytes = 4 * kBlockBytes;
   // Whether rows may end within a step; what they end with is not packed.
-  static constexpr bool kRests = !kSix;
+  static constexpr bool kRests = !kSixBits;
   using Plain = Step<kBlocks>;
 
-  static constexpr int vectors_of(Part part) {
-    return part == Part::kStep ? kVectors : part == Part::kHalf ? 4 : 2;
+  static constexpr int vectors_of(Extent extent) {
+    return extent == Extent::kStep ? kVectors : extent == Extent::kHalf ? 4 : 2;
   }
-  static constexpr int groups_of(Part part) { return 2 * vectors_of(part); }
-  static constexpr int bytes_of(Part part) {
-    return part == Part::kStep ? kBytes : part == Part::kHalf ? kHalfBytes : kQuarterBytes;
+  static constexpr int groups_of(Extent extent) { return 2 * vectors_of(extent); }
+  static constexpr int bytes_of(Extent extent) {
+    return extent == Extent::kStep ? kBytes : extent == Extent::kHalf ? kHalfBytes : kQuarterBytes;
   }
   // What so many groups of 32 are taken as, and groups for which that stands.
-  static constexpr Part part_of(int groups) {
-    return groups > 8 ? Part::kStep : groups > 4 ? Part::kHalf : Part::kQuarter;
+  static constexpr Extent extent_of(int groups) {
+    return groups > 8 ? Extent::kStep : groups > 4 ? Extent::kHalf : Extent::kQuarter;
   }
 
   static constexpr int taken_as(int64_t steps_before, int groups) {
-    return steps_before > 0 || kLong ? groups : kGroups;
+    return steps_before > 0 || kSuperBlock ? groups : kGroups;
   }
 
-  // An input's step: upper and lower halves of its elements, and scales. Then, where blocks have
-  // second numbers, what these are multiplied by, in a part of a step in lanes 8 to 15; and
-  // elsewhere what kLess takes off the sums, in multiples of 256, and its last eight bits, as the
-  // first of their lanes.
+  // An input's step: upper and lower halves of its elements, and scales. Then, where blocks have a
+  // minimum, what it is multiplied by, in less than a step in lanes 8 to 15; and elsewhere what the
+  // zero point takes off the sums, in multiples of 256, and its last eight bits, as the first of
+  // their lanes.
   static constexpr int kUpper = 0, kLower = 64 * kVectors, kScales = 2 * kLower;
-  static constexpr int kSeconds = kScales + 64, kTaken = kScales + 64, kLeft = kScales + 128;
-  static constexpr int kInputBytes = kTwo ? kScales + 128 : kScales + 192;
+  static constexpr int kMins = kScales + 64, kZeroPointSum = kScales + 64,
+                       kZeroPointLow = kScales + 128;
+  static constexpr int kInputBytes = kHasMin ? kScales + 128 : kScales + 192;
 
-  // 64 bytes, of which some are not there and 0 instead.
-  template <There kThere>
+  // 64 bytes, of which some are not in memory and 0 instead.
+  template <Valid kValid>
   static EXN_SIMD bytes_v load_at(const uint8_t* p, int first, int64_t edge) {
-    if constexpr (kThere == There::kAll) return load_bytes(p + first);
-    if constexpr (kThere == There::kBefore) return load_bytes_n(p + first, edge - first);
-    if constexpr (kThere == There::kFrom) return load_bytes_from(p + first, edge - first);
+    if constexpr (kValid == Valid::kAll) return load_bytes(p + first);
+    if constexpr (kValid == Valid::kBefore) return load_bytes_n(p + first, edge - first);
+    if constexpr (kValid == Valid::kFrom) return load_bytes_from(p + first, edge - first);
   }
 
   // Group of the scale of a lane.
   static constexpr int group_of(int lane) {
-    return kSix ? lane % 4 * 4 + lane / 4 : kLong ? lane / 2 : lane / 4 + lane / 2 % 2 * 4;
+    return kSixBits      ? lane % 4 * 4 + lane / 4
+           : kSuperBlock ? lane / 2
+                         : lane / 4 + lane / 2 % 2 * 4;
   }
   // The same of a whole step of two halves. Of the groups of long blocks two and two lie side by
   // side.
   static constexpr int step_group_of(int lane) {
-    if (kSix) return group_of(lane);
-    if (kLong) return lane % 2 * 8 + lane / 4 * 2 + lane / 2 % 2;
+    if (kSixBits) return group_of(lane);
+    if (kSuperBlock) return lane % 2 * 8 + lane / 4 * 2 + lane / 2 % 2;
     return lane / 2 % 2 * 8 + group_of(lane / 4 * 4 + lane % 2 * 2);
   }
 
   // ---- scales ----
 
-  // Of all lanes; and of second numbers what kSeconds says, if there are any.
+  // Of all lanes; and the minima in the lanes that kMins says, if blocks have them.
   struct Scales {
-    f32v each, seconds;
+    f32v scale, mins;
   };
-  template <Part kPart, There kThere>
+  template <Extent kExtent, Valid kValid>
   static EXN_SIMD Scales scales(const uint8_t* p, int64_t edge) {
-    if constexpr (kSix) {
+    if constexpr (kSixBits) {
       static constexpr auto kNumber = ByteOrder::of([](int i) { return 62 + i % 2; });
       static constexpr auto kEach = LaneOrder::of(group_of);
       const f32v d = halves_to_floats(pick_bytes(kNumber, load_bytes(p + kBytes - 64)));
       return {mul(pick_lanes(kEach, signed_bytes_to_floats(p + 192)), d), d};
-    } else if constexpr (kPart == Part::kQuarter) {
+    } else if constexpr (kExtent == Extent::kQuarter) {
       static constexpr auto kEach = LaneOrder::of([](int i) { return i / 4; });
-      const f32v v = quarter_scales<kThere>(p, edge);
-      return {kTwo ? pick_lanes(kEach, v) : v, v};
-    } else if constexpr (kPart == Part::kHalf) {
+      const f32v v = quarter_scales<kValid>(p, edge);
+      return {kHasMin ? pick_lanes(kEach, v) : v, v};
+    } else if constexpr (kExtent == Extent::kHalf) {
       static constexpr auto kEach = LaneOrder::of(group_of);
-      const f32v v = half_scales<kThere>(p, edge);
-      return {kTwo ? pick_lanes(kEach, v) : v, v};
-    } else if constexpr (kPacked && kThere == There::kAll && !kLong) {
+      const f32v v = half_scales<kValid>(p, edge);
+      return {kHasMin ? pick_lanes(kEach, v) : v, v};
+    } else if constexpr (kPacked && kValid == Valid::kAll && !kSuperBlock) {
       const auto* const d = reinterpret_cast<const f16*>(p);
-      return {load(d), kTwo ? load(d + 16) : zero()};
+      return {load(d), kHasMin ? load(d + 16) : zero()};
     } else {
-      constexpr int kSecond = kPacked && kLong ? 16 : kHalfBytes;
-      const f32v a = half_scales<kThere>(p, edge);
-      const f32v b = half_scales<kThere>(p + kSecond, edge - kSecond);
-      if constexpr (kTwo) {
+      constexpr int kSecond = kPacked && kSuperBlock ? 16 : kHalfBytes;
+      const f32v a = half_scales<kValid>(p, edge);
+      const f32v b = half_scales<kValid>(p + kSecond, edge - kSecond);
+      if constexpr (kHasMin) {
         static constexpr auto kEach =
             LaneOrder::of([](int i) { return step_group_of(i) / 8 * 16 + step_group_of(i) % 8; });
         static constexpr auto kOthers = LaneOrder::of(
@@ -146,43 +150,42 @@ struct Step : BlockTraits<kBlocks> {
     }
   }
 
-  // Of half a step: all d and all second numbers, or d of the lanes.
-  template <There kThere>
+  // Of half a step: all d and all minima, or d of the lanes.
+  template <Valid kValid>
   static EXN_SIMD f32v half_scales(const uint8_t* p, int64_t edge) {
-    if constexpr (kLong) return six_bit_scales(p);
-    constexpr int kBehind = kEight ? 128 : kHalfBytes - 64;
+    if constexpr (kSuperBlock) return six_bit_scales(p);
+    constexpr int kTail = kEightBits ? 128 : kHalfBytes - 64;
     static constexpr auto kFirst = ByteOrder::of(half_at);
-    static constexpr auto kBehindFirst = ByteOrder::of([](int i) { return half_at(i) - kBehind; });
-    bytes_v halves = pick_bytes(kFirst, load_at<kThere>(p, 0, edge), load_at<kThere>(p, 64, edge));
+    static constexpr auto kTailOrder = ByteOrder::of([](int i) { return half_at(i) - kTail; });
+    bytes_v halves = pick_bytes(kFirst, load_at<kValid>(p, 0, edge), load_at<kValid>(p, 64, edge));
     if constexpr (halves_in(128, 192) != 0) {
-      halves = pick_some_bytes(halves, halves_in(128, 192), kBehindFirst,
-                               load_at<kThere>(p, kBehind, edge));
+      halves =
+          pick_some_bytes(halves, halves_in(128, 192), kTailOrder, load_at<kValid>(p, kTail, edge));
     }
     if constexpr (halves_in(192, 256) != 0) {
       static constexpr auto kLast = ByteOrder::of([](int i) { return half_at(i) - 192; });
-      halves = pick_some_bytes(halves, halves_in(192, 256), kLast, load_at<kThere>(p, 192, edge));
+      halves = pick_some_bytes(halves, halves_in(192, 256), kLast, load_at<kValid>(p, 192, edge));
     }
     return halves_to_floats(halves);
   }
   // The same of a quarter.
-  template <There kThere>
+  template <Valid kValid>
   static EXN_SIMD f32v quarter_scales(const uint8_t* p, int64_t edge) {
     static constexpr auto kHalves = ByteOrder::of([](int i) {
-      return in_quarter((kTwo ? i / 2 % 4 : i / 8 % 4) * kBlockBytes + i % 2 +
-                        (kTwo && i >= 16 ? 2 : 0));
+      return in_quarter((kHasMin ? i / 2 % 4 : i / 8 % 4) * kBlockBytes + i % 2 +
+                        (kHasMin && i >= 16 ? 2 : 0));
     });
     return halves_to_floats(
-        pick_bytes(kHalves, load_at<kThere>(p, 0, edge), load_at<kThere>(p, kQuarterSecond, edge)));
+        pick_bytes(kHalves, load_at<kValid>(p, 0, edge), load_at<kValid>(p, kQuarterSecond, edge)));
   }
   // Of the two vectors that a quarter is in.
-  static constexpr int kQuarterSecond = kEight ? 64 : kQuarterBytes - 64;
+  static constexpr int kQuarterSecond = kEightBits ? 64 : kQuarterBytes - 64;
   static constexpr int in_quarter(int at) { return at < 64 ? at : at - kQuarterSecond + 64; }
 
-  // Where the bytes of sixteen halves lie in short blocks: all d and all second numbers, or d of the
-  // lanes.
+  // Where the bytes of sixteen f16 lie in short blocks: all d and all minima, or d of the lanes.
   static constexpr int half_at(int i) {
-    return kTwo ? i / 2 % 8 * kBlockBytes + i % 2 + (i >= 16 ? 2 : 0)
-                : group_of(i / 2 % 16) * kBlockBytes + i % 2;
+    return kHasMin ? i / 2 % 8 * kBlockBytes + i % 2 + (i >= 16 ? 2 : 0)
+                   : group_of(i / 2 % 16) * kBlockBytes + i % 2;
   }
   static constexpr uint64_t halves_in(int begin, int end) {
     uint64_t bits = 0;
@@ -211,43 +214,43 @@ struct Step : BlockTraits<kBlocks> {
 
   // ---- quants ----
 
-  template <Part kPart, There kThere>
+  template <Extent kExtent, Valid kValid>
   static EXN_SIMD void quants(const uint8_t* p, int64_t edge, bytes_v* q) {
-    if constexpr (kPacked && kPart == Part::kStep && kThere == There::kAll) {
+    if constexpr (kPacked && kExtent == Extent::kStep && kValid == Valid::kAll) {
       packed_quants(p, q);
-    } else if constexpr (kSix) {
+    } else if constexpr (kSixBits) {
       six_bit_quants(p, q);
-    } else if constexpr (kPart == Part::kQuarter) {
-      quarter_quants<kThere>(p, edge, q);
-    } else if constexpr (kPart == Part::kHalf) {
-      half_quants<kThere>(p, edge, q);
-    } else if constexpr (kLong) {
+    } else if constexpr (kExtent == Extent::kQuarter) {
+      quarter_quants<kValid>(p, edge, q);
+    } else if constexpr (kExtent == Extent::kHalf) {
+      half_quants<kValid>(p, edge, q);
+    } else if constexpr (kSuperBlock) {
       two_long_quants(p, p + kHalfBytes, q);
     } else {
-      two_short_quants<kThere>(p, p + kHalfBytes, edge, q);
+      two_short_quants<kValid>(p, p + kHalfBytes, edge, q);
     }
   }
 
   // Half a step, where each group has two lanes.
-  template <There kThere>
+  template <Valid kValid>
   static EXN_SIMD void half_quants(const uint8_t* p, int64_t edge, bytes_v* q) {
-    if constexpr (kLong) {
+    if constexpr (kSuperBlock) {
       long_quants(p, q);
-    } else if constexpr (kEight) {
+    } else if constexpr (kEightBits) {
       bytes_v a[2], b[2];
-      whole_quants<kThere>(p, edge, a);
-      whole_quants<kThere>(p + kQuarterBytes, edge - kQuarterBytes, b);
+      whole_quants<kValid>(p, edge, a);
+      whole_quants<kValid>(p + kQuarterBytes, edge - kQuarterBytes, b);
       for (int i = 0; i < 2; ++i) {
         q[i] = xor_bytes(lower_eights(a[i], b[i]), set1_bytes(128));
         q[2 + i] = xor_bytes(upper_eights(a[i], b[i]), set1_bytes(128));
       }
     } else {
-      const ShortHalf half = short_half<kThere>(p, edge);
+      const ShortHalf half = short_half<kValid>(p, edge);
       for (int i = 0; i < 2; ++i) {
         q[2 * i] = and_bytes(half.nibbles[i], set1_bytes(15));
         q[2 * i + 1] = upper_nibbles(half.nibbles[i]);
       }
-      if constexpr (kFive) {
+      if constexpr (kFiveBits) {
         static constexpr ByteOrder kFrom[4] = {bits_from(0), bits_from(16), bits_from(8),
                                                bits_from(24)};
         for (int i = 0; i < 4; ++i)
@@ -256,21 +259,21 @@ struct Step : BlockTraits<kBlocks> {
     }
   }
 
-  // A step of two halves: the pairs of lanes that a group has in each of them are parted.
-  template <There kThere>
+  // A step of two halves: the pairs of lanes that a group has in each of them are split.
+  template <Valid kValid>
   static EXN_SIMD void two_short_quants(const uint8_t* p, const uint8_t* second, int64_t edge,
                                         bytes_v* q) {
-    if constexpr (kEight) {
+    if constexpr (kEightBits) {
       bytes_v a[4], b[4];
-      half_quants<kThere>(p, edge, a);
-      half_quants<kThere>(second, edge - kHalfBytes, b);
+      half_quants<kValid>(p, edge, a);
+      half_quants<kValid>(second, edge - kHalfBytes, b);
       for (int i = 0; i < 4; ++i) {
         q[i / 2 * 4 + i % 2] = even_fours(a[i], b[i]);
         q[i / 2 * 4 + i % 2 + 2] = odd_fours(a[i], b[i]);
       }
     } else {
-      const ShortHalf a = short_half<kThere>(p, edge);
-      const ShortHalf b = short_half<kThere>(second, edge - kHalfBytes);
+      const ShortHalf a = short_half<kValid>(p, edge);
+      const ShortHalf b = short_half<kValid>(second, edge - kHalfBytes);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         const bytes_v v = i % 2 == 0 ? even_fours(a.nibbles[i / 2], b.nibbles[i / 2])
@@ -278,7 +281,7 @@ struct Step : BlockTraits<kBlocks> {
         q[2 * i] = and_bytes(v, set1_bytes(15));
         q[2 * i + 1] = upper_nibbles(v);
       }
-      if constexpr (kFive) {
+      if constexpr (kFiveBits) {
         static constexpr ByteOrder kFrom[8] = {
             lane_bits_from(0), lane_bits_from(16), lane_bits_from(4),  lane_bits_from(20),
             lane_bits_from(8), lane_bits_from(24), lane_bits_from(12), lane_bits_from(28)};
@@ -289,7 +292,7 @@ struct Step : BlockTraits<kBlocks> {
     }
   }
   static EXN_SIMD void two_long_quants(const uint8_t* p, const uint8_t* second, bytes_v* q) {
-    constexpr int kNibbles = kFive ? 48 : 16;
+    constexpr int kNibbles = kFiveBits ? 48 : 16;
     const bytes_v a[2] = {load_bytes(p + kNibbles), load_bytes(p + kNibbles + 64)};
     const bytes_v b[2] = {load_bytes(second + kNibbles), load_bytes(second + kNibbles + 64)};
     for (int i = 0; i < 2; ++i) {
@@ -302,7 +305,7 @@ struct Step : BlockTraits<kBlocks> {
         q[4 * i + 2 * n + 1] = odd_fours(low, high);
       }
     }
-    if constexpr (kFive) {
+    if constexpr (kFiveBits) {
       // Four bytes of one block beside those of the other.
       static constexpr auto kBeside =
           ByteOrder::of([](int i) { return i / 4 % 2 * 64 + i / 8 * 4 + i % 4; });
@@ -317,7 +320,7 @@ struct Step : BlockTraits<kBlocks> {
   }
 
   // The first halves of four blocks, and the second ones.
-  template <There kThere>
+  template <Valid kValid>
   static EXN_SIMD void whole_quants(const uint8_t* p, int64_t edge, bytes_v (&q)[2]) {
     constexpr int kThird = 16, kFourth = 4 * kBlockBytes - 64;  // for the upper halves of blocks
     static constexpr auto kLow =
@@ -326,12 +329,12 @@ struct Step : BlockTraits<kBlocks> {
       const int at = i / 16 * kBlockBytes + 18 + i % 16;
       return at < kFourth ? at - kThird : at - kFourth + 64;
     });
-    if constexpr (kThere == There::kAll) {
+    if constexpr (kValid == Valid::kAll) {
       for (int i = 0; i < 2; ++i) q[i] = load_sixteens<kBlockBytes>(p + 2 + 16 * i);
       return;
     }
-    q[0] = pick_bytes(kLow, load_at<kThere>(p, 0, edge), load_at<kThere>(p, 64, edge));
-    q[1] = pick_bytes(kHigh, load_at<kThere>(p, kThird, edge), load_at<kThere>(p, kFourth, edge));
+    q[0] = pick_bytes(kLow, load_at<kValid>(p, 0, edge), load_at<kValid>(p, 64, edge));
+    q[1] = pick_bytes(kHigh, load_at<kValid>(p, kThird, edge), load_at<kValid>(p, kFourth, edge));
   }
 
   // Of the vectors at 0 and 64, or of those at 64 and at the end.
@@ -350,40 +353,40 @@ struct Step : BlockTraits<kBlocks> {
   struct ShortHalf {
     bytes_v nibbles[2], bits;
   };
-  template <There kThere>
+  template <Valid kValid>
   static EXN_SIMD ShortHalf short_half(const uint8_t* p, int64_t edge) {
     static constexpr auto kFirst = ByteOrder::of(nibbles_at<0>);
     static constexpr auto kSecond = ByteOrder::of(nibbles_at<1>);
-    const bytes_v a = load_at<kThere>(p, 0, edge), b = load_at<kThere>(p, 64, edge);
-    const bytes_v c = load_at<kThere>(p, kHalfBytes - 64, edge);
+    const bytes_v a = load_at<kValid>(p, 0, edge), b = load_at<kValid>(p, 64, edge);
+    const bytes_v c = load_at<kValid>(p, kHalfBytes - 64, edge);
     const bytes_v first = pick_bytes(kFirst, a, b), second = pick_bytes(kSecond, b, c);
     ShortHalf half = {{lower_eights(first, second), upper_eights(first, second)}, first};
-    if constexpr (kFive) {
+    if constexpr (kFiveBits) {
       static constexpr auto kBits = ByteOrder::of([](int i) { return bit_byte(i) & 127; });
-      static constexpr auto kBehind =
+      static constexpr auto kTail =
           ByteOrder::of([](int i) { return bit_byte(i) - (kHalfBytes - 64); });
       half.bits = pick_bytes(kBits, a, b);
-      if constexpr (bit_bytes_behind() != 0) {
-        half.bits = pick_some_bytes(half.bits, bit_bytes_behind(), kBehind, c);
+      if constexpr (tail_bits() != 0) {
+        half.bits = pick_some_bytes(half.bits, tail_bits(), kTail, c);
       }
     }
     return half;
   }
-  template <There kThere>
+  template <Valid kValid>
   static EXN_SIMD void quarter_quants(const uint8_t* p, int64_t edge, bytes_v* q) {
-    if constexpr (kEight) {
+    if constexpr (kEightBits) {
       bytes_v whole[2];
-      whole_quants<kThere>(p, edge, whole);
+      whole_quants<kValid>(p, edge, whole);
       for (int i = 0; i < 2; ++i) q[i] = xor_bytes(whole[i], set1_bytes(128));
     } else {
       static constexpr auto kNibbles = ByteOrder::of(
           [](int i) { return in_quarter(i / 16 * kBlockBytes + Traits::kLow + i % 16); });
-      const bytes_v a = load_at<kThere>(p, 0, edge);
-      const bytes_v b = load_at<kThere>(p, kQuarterSecond, edge);
+      const bytes_v a = load_at<kValid>(p, 0, edge);
+      const bytes_v b = load_at<kValid>(p, kQuarterSecond, edge);
       const bytes_v both = pick_bytes(kNibbles, a, b);
       q[0] = and_bytes(both, set1_bytes(15));
       q[1] = upper_nibbles(both);
-      if constexpr (kFive) {
+      if constexpr (kFiveBits) {
         static constexpr auto kBits = ByteOrder::of(
             [](int i) { return in_quarter(i / 16 * kBlockBytes + Traits::kHigh + i % 4); });
         static constexpr auto kFirst = ByteOrder::of([](int i) { return (i % 16 - 4) & 63; });
@@ -398,7 +401,7 @@ struct Step : BlockTraits<kBlocks> {
   static constexpr int bit_byte(int i) {
     return group_of(i / 4) * kBlockBytes + Traits::kHigh + i % 4;
   }
-  static constexpr uint64_t bit_bytes_behind() {
+  static constexpr uint64_t tail_bits() {
     uint64_t bits = 0;
     for (int i = 0; i < 64; ++i) {
       if (bit_byte(i) >= 128) bits |= uint64_t{1} << i;
@@ -417,7 +420,7 @@ struct Step : BlockTraits<kBlocks> {
       ByteOrder::of([](int i) { return (i % 8 * 8 + i / 8 - 4) & 63; });
 
   static EXN_SIMD void long_quants(const uint8_t* p, bytes_v* q) {
-    const uint8_t* const nibbles = p + (kFive ? 48 : 16);
+    const uint8_t* const nibbles = p + (kFiveBits ? 48 : 16);
     const bytes_v a = load_bytes(nibbles), b = load_bytes(nibbles + 64);
     const bytes_v halves[2] = {even_sixteens(a, b), odd_sixteens(a, b)};
     for (int i = 0; i < 2; ++i) {
@@ -425,7 +428,7 @@ struct Step : BlockTraits<kBlocks> {
       q[2 * i] = lower_eights(low, high);
       q[2 * i + 1] = upper_eights(low, high);
     }
-    if constexpr (kFive) {
+    if constexpr (kFiveBits) {
       for (int i = 0; i < 4; ++i) {
         const bytes_v bits = pick_bits(kGroupBits, load_eight_bytes(p + 16 + 8 * i));
         q[i] = or_bits(q[i], bits, set1_bytes(16));
@@ -459,11 +462,11 @@ struct Step : BlockTraits<kBlocks> {
 
   // ---- packed steps: scales, highest bits, quants; of six bits the other way round ----
 
-  static constexpr int kPackedScales = kSix ? 192 : 0;
-  static constexpr int kPackedBits = kSix ? 128 : kTwo && !kLong ? 64 : 32;
-  static constexpr int kPackedQuants = kSix ? 0 : kPackedBits + (kFive ? 64 : 0);
+  static constexpr int kPackedScales = kSixBits ? 192 : 0;
+  static constexpr int kPackedBits = kSixBits ? 128 : kHasMin && !kSuperBlock ? 64 : 32;
+  static constexpr int kPackedQuants = kSixBits ? 0 : kPackedBits + (kFiveBits ? 64 : 0);
   // Bits of a byte for every vector, above the four that lie in kPackedQuants.
-  static constexpr int kUpperBits = kSix ? 2 : kFive ? 1 : 0;
+  static constexpr int kUpperBits = kSixBits ? 2 : kFiveBits ? 1 : 0;
 
   // kUpperBits of each byte, as those from 4 on.
   static constexpr ByteOrder upper_bits(int vector) {
@@ -472,7 +475,7 @@ struct Step : BlockTraits<kBlocks> {
 
   static EXN_SIMD void packed_quants(const uint8_t* p, bytes_v* q) {
     const uint8_t* const quants = p + kPackedQuants;
-    if constexpr (kEight) {
+    if constexpr (kEightBits) {
 #pragma GCC unroll 8
       for (int i = 0; i < kVectors; ++i) q[i] = load_bytes(quants + 64 * i);
     } else {
@@ -490,26 +493,26 @@ struct Step : BlockTraits<kBlocks> {
       const bytes_v bits = load_bytes(p + kPackedBits);
 #pragma GCC unroll 8
       for (int i = 0; i < kVectors; ++i) {
-        q[i] = or_bits(q[i], pick_bits(kFrom[i], bits), set1_bytes(kSix ? 48 : 16));
+        q[i] = or_bits(q[i], pick_bits(kFrom[i], bits), set1_bytes(kSixBits ? 48 : 16));
       }
     }
   }
 
   // ---- inputs ----
 
-  // Where element i of a group of 32 lies in a part.
-  static EXN_SIMD int place_of(int group, int i, Part part) {
+  // Where element i of a group of 32 lies in a step, or in the half or quarter of one.
+  static EXN_SIMD int place_of(int group, int i, Extent extent) {
     const int byte = i % 4;
-    if (part == Part::kQuarter) return i / 16 * 64 + group * 16 + i % 16;
-    if (kSix) {
+    if (extent == Extent::kQuarter) return i / 16 * 64 + group * 16 + i % 16;
+    if (kSixBits) {
       const int sixteen = 2 * group + i / 16, e = i % 16;
       return e / 4 * 64 + sixteen % 4 * 16 + sixteen / 4 * 4 + byte;
     }
-    if (part == Part::kHalf) {
-      if (kLong) return i / 8 * 64 + group * 8 + i % 8;
+    if (extent == Extent::kHalf) {
+      if (kSuperBlock) return i / 8 * 64 + group * 8 + i % 8;
       return (i % 16 / 8 * 2 + i / 16) * 64 + group % 4 * 16 + group / 4 * 8 + i % 8;
     }
-    return (kLong ? i / 4 : i % 16 / 4 * 2 + i / 16) * 64 + step_lanes().at[group] * 4 + byte;
+    return (kSuperBlock ? i / 4 : i % 16 / 4 * 2 + i / 16) * 64 + step_lanes().at[group] * 4 + byte;
   }
   static constexpr int step_lane_of(int group) {
     int lane = 0;
@@ -521,8 +524,8 @@ struct Step : BlockTraits<kBlocks> {
     return kEach;
   }
 
-  // 32 elements of an input into their part of a step, which holds zeros.
-  template <Part kPart>
+  // 32 elements of an input into their place in a step, which holds zeros.
+  template <Extent kExtent>
   static EXN_SIMD void put(const Rounded& x, int group, char* step) {
     int8_t upper[32], lower[32];
     for (int i = 0; i < 32; ++i) {
@@ -533,63 +536,64 @@ struct Step : BlockTraits<kBlocks> {
     keep_in_memory(lower);
 #pragma GCC unroll 8
     for (int i = 0; i < 32; i += 4) {
-      const int place = place_of(group, i, kPart);
+      const int place = place_of(group, i, kExtent);
       std::memcpy(step + kUpper + place, upper + i, 4);
       std::memcpy(step + kLower + place, lower + i, 4);
-      if (kPart == Part::kStep && !kSix && i > 0) continue;  // all have a lane
+      if (kExtent == Extent::kStep && !kSixBits && i > 0) continue;  // all have a lane
       reinterpret_cast<float*>(step + kScales)[place % 64 / 4] = x.scale;
     }
-    if constexpr (kTwo) {
+    if constexpr (kHasMin) {
       // Of the integer: a NaN keeps its sign, or that of a result would depend on its batch.
-      const int32_t sum = kLong ? -x.sum(0, 32) : x.sum(0, 32);
-      const int lane = kPart == Part::kStep ? step_lanes().at[group] : 8 + group;
-      reinterpret_cast<float*>(step + kSeconds)[lane] = x.scale * static_cast<float>(sum);
+      const int32_t sum = kSuperBlock ? -x.sum(0, 32) : x.sum(0, 32);
+      const int lane = kExtent == Extent::kStep ? step_lanes().at[group] : 8 + group;
+      reinterpret_cast<float*>(step + kMins)[lane] = x.scale * static_cast<float>(sum);
     }
   }
   // Bytes that are copied by fours: out of a register each would be taken by an instruction or two.
   static EXN_SIMD void keep_in_memory(int8_t (&bytes)[32]) { __asm__("" : "+m"(bytes)); }
 
-  // What kLess takes off, once all elements are there.
-  static EXN_SIMD void put_taken(char* step) {
+  // What the zero point takes off the sums, once all elements are there.
+  static EXN_SIMD void put_zero_point(char* step) {
     bytes_v ints = zero_bytes();
     for (int i = 0; i < kVectors; ++i) {
-      ints = dot_bytes(ints, set1_bytes(kLess), load_bytes(step + kUpper + 64 * i));
+      ints = dot_bytes(ints, set1_bytes(kZeroPoint), load_bytes(step + kUpper + 64 * i));
     }
     ints = times_256(ints);
     for (int i = 0; i < kVectors; ++i) {
-      ints = dot_bytes(ints, set1_bytes(kLess), load_bytes(step + kLower + 64 * i));
+      ints = dot_bytes(ints, set1_bytes(kZeroPoint), load_bytes(step + kLower + 64 * i));
     }
     int32_t lanes[16], taken[16], left[16];
     store_bytes(lanes, ints);
     for (int i = 0; i < 16; ++i) taken[i] = -lanes[i] >> 8;
     for (int i = 0; i < 16; ++i)
       left[i] = static_cast<int32_t>(static_cast<uint32_t>(-lanes[i]) << 24);
-    std::memcpy(step + kTaken, taken, sizeof taken);
-    std::memcpy(step + kLeft, left, sizeof left);
+    std::memcpy(step + kZeroPointSum, taken, sizeof taken);
+    std::memcpy(step + kZeroPointLow, left, sizeof left);
   }
 
   // ---- rows that were unpacked ----
 
-  static constexpr int kTurns = 2 * kVectors;  // of add_ready
-  static constexpr int kReadyScales = 64 * kVectors, kReadySeconds = kReadyScales + 64;
-  static constexpr int kReadyBytes = kReadySeconds + (kTwo ? 64 : 0);
+  static constexpr int kTurns = 2 * kVectors;  // of add_unpacked
+  static constexpr int kUnpackedScales = 64 * kVectors, kUnpackedMins = kUnpackedScales + 64;
+  static constexpr int kUnpackedBytes = kUnpackedMins + (kHasMin ? 64 : 0);
 
-  template <Part kPart, There kThere>
-  static EXN_SIMD void make_ready(const uint8_t* p, int64_t edge, char* to) {
-    constexpr int kSome = vectors_of(kPart);
+  template <Extent kExtent, Valid kValid>
+  static EXN_SIMD void unpack_to(const uint8_t* p, int64_t edge, char* to) {
+    constexpr int kSome = vectors_of(kExtent);
     bytes_v q[kSome];
-    quants<kPart, kThere>(p, edge, q);
+    quants<kExtent, kValid>(p, edge, q);
 #pragma GCC unroll 8
     for (int i = 0; i < kSome; ++i) store_bytes(to + 64 * i, q[i]);
-    const Scales s = scales<kPart, kThere>(p, edge);
-    store(reinterpret_cast<float*>(to + kReadyScales), s.each);
-    if constexpr (kTwo) store(reinterpret_cast<float*>(to + kReadySeconds), s.seconds);
+    const Scales s = scales<kExtent, kValid>(p, edge);
+    store(reinterpret_cast<float*>(to + kUnpackedScales), s.scale);
+    if constexpr (kHasMin) store(reinterpret_cast<float*>(to + kUnpackedMins), s.mins);
   }
 };
 
-// Adds the products of kX inputs' step, or part of one, with that of kW rows to their sums; those of
-// an input lie kPitch apart. quant(w, i) is the i-th vector of a row, of kVectors; scales(w) are its
-// scales. between(turn) is called before the products of each half of each vector.
+// The microkernel: adds the products of a step of kX inputs, or of its half or quarter, with that
+// of kW rows to their accumulators; those of an input lie kPitch apart. quant(w, i) is the i-th
+// vector of a row, of kVectors; scales(w) are its scales. between(turn) is called before the
+// products of each half of each vector.
 template <class S, int kW, int kX, int kVectors, int kPitch = kW, class Quant, class Scales,
           class Between>
 static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* input, int64_t stride,
@@ -622,18 +626,19 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
   for (int x = 0; x < kX; ++x) {
 #pragma GCC unroll 4
     for (int w = 0; w < kW; ++w) {
-      ints[x * kW + w] = S::kTwo ? zero_bytes() : load_bytes(input + x * stride + S::kTaken);
+      ints[x * kW + w] =
+          S::kHasMin ? zero_bytes() : load_bytes(input + x * stride + S::kZeroPointSum);
       if constexpr (kApart) lower[x * kW + w] = zero_bytes();
     }
   }
   add_halves(true, kApart);
 #pragma GCC unroll 8
   for (int x = 0; x < kX; ++x) {
-    const char* const left = input + x * stride + S::kLeft;
+    const char* const left = input + x * stride + S::kZeroPointLow;
 #pragma GCC unroll 4
     for (int w = 0; w < kW; ++w) {
       bytes_v& v = ints[x * kW + w];
-      v = S::kTwo ? times_256(v) : times_256(v, load_bytes(left));
+      v = S::kHasMin ? times_256(v) : times_256(v, load_bytes(left));
       if constexpr (kApart) v = add_ints(v, lower[x * kW + w]);
     }
   }
@@ -649,29 +654,29 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
     for (int w = 0; w < kW; ++w) {
       f32v& sum = sums[x * kPitch + w];
       const auto s = scales(w);
-      if constexpr (S::kTwo) {
-        sum = fma(s.seconds, load(reinterpret_cast<const float*>(from + S::kSeconds)), sum);
+      if constexpr (S::kHasMin) {
+        sum = fma(s.mins, load(reinterpret_cast<const float*>(from + S::kMins)), sum);
       }
-      sum = fma(to_floats(ints[x * kW + w]), mul(s.each, with), sum);
+      sum = fma(to_floats(ints[x * kW + w]), mul(s.scale, with), sum);
     }
   }
 }
 
 // The same with rows of blocks.
-template <class S, int kW, int kX, Part kPart, There kThere>
+template <class S, int kW, int kX, Extent kExtent, Valid kValid>
 static EXN_SIMD void add_blocks(const uint8_t* const* rows, int64_t at, int64_t edge,
                                 const char* input, int64_t stride, f32v* sums) {
-  constexpr int kVectors = S::vectors_of(kPart);
+  constexpr int kVectors = S::vectors_of(kExtent);
 #pragma GCC unroll 4
   for (int w = 0; w < kW; ++w) {
     const uint8_t* const p = rows[w] + at;
-    if constexpr (kPart == Part::kStep && kThere == There::kAll) {
-      prefetch_lines<(S::kBytes + 63) / 64>(p + kBlocksAhead);
+    if constexpr (kExtent == Extent::kStep && kValid == Valid::kAll) {
+      prefetch_lines<(S::kBytes + 63) / 64>(p + kBlockPrefetchDistance);
       in_order();
     }
     bytes_v q[kVectors];  // of more rows the registers do not hold them
-    S::template quants<kPart, kThere>(p, edge, q);
-    const typename S::Scales scales = S::template scales<kPart, kThere>(p, edge);
+    S::template quants<kExtent, kValid>(p, edge, q);
+    const typename S::Scales scales = S::template scales<kExtent, kValid>(p, edge);
     add_products<S, 1, kX, kVectors, kW>([&](int, int i) EXN_FLAT { return q[i]; },
                                          [&](int) EXN_FLAT { return scales; }, input, stride,
                                          sums + w, [](int) EXN_FLAT {});
@@ -680,55 +685,55 @@ static EXN_SIMD void add_blocks(const uint8_t* const* rows, int64_t at, int64_t 
 template <class S, int kW, int kX>
 static EXN_SIMD void add_step(const uint8_t* const* rows, int64_t at, const char* input,
                               int64_t stride, f32v* sums) {
-  add_blocks<S, kW, kX, Part::kStep, There::kAll>(rows, at, 0, input, stride, sums);
+  add_blocks<S, kW, kX, Extent::kStep, Valid::kAll>(rows, at, 0, input, stride, sums);
 }
 
 // The last groups of a row, at `at` with whole steps before them or not, as f(integral_constant
-// part, integral_constant there, where the part begins in the row, edge) takes them. They are the
-// last ones of a part that ends with the row, or the first ones of a step: nothing is asked for that
-// lies beside a row.
+// extent, integral_constant valid, where the extent begins in the row, edge) takes them. They are
+// the last ones of an extent that ends with the row, or the first ones of a step: nothing is loaded
+// that lies beside a row.
 template <class S, class F>
 static EXN_SIMD void with_rest(int64_t at, int groups, F&& f) {
-  const auto run = [&](auto part, auto there, int64_t from, int64_t edge) EXN_FLAT {
-    f(std::integral_constant<Part, decltype(part)::value>(),
-      std::integral_constant<There, decltype(there)::value>(), from, edge);
+  const auto run = [&](auto extent, auto valid, int64_t from, int64_t edge) EXN_FLAT {
+    f(std::integral_constant<Extent, decltype(extent)::value>(),
+      std::integral_constant<Valid, decltype(valid)::value>(), from, edge);
   };
-  constexpr std::integral_constant<Part, Part::kStep> kStep;
-  constexpr std::integral_constant<Part, Part::kHalf> kHalf;
-  if constexpr (S::kLong) {
-    run(kHalf, std::integral_constant<There, There::kAll>(), at, 0);
+  constexpr std::integral_constant<Extent, Extent::kStep> kStep;
+  constexpr std::integral_constant<Extent, Extent::kHalf> kHalf;
+  if constexpr (S::kSuperBlock) {
+    run(kHalf, std::integral_constant<Valid, Valid::kAll>(), at, 0);
   } else {
-    constexpr std::integral_constant<Part, Part::kQuarter> kQuarter;
-    constexpr std::integral_constant<There, There::kFrom> kFrom;
+    constexpr std::integral_constant<Extent, Extent::kQuarter> kQuarter;
+    constexpr std::integral_constant<Valid, Valid::kFrom> kFrom;
     const int64_t bytes = groups * S::kBlockBytes;
-    const auto from = [&](auto part) EXN_FLAT {
-      const int64_t before = S::bytes_of(decltype(part)::value) - bytes;
-      run(part, kFrom, at - before, before);
+    const auto from = [&](auto extent) EXN_FLAT {
+      const int64_t before = S::bytes_of(decltype(extent)::value) - bytes;
+      run(extent, kFrom, at - before, before);
     };
     if (at == 0) {
-      run(kStep, std::integral_constant<There, There::kBefore>(), 0, bytes);
-    } else if (S::part_of(groups) == Part::kQuarter) {
+      run(kStep, std::integral_constant<Valid, Valid::kBefore>(), 0, bytes);
+    } else if (S::extent_of(groups) == Extent::kQuarter) {
       from(kQuarter);
-    } else if (S::part_of(groups) == Part::kHalf) {
+    } else if (S::extent_of(groups) == Extent::kHalf) {
       from(kHalf);
     } else {
       from(kStep);
     }
   }
 }
-// Of `count` rows. A call of its own, as there are as many ways through it as formats and parts; so
-// the sums are copies, or they would never be in registers.
+// Of `count` rows. A call of its own, as there are as many ways through it as formats and extents;
+// so the sums are copies, or they would never be in registers.
 template <class S, int kX>
 static __attribute__((noinline)) void add_rests(const uint8_t* const* rows, int count, int64_t at,
                                                 int groups, const char* input, int64_t stride,
                                                 f32v* sums) {
-  with_rest<S>(at, groups, [&](auto part, auto there, int64_t from, int64_t edge) EXN_FLAT {
+  with_rest<S>(at, groups, [&](auto extent, auto valid, int64_t from, int64_t edge) EXN_FLAT {
     for (int w = 0; w < count; ++w) {
       f32v own[kX];
 #pragma GCC unroll 8
       for (int x = 0; x < kX; ++x) own[x] = sums[x * count + w];
-      add_blocks<S, 1, kX, decltype(part)::value, decltype(there)::value>(rows + w, from, edge,
-                                                                          input, stride, own);
+      add_blocks<S, 1, kX, decltype(extent)::value, decltype(valid)::value>(rows + w, from, edge,
+                                                                            input, stride, own);
 #pragma GCC unroll 8
       for (int x = 0; x < kX; ++x) sums[x * count + w] = own[x];
     }
@@ -747,19 +752,19 @@ static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int groups
 
 // The same of `count` rows, unpacked.
 template <class S>
-static EXN_SIMD void make_rests_ready(const uint8_t* const* rows, int64_t count, int64_t at,
-                                      int groups, char* to, int64_t pitch) {
+static EXN_SIMD void unpack_rests(const uint8_t* const* rows, int64_t count, int64_t at, int groups,
+                                  char* to, int64_t pitch) {
   using Plain = typename S::Plain;
-  with_rest<Plain>(at, groups, [&](auto part, auto there, int64_t from, int64_t edge) EXN_FLAT {
+  with_rest<Plain>(at, groups, [&](auto extent, auto valid, int64_t from, int64_t edge) EXN_FLAT {
     for (int64_t w = 0; w < count; ++w) {
-      Plain::template make_ready<decltype(part)::value, decltype(there)::value>(
+      Plain::template unpack_to<decltype(extent)::value, decltype(valid)::value>(
           rows[w] + from, edge, to + w * pitch);
     }
   });
 }
 template <class S>
-static EXN_SIMD void make_step_ready(const uint8_t* p, char* to) {
-  S::template make_ready<Part::kStep, There::kAll>(p, 0, to);
+static EXN_SIMD void unpack_step(const uint8_t* p, char* to) {
+  S::template unpack_to<Extent::kStep, Valid::kAll>(p, 0, to);
 }
 
 // `count` times 32 elements of an input into its steps, which hold zeros.
@@ -767,37 +772,37 @@ template <class S>
 static EXN_SIMD void put_input(const float* x, int64_t count, char* input) {
   const int64_t whole = count / S::kGroups * S::kGroups;
   const int rest = static_cast<int>(count % S::kGroups);
-  const Part part = S::part_of(S::taken_as(whole, rest));
-  const int moved = whole > 0 ? S::groups_of(part) - rest : 0;
+  const Extent extent = S::extent_of(S::taken_as(whole, rest));
+  const int moved = whole > 0 ? S::groups_of(extent) - rest : 0;
   for (int64_t n = 0; n < count; ++n) {
     char* const step = input + n / S::kGroups * S::kInputBytes;
     const int group = static_cast<int>(n % S::kGroups);
     const Rounded rounded(x + n * 32);
-    if (n < whole || part == Part::kStep) {
-      S::template put<Part::kStep>(rounded, n < whole ? group : group + moved, step);
+    if (n < whole || extent == Extent::kStep) {
+      S::template put<Extent::kStep>(rounded, n < whole ? group : group + moved, step);
     } else if constexpr (S::kRests) {
-      if (part == Part::kHalf) {
-        S::template put<Part::kHalf>(rounded, group + moved, step);
+      if (extent == Extent::kHalf) {
+        S::template put<Extent::kHalf>(rounded, group + moved, step);
       } else {
-        S::template put<Part::kQuarter>(rounded, group + moved, step);
+        S::template put<Extent::kQuarter>(rounded, group + moved, step);
       }
     }
-    if constexpr (!S::kTwo) {
-      if (group + 1 == S::kGroups || n + 1 == count) S::put_taken(step);
+    if constexpr (!S::kHasMin) {
+      if (group + 1 == S::kGroups || n + 1 == count) S::put_zero_point(step);
     }
   }
 }
 
-// Rows of so few blocks that several, one behind the other, are a step together.
+// Rows of so few blocks that several, one after the other, are a step together.
 template <class S>
-constexpr bool kMayBeBeside = !S::kLong && !S::kTwo;
+constexpr bool kHasShortRows = !S::kSuperBlock && !S::kHasMin;
 
 // An input of `groups` times 32 elements once for each of them.
 template <class S>
-static EXN_SIMD void put_input_beside(const float* x, int groups, char* step) {
+static EXN_SIMD void put_input_repeated(const float* x, int groups, char* step) {
   for (int n = 0; n < S::kGroups; ++n)
-    S::template put<Part::kStep>(Rounded(x + n % groups * 32), n, step);
-  S::put_taken(step);
+    S::template put<Extent::kStep>(Rounded(x + n % groups * 32), n, step);
+  S::put_zero_point(step);
 }
 
 // Lanes of a step so that the first groups of its rows come first, then the second ones.
@@ -811,47 +816,47 @@ constexpr LaneOrder by_group(int groups) {
 
 // Products of `count` rows that begin at p with some inputs.
 template <class S>
-static __attribute__((noinline)) void beside_products(const uint8_t* p, int64_t count, int groups,
-                                                      const char* input, int64_t stride,
-                                                      int64_t inputs, float* out,
-                                                      int64_t out_stride) {
+static __attribute__((noinline)) void short_row_products(const uint8_t* p, int64_t count,
+                                                         int groups, const char* input,
+                                                         int64_t stride, int64_t inputs, float* out,
+                                                         int64_t out_stride) {
   static constexpr LaneOrder kOrders[4] = {by_group<S>(1), by_group<S>(2), by_group<S>(4),
                                            by_group<S>(8)};
-  static constexpr LaneOrder kBehind[3] = {LaneOrder::of([](int i) { return (i + 8) % 16; }),
-                                           LaneOrder::of([](int i) { return (i + 4) % 16; }),
-                                           LaneOrder::of([](int i) { return (i + 2) % 16; })};
+  static constexpr LaneOrder kRotated[3] = {LaneOrder::of([](int i) { return (i + 8) % 16; }),
+                                            LaneOrder::of([](int i) { return (i + 4) % 16; }),
+                                            LaneOrder::of([](int i) { return (i + 2) % 16; })};
   const int rows = S::kGroups / groups, level = groups == 1 ? 0 : groups == 2 ? 1 : groups / 4 + 1;
   const bytes_v order = kOrders[level];
-  const auto meet = [&](auto there, int64_t w, int n) EXN_FLAT {
-    constexpr There kThere = decltype(there)::value;
+  const auto multiply = [&](auto valid, int64_t w, int n) EXN_FLAT {
+    constexpr Valid kValid = decltype(valid)::value;
     const int64_t edge = n * groups * S::kBlockBytes;
     bytes_v q[S::kVectors];
-    S::template quants<Part::kStep, kThere>(p, edge, q);
-    const typename S::Scales scales = S::template scales<Part::kStep, kThere>(p, edge);
+    S::template quants<Extent::kStep, kValid>(p, edge, q);
+    const typename S::Scales scales = S::template scales<Extent::kStep, kValid>(p, edge);
     for (int64_t x = 0; x < inputs; ++x) {
       f32v sum = zero();
       add_products<S, 1, 1, S::kVectors>([&](int, int i) EXN_FLAT { return q[i]; },
                                          [&](int) EXN_FLAT { return scales; }, input + x * stride, 0,
                                          &sum, [](int) EXN_FLAT {});
       sum = pick_lanes(order, sum);
-      for (int i = 0; i < level; ++i) sum = add(sum, pick_lanes(kBehind[i], sum));
+      for (int i = 0; i < level; ++i) sum = add(sum, pick_lanes(kRotated[i], sum));
       store_part(out + x * out_stride + w, sum, n);
     }
   };
   int64_t w = 0;
   for (; w + rows <= count; w += rows, p += S::kBytes) {
-    prefetch_lines<(S::kBytes + 63) / 64>(p + kBlocksAhead);
-    meet(std::integral_constant<There, There::kAll>(), w, rows);
+    prefetch_lines<(S::kBytes + 63) / 64>(p + kBlockPrefetchDistance);
+    multiply(std::integral_constant<Valid, Valid::kAll>(), w, rows);
   }
   if (w < count) {
-    meet(std::integral_constant<There, There::kBefore>(), w, static_cast<int>(count - w));
+    multiply(std::integral_constant<Valid, Valid::kBefore>(), w, static_cast<int>(count - w));
   }
 }
 
 // What add_blocks does, with rows that were unpacked; between(turn) is called in kTurns turns.
 template <class S, int kW, int kX, int kVectors = S::kVectors, class Between>
-static EXN_SIMD void add_ready(const char* const* rows, int64_t at, const char* input,
-                               int64_t stride, f32v* sums, Between&& between) {
+static EXN_SIMD void add_unpacked(const char* const* rows, int64_t at, const char* input,
+                                  int64_t stride, f32v* sums, Between&& between) {
   const auto floats = [&](int w, int from) EXN_FLAT {
     return load(reinterpret_cast<const float*>(rows[w] + at + from));
   };
@@ -859,32 +864,33 @@ static EXN_SIMD void add_ready(const char* const* rows, int64_t at, const char* 
       [&](int w, int i) EXN_FLAT { return load_bytes(rows[w] + at + 64 * i); },
       [&](int w) EXN_FLAT {
         typename S::Scales s;
-        s.each = floats(w, S::kReadyScales);
-        if constexpr (S::kTwo) s.seconds = floats(w, S::kReadySeconds);
+        s.scale = floats(w, S::kUnpackedScales);
+        if constexpr (S::kHasMin) s.mins = floats(w, S::kUnpackedMins);
         return s;
       },
       input, stride, sums, between);
 }
 template <class S, int kW, int kX>
-static EXN_SIMD void add_ready_rest(const char* const* rows, int64_t at, int groups,
-                                    const char* input, int64_t stride, f32v* sums) {
+static EXN_SIMD void add_unpacked_rest(const char* const* rows, int64_t at, int groups,
+                                       const char* input, int64_t stride, f32v* sums) {
   if constexpr (S::kRests) {
     const auto nothing = [](int) EXN_FLAT {};
-    switch (S::part_of(groups)) {
-      case Part::kStep:
-        return add_ready<S, kW, kX>(rows, at, input, stride, sums, nothing);
-      case Part::kHalf:
-        return add_ready<S, kW, kX, S::vectors_of(Part::kHalf)>(rows, at, input, stride, sums,
-                                                                nothing);
-      case Part::kQuarter:
-        return add_ready<S, kW, kX, S::vectors_of(Part::kQuarter)>(rows, at, input, stride, sums,
-                                                                   nothing);
+    switch (S::extent_of(groups)) {
+      case Extent::kStep:
+        return add_unpacked<S, kW, kX>(rows, at, input, stride, sums, nothing);
+      case Extent::kHalf:
+        return add_unpacked<S, kW, kX, S::vectors_of(Extent::kHalf)>(rows, at, input, stride, sums,
+                                                                     nothing);
+      case Extent::kQuarter:
+        return add_unpacked<S, kW, kX, S::vectors_of(Extent::kQuarter)>(rows, at, input, stride,
+                                                                        sums, nothing);
     }
   }
 }
 
 // Folds two vectors, or what they were folded into, at once: some lanes of the first stay and are
-// joined by as many of the second, and the others are added, those of the second the other way round.
+// joined by as many of the second, and the others are added, those of the second the other way
+// round.
 template <int kLevel>
 static EXN_SIMD f32v fold_two(f32v a, f32v b) {
   static constexpr auto kQuarters = LaneOrder::of([](int i) { return (i ^ 4) + i / 4 % 2 * 16; });
@@ -916,19 +922,19 @@ static EXN_SIMD void fold_sums(const f32v* v, float* out) {
 }
 
 // The most inputs for which a row is unpacked in registers, all at once.
-constexpr int kFewInputs = 2, kTogether = 2;
-// Rows and inputs of a block that is made of them, and the most inputs that are a single one.
-constexpr int kReadyRows = 3, kReadyInputs = 4, kReadyAtMost = 8;
-// Rows that meet so many inputs at once: a step has twelve sums, or about so many.
-constexpr int ready_rows(int inputs) { return inputs > 5 ? 2 : inputs > 4 ? 3 : 4; }
+constexpr int kFewInputs = 2, kInputsAtOnce = 2;
+// The register tile of unpacked rows, MR x NR, and the most inputs that are a single one.
+constexpr int kUnpackedMR = 3, kUnpackedNR = 4, kMostUnpackedInputs = 8;
+// MR for so many inputs at once: the tile has twelve accumulators, or about so many.
+constexpr int unpacked_rows(int inputs) { return inputs > 5 ? 2 : inputs > 4 ? 3 : 4; }
 // Inputs for each of which a step of a long row is unpacked in registers, which its sums fill.
 template <class S>
-constexpr int kHeldInputs = S::kTwo ? 0 : 8;
+constexpr int kHeldInputs = S::kHasMin ? 0 : 8;
 
 // What formats have alike once they are unpacked.
 template <Blocks kBlocks>
-using ReadyStep = Step<BlockTraits<kBlocks>::kTwo    ? Blocks::kQ4_1
-                       : BlockTraits<kBlocks>::kLong ? Blocks::kQ6_K
-                                                     : Blocks::kQ4_0>;
+using UnpackedStep = Step<BlockTraits<kBlocks>::kHasMin       ? Blocks::kQ4_1
+                          : BlockTraits<kBlocks>::kSuperBlock ? Blocks::kQ6_K
+                                                              : Blocks::kQ4_0>;
 
 }  // namespace exn::cpu::EXN_ISA

@@ -14,16 +14,16 @@ namespace {
 // The scales of a step, in the order of its lanes; of long blocks in theirs.
 template <class S>
 EXN_SIMD void pack_scales(const uint8_t* p, uint8_t* to) {
-  if constexpr (S::kSix) {
+  if constexpr (S::kSixBits) {
     std::memcpy(to, p + S::kPackedScales, S::kBytes - S::kPackedScales);
-  } else if constexpr (S::kLong) {
+  } else if constexpr (S::kSuperBlock) {
     std::memcpy(to, p, 16);
     std::memcpy(to + 16, p + S::kHalfBytes, 16);
   } else {
     for (int i = 0; i < 16; ++i) {
       const uint8_t* const block = p + S::step_group_of(i) * S::kBlockBytes;
       std::memcpy(to + 2 * i, block, 2);
-      if constexpr (S::kTwo) std::memcpy(to + 32 + 2 * i, block + 2, 2);
+      if constexpr (S::kHasMin) std::memcpy(to + 32 + 2 * i, block + 2, 2);
     }
   }
 }
@@ -32,7 +32,7 @@ template <Blocks kFormat>
 EXN_SIMD void pack_step(const uint8_t* p, uint8_t* to) {
   using S = Step<kFormat, true>;
   bytes_v v[S::kVectors];
-  S::Plain::template quants<Part::kStep, There::kAll>(p, 0, v);
+  S::Plain::template quants<Extent::kStep, Valid::kAll>(p, 0, v);
   uint8_t q[S::kVectors][64];
   for (int i = 0; i < S::kVectors; ++i) store_bytes(q[i], v[i]);
   pack_scales<S>(p, to + S::kPackedScales);
@@ -43,7 +43,7 @@ EXN_SIMD void pack_step(const uint8_t* p, uint8_t* to) {
       to[S::kPackedBits + b] = static_cast<uint8_t>(bits);
     }
   }
-  if constexpr (S::kEight) {
+  if constexpr (S::kEightBits) {
     std::memcpy(to + S::kPackedQuants, q, sizeof q);
   } else {
     for (int i = 0; i < S::kVectors; i += 2) {

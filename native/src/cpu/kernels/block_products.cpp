@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// How quantised weights are walked: for one input a tile is parted into runs that are read side by
-// side, since their rows share what is loaded of the input; for several, a panel of rows is unpacked
-// once, for so many columns as those of some inputs stay in L1, and meets these in blocks, while
-// what comes next is prefetched.
+// How quantised weights are read: for one input a tile is split into streams that are read side by
+// side, since their rows share what is loaded of the input; for several, a panel of rows is
+// unpacked once, for a depth block of so many columns that those of some inputs stay in L1, and is
+// multiplied by these in register tiles, while what comes next is prefetched.
 #include "block_products.h"
 
 #if defined(EXN_HAS_BYTE_DOT)
@@ -14,12 +14,12 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-// Bytes of inputs that all of them meet each row from L1.
+// Bytes of inputs that stay in L1 while each row is multiplied by all of them.
 constexpr int64_t kNearInputs = 40 << 10;
 // Elements of some inputs that stay in L1.
-constexpr int64_t kPartElements = 2048;
+constexpr int64_t kDepthElements = 2048;
 // Bytes of rows that were unpacked, beside those; and the most of both where inputs are so few that
-// each row meets all of them at once.
+// each row is multiplied by all of them at once.
 constexpr int64_t kNearPanel = 16 << 10, kNearAll = 36 << 10;
 
 // Steps of a row, and the groups of 32 elements of a last one if that is not 0.
@@ -48,26 +48,26 @@ EXN_SIMD void add_steps(const uint8_t* const* weight, const Steps& steps, const 
 template <int kN>
 constexpr int kFolded = (kN + 15) / 16 * 16;
 
-// Rows that are read side by side for few inputs, each from a run of its own.
-constexpr int kRuns = kLanes < 16 ? 2 : 4;
+// Rows that are read side by side for few inputs, each from a stream of its own.
+constexpr int kStreams = kLanes < 16 ? 2 : 4;
 // How many of them go through the steps together: with more than four inputs the registers hold the
 // sums of one.
 template <int kX>
-constexpr int kSideFor = kX > 4 ? 1 : kRuns;
+constexpr int kStreamsAtOnce = kX > 4 ? 1 : kStreams;
 
 template <class S, int kX>
 __attribute__((noinline)) void few_inputs(const WeightRows<uint8_t>& weight, const char* input,
                                           int64_t stride, const Steps& steps, float* out,
                                           int64_t out_stride) {
-  constexpr int kSide = kSideFor<kX>;
-  const int64_t each = (weight.count + kRuns - 1) / kRuns;
-  for (int64_t n = 0; n < each * kRuns; n += kSide) {
+  constexpr int kSide = kStreamsAtOnce<kX>;
+  const int64_t each = (weight.count + kStreams - 1) / kStreams;
+  for (int64_t n = 0; n < each * kStreams; n += kSide) {
     const uint8_t* rows[kSide];
     int64_t ids[kSide];
     bool more = false;
     for (int i = 0; i < kSide; ++i) {
       // The last run is filled up.
-      const int64_t id = (n + i) % kRuns * each + n / kRuns;
+      const int64_t id = (n + i) % kStreams * each + n / kStreams;
       more |= id < weight.count;
       ids[i] = id < weight.count ? id : weight.count - 1;
       rows[i] = weight.at[ids[i]];
@@ -85,54 +85,54 @@ __attribute__((noinline)) void few_inputs(const WeightRows<uint8_t>& weight, con
   }
 }
 
-// A panel of rows that were unpacked, in blocks of kReadyRows.
-struct Ready {
+// A panel of rows that were unpacked, in blocks of kUnpackedMR.
+struct UnpackedPanel {
   const char* at;
   int64_t pitch, count;
   Steps steps;
   bool first, last;  // of the columns
 };
 
-// Sums that wait for other columns: those of a block of rows, and how far on those of the next lie
-// for each of its rows.
-struct Waiting {
+// Accumulators that wait in memory for the next depth block: those of a tile of rows, and how far
+// on those of the next lie for each of its rows.
+struct PartialSums {
   float* at;
   int64_t pitch;
 };
 
-// What is prefetched meanwhile: of the rows `at` that come next, of which there are `count`, bytes
-// [begin, end), by steps of so many lines.
-struct Coming {
+// What is prefetched meanwhile: of the `count` rows `at` that come next, bytes [begin, end).
+struct Upcoming {
   const uint8_t* const* at;
   int64_t count, begin, end;
 };
 
-// Of a panel with kX inputs, kW rows at a time.
+// Multiplies an unpacked panel by kX inputs, kW rows at a time.
 template <class S, int kX, int kW>
-__attribute__((noinline)) void ready_products(const Ready& ready, const Waiting& between,
-                                              const char* input, int64_t stride,
-                                              const Coming& coming, float* out,
-                                              int64_t out_stride) {
-  const int64_t whole = ready.steps.whole, most = kLine * (whole > 0 ? whole : 1);
-  const int64_t lines = (coming.end - coming.begin + most - 1) / most;
-  for (int64_t w = 0; w < ready.count; w += kW) {
+__attribute__((noinline)) void panel_microkernel(const UnpackedPanel& unpacked,
+                                                 const PartialSums& between, const char* input,
+                                                 int64_t stride, const Upcoming& upcoming,
+                                                 float* out, int64_t out_stride) {
+  const int64_t whole = unpacked.steps.whole, most = kLine * (whole > 0 ? whole : 1);
+  const int64_t lines = (upcoming.end - upcoming.begin + most - 1) / most;
+  for (int64_t w = 0; w < unpacked.count; w += kW) {
     const char* rows[kW];
     const uint8_t* next[kW];
     for (int i = 0; i < kW; ++i) {
       // The last block is filled up.
-      rows[i] = ready.at + (w + i < ready.count ? w + i : w) * ready.pitch;
-      next[i] = w + i < coming.count ? coming.at[w + i] + coming.begin : nullptr;
+      rows[i] = unpacked.at + (w + i < unpacked.count ? w + i : w) * unpacked.pitch;
+      next[i] = w + i < upcoming.count ? upcoming.at[w + i] + upcoming.begin : nullptr;
     }
     const int64_t ahead = next[kW - 1] != nullptr ? lines : 0;
-    float* const waiting = between.at + w * between.pitch;
+    float* const partial_sums = between.at + w * between.pitch;
     f32v sums[kX * kW];
 #pragma GCC unroll 16
-    for (int i = 0; i < kX * kW; ++i) sums[i] = ready.first ? zero() : load(waiting + i * kLanes);
+    for (int i = 0; i < kX * kW; ++i)
+      sums[i] = unpacked.first ? zero() : load(partial_sums + i * kLanes);
     int64_t at = 0;
     const char* step_input = input;
-    for (const int64_t end = whole * S::kReadyBytes; at < end; at += S::kReadyBytes) {
+    for (const int64_t end = whole * S::kUnpackedBytes; at < end; at += S::kUnpackedBytes) {
       // All at once they would hold up the loads: a core keeps few requests in flight.
-      add_ready<S, kW, kX>(rows, at, step_input, stride, sums, [&](int turn) EXN_FLAT {
+      add_unpacked<S, kW, kX>(rows, at, step_input, stride, sums, [&](int turn) EXN_FLAT {
         constexpr int kEach = S::kTurns / kW;
         if (turn >= kW * kEach) return;
         in_order();
@@ -144,18 +144,18 @@ __attribute__((noinline)) void ready_products(const Ready& ready, const Waiting&
       for (const uint8_t*& p : next) p += ahead * kLine;
       step_input += S::kInputBytes;
     }
-    if (ready.steps.rest > 0) {
-      add_ready_rest<S, kW, kX>(rows, at, ready.steps.rest, step_input, stride, sums);
+    if (unpacked.steps.rest > 0) {
+      add_unpacked_rest<S, kW, kX>(rows, at, unpacked.steps.rest, step_input, stride, sums);
     }
-    if (!ready.last) {
+    if (!unpacked.last) {
 #pragma GCC unroll 16
-      for (int i = 0; i < kX * kW; ++i) store(waiting + i * kLanes, sums[i]);
+      for (int i = 0; i < kX * kW; ++i) store(partial_sums + i * kLanes, sums[i]);
       continue;
     }
     float folded[kFolded<kX * kW>];
     fold_sums<kX * kW>(sums, folded);
     float* to = out + w;
-    if (w + kW <= ready.count) {
+    if (w + kW <= unpacked.count) {
 #pragma GCC unroll 8
       for (int x = 0; x < kX; ++x, to += out_stride) {
         std::memcpy(to, folded + x * kW, kW * sizeof(float));
@@ -163,7 +163,7 @@ __attribute__((noinline)) void ready_products(const Ready& ready, const Waiting&
       continue;
     }
     for (int x = 0; x < kX; ++x, to += out_stride) {
-      for (int i = 0; w + i < ready.count; ++i) to[i] = folded[x * kW + i];
+      for (int i = 0; w + i < unpacked.count; ++i) to[i] = folded[x * kW + i];
     }
   }
 }
@@ -194,77 +194,80 @@ EXN_SIMD void power_of_two(int64_t inputs, F&& f) {
 
 // Steps of a panel, from `begin` on, as they are unpacked.
 template <class S>
-__attribute__((noinline)) void make_panel(const uint8_t* const* weight, int64_t count,
-                                          int64_t begin, const Steps& steps, int64_t pitch,
-                                          char* to) {
+__attribute__((noinline)) void unpack_panel(const uint8_t* const* weight, int64_t count,
+                                            int64_t begin, const Steps& steps, int64_t pitch,
+                                            char* to) {
   const int64_t first = begin * S::kBytes, end = first + steps.whole * S::kBytes;
   for (int64_t w = 0; w < count; ++w) {
     char* made = to + w * pitch;
-    for (int64_t at = first; at < end; at += S::kBytes, made += S::kReadyBytes) {
-      make_step_ready<S>(weight[w] + at, made);
+    for (int64_t at = first; at < end; at += S::kBytes, made += S::kUnpackedBytes) {
+      unpack_step<S>(weight[w] + at, made);
     }
   }
   if constexpr (S::kRests) {
-    char* const behind = to + steps.whole * S::kReadyBytes;
-    if (steps.rest > 0) make_rests_ready<S>(weight, count, end, steps.rest, behind, pitch);
+    char* const rests = to + steps.whole * S::kUnpackedBytes;
+    if (steps.rest > 0) unpack_rests<S>(weight, count, end, steps.rest, rests, pitch);
   }
 }
 
 template <class S>
-void several_inputs(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs,
-                    const Steps& all, float* out, int64_t out_stride, ProductScratch& scratch) {
+void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs,
+                const Steps& all, float* out, int64_t out_stride, ProductScratch& scratch) {
   constexpr int kMost = 4;  // rows of a block
-  constexpr int64_t kPartSteps = kPartElements / S::kElements;
+  constexpr int64_t kDepthSteps = kDepthElements / S::kElements;
   constexpr int64_t kBytes = int64_t{sizeof scratch.at}, kSum = kLanes * int64_t{sizeof(float)};
-  static_assert(kMost * (kPartSteps * S::kReadyBytes + kRowBlock * kSum) <= kBytes);
+  static_assert(kMost * (kDepthSteps * S::kUnpackedBytes + kRowBlock * kSum) <= kBytes);
   const int64_t steps = all.whole + (all.rest > 0 ? 1 : 0);
-  const int64_t parts = (steps + kPartSteps - 1) / kPartSteps;
-  const int64_t most = (steps + parts - 1) / parts, pitch = most * S::kReadyBytes;
-  const int64_t waits = parts > 1 ? inputs * kSum : 0;  // bytes for each row
-  const int64_t groups = inputs <= kReadyAtMost ? 1 : (inputs + kReadyInputs - 1) / kReadyInputs;
-  const int rows = groups > 1 ? kReadyRows : ready_rows(static_cast<int>(inputs));
+  const int64_t depth_blocks = (steps + kDepthSteps - 1) / kDepthSteps;
+  const int64_t most = (steps + depth_blocks - 1) / depth_blocks, pitch = most * S::kUnpackedBytes;
+  const int64_t waits = depth_blocks > 1 ? inputs * kSum : 0;  // bytes for each row
+  const int64_t groups =
+      inputs <= kMostUnpackedInputs ? 1 : (inputs + kUnpackedNR - 1) / kUnpackedNR;
+  const int rows = groups > 1 ? kUnpackedMR : unpacked_rows(static_cast<int>(inputs));
   // Few groups do not wait for L2: rows stay in L1 from where they are unpacked.
   const int64_t beside = groups > 1 ? kNearPanel : kNearAll - inputs * most * S::kInputBytes;
   const int64_t near = beside < kNearPanel ? beside : kNearPanel;
   const int64_t blocks = (groups > 2 ? kBytes : near) / (rows * (pitch + waits));
   const int64_t panel = blocks < 1 ? rows : blocks * rows;
   char* const made = reinterpret_cast<char*>(scratch.at);
-  float* const waiting = reinterpret_cast<float*>(made + panel * pitch);
+  float* const partial_sums = reinterpret_cast<float*>(made + panel * pitch);
   for (int64_t w = 0; w < weight.count; w += panel) {
     const int64_t count = w + panel < weight.count ? panel : weight.count - w;
-    for (int64_t part = 0; part < parts; ++part) {
-      const int64_t begin = steps * part / parts, end = steps * (part + 1) / parts;
-      const bool last = part + 1 == parts;
+    for (int64_t extent = 0; extent < depth_blocks; ++extent) {
+      const int64_t begin = steps * extent / depth_blocks,
+                    end = steps * (extent + 1) / depth_blocks;
+      const bool last = extent + 1 == depth_blocks;
       const int rest = last ? all.rest : 0;
       const Steps here = {end - begin - (rest > 0 ? 1 : 0), rest};
-      make_panel<S>(weight.at + w, count, begin, here, pitch, made);
+      unpack_panel<S>(weight.at + w, count, begin, here, pitch, made);
       // Next come the other columns of these rows, or the first ones of the next panel.
       const int64_t left = weight.count + weight.reach - w - count;
       const uint8_t* const* const next = weight.at + w + (last ? count : 0);
       const int64_t next_count = last && left < count ? left : count;
-      const int64_t next_part = last ? 0 : part + 1, next_begin = steps * next_part / parts;
-      const int64_t bytes = (steps * (next_part + 1) / parts - next_begin) * S::kBytes;
+      const int64_t next_block = last ? 0 : extent + 1,
+                    next_begin = steps * next_block / depth_blocks;
+      const int64_t bytes = (steps * (next_block + 1) / depth_blocks - next_begin) * S::kBytes;
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t x = inputs * g / groups, next_x = inputs * (g + 1) / groups;
         const Steps taken = {here.whole, rest > 0 ? S::taken_as(all.whole, rest) : 0};
-        const Ready ready = {made, pitch, count, taken, part == 0, last};
-        const Waiting sums = {waiting + x * rows * kLanes, inputs * kLanes};
+        const UnpackedPanel unpacked = {made, pitch, count, taken, extent == 0, last};
+        const PartialSums sums = {partial_sums + x * rows * kLanes, inputs * kLanes};
         const int64_t from = next_begin * S::kBytes;
-        const Coming coming = {next, next_count, from + bytes * g / groups,
-                               from + bytes * (g + 1) / groups};
+        const Upcoming upcoming = {next, next_count, from + bytes * g / groups,
+                                   from + bytes * (g + 1) / groups};
         const auto run = [&](auto n, auto side) EXN_FLAT {
           static_assert(decltype(side)::value <= kMost);
-          ready_products<ReadyStep<S::kBlocks>, decltype(n)::value, decltype(side)::value>(
-              ready, sums, in.rounded + x * in.rounded_stride + begin * S::kInputBytes,
-              in.rounded_stride, coming, out + x * out_stride + w, out_stride);
+          panel_microkernel<UnpackedStep<S::kBlocks>, decltype(n)::value, decltype(side)::value>(
+              unpacked, sums, in.rounded + x * in.rounded_stride + begin * S::kInputBytes,
+              in.rounded_stride, upcoming, out + x * out_stride + w, out_stride);
         };
         if (groups > 1) {
-          up_to<kReadyInputs>(next_x - x, [&](auto n) EXN_FLAT {
-            run(n, std::integral_constant<int, kReadyRows>());
+          up_to<kUnpackedNR>(next_x - x, [&](auto n) EXN_FLAT {
+            run(n, std::integral_constant<int, kUnpackedMR>());
           });
         } else {
-          up_to<kReadyAtMost>(inputs, [&](auto n) EXN_FLAT {
-            run(n, std::integral_constant<int, ready_rows(decltype(n)::value)>());
+          up_to<kMostUnpackedInputs>(inputs, [&](auto n) EXN_FLAT {
+            run(n, std::integral_constant<int, unpacked_rows(decltype(n)::value)>());
           });
         }
       }
@@ -284,11 +287,11 @@ void products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t input
     }
   }
   if (inputs > kFewInputs) {
-    several_inputs<S>(weight, in, inputs, steps, out, out_stride, scratch);
+    panel_gemm<S>(weight, in, inputs, steps, out, out_stride, scratch);
     return;
   }
-  for (int64_t x = 0; x < inputs; x += kTogether) {
-    power_of_two<kTogether>(inputs - x, [&](auto n) EXN_FLAT {
+  for (int64_t x = 0; x < inputs; x += kInputsAtOnce) {
+    power_of_two<kInputsAtOnce>(inputs - x, [&](auto n) EXN_FLAT {
       few_inputs<S, decltype(n)::value>(weight, in.rounded + x * in.rounded_stride,
                                         in.rounded_stride, steps, out + x * out_stride, out_stride);
     });
@@ -362,37 +365,38 @@ int rows_of_a_step(const Matrix& weight) {
   with_blocks(weight.blocks, [&](auto b) EXN_FLAT {
     using S = Step<decltype(b)::value>;
     const int64_t groups = weight.cols / 32;
-    if (kMayBeBeside<S> && weight.stride == row_bytes(weight) && S::kGroups % groups == 0) {
+    if (kHasShortRows<S> && weight.stride == row_bytes(weight) && S::kGroups % groups == 0) {
       rows = S::kGroups / groups;
     }
   });
   return static_cast<int>(rows);
 }
 
-// An input as several rows meet it.
-static void round_beside(const Matrix& weight, const float* x, char* to) {
+// An input as several short rows are multiplied by it.
+static void round_short_rows(const Matrix& weight, const float* x, char* to) {
   with_blocks(weight.blocks, [&](auto b) EXN_FLAT {
     using S = Step<decltype(b)::value>;
-    if constexpr (kMayBeBeside<S>) put_input_beside<S>(x, static_cast<int>(weight.cols / 32), to);
+    if constexpr (kHasShortRows<S>)
+      put_input_repeated<S>(x, static_cast<int>(weight.cols / 32), to);
   });
 }
 #else
 int rows_of_a_step(const Matrix&) { return 1; }
 
-static void round_beside(const Matrix&, const float*, char*) {}
+static void round_short_rows(const Matrix&, const float*, char*) {}
 #endif
 
-void into_blocks(const Matrix& weight, int64_t inputs, char* room, Inputs* in) {
+void into_blocks(const Matrix& weight, int64_t inputs, char* buffer, Inputs* in) {
   if (weight.blocks == Blocks::kNone) return;
   in->blocks = weight.blocks;
   in->rounded_stride = rounded_bytes(weight);
-  in->rounded = room;
+  in->rounded = buffer;
   parallel_for(inputs, 8192 / weight.cols + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const float* const x = in->f32 + row * in->stride;
-      char* const to = room + row * in->rounded_stride;
-      if (in->beside > 1) {
-        round_beside(weight, x, to);
+      char* const to = buffer + row * in->rounded_stride;
+      if (in->rows_per_step > 1) {
+        round_short_rows(weight, x, to);
       } else {
         round_input(weight, x, to);
       }
@@ -407,10 +411,10 @@ void row_products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t i
   with_blocks(in.blocks, [&](auto b) EXN_FLAT {
     constexpr Blocks kBlocks = decltype(b)::value;
 #if defined(EXN_HAS_BYTE_DOT)
-    if constexpr (kMayBeBeside<Step<kBlocks>>) {
-      if (in.beside > 1) {
-        beside_products<Step<kBlocks>>(weight.at[0], weight.count, static_cast<int>(dim / 32),
-                                       in.rounded, in.rounded_stride, inputs, out, out_stride);
+    if constexpr (kHasShortRows<Step<kBlocks>>) {
+      if (in.rows_per_step > 1) {
+        short_row_products<Step<kBlocks>>(weight.at[0], weight.count, static_cast<int>(dim / 32),
+                                          in.rounded, in.rounded_stride, inputs, out, out_stride);
         return;
       }
     }

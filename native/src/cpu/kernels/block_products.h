@@ -1,39 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of quantised weight rows (exeunt/blocks.h) with the rows of a batch: what into_blocks and
-// row_products of products.h do for them.
+// Products of quantised weight rows (exeunt/blocks.h) with the rows of a batch: what into_blocks
+// and row_products of products.h do for them.
 //
 // Each 32 elements of an input are rounded to integers of 16 bits and a power of two, once; all
-// products with the integers of a block are exact, and so are their sums, one or more for each scale.
-// The f32 additions of these, a step after the other in the lanes of one vector, are the only ones
-// that round: so a row has the same bits in whatever batch, and wherever its weights lie.
+// products with the integers of a block are exact, and so are their sums, one or more for each
+// scale. The f32 additions of these, a step after the other in the lanes of one vector, are the
+// only ones that round: so a row has the same bits in whatever batch, and wherever its weights lie.
 #pragma once
 
 #include "products.h"
 
 namespace exn::cpu::EXN_ISA {
 
-// From where a row is read for few inputs to what it prefetches, wherever weights lie: from a cache
-// they come as fast with it.
-constexpr int kBlocksAhead = 4 << 10;
+// The prefetch distance in bytes for few inputs, wherever weights lie: from a cache they come as
+// fast with it.
+constexpr int kBlockPrefetchDistance = 4 << 10;
 
 // What is known of blocks when they are compiled.
 template <Blocks kFormat>
 struct BlockTraits {
   static constexpr Blocks kBlocks = kFormat;
   static constexpr int kElements = shape_of(kBlocks).elements, kBytes = shape_of(kBlocks).bytes;
-  static constexpr bool kLong = kElements == 256;
-  static constexpr bool kFive =
+  static constexpr bool kSuperBlock = kElements == 256;
+  static constexpr bool kFiveBits =
       kBlocks == Blocks::kQ5_0 || kBlocks == Blocks::kQ5_1 || kBlocks == Blocks::kQ5_K;
-  // Elements are not only multiples of d, but of m or of dmin, too.
-  static constexpr bool kTwo = kBlocks == Blocks::kQ4_1 || kBlocks == Blocks::kQ5_1 ||
-                               kBlocks == Blocks::kQ4_K || kBlocks == Blocks::kQ5_K;
-  // What is taken off the quants, as far as they are unsigned.
-  static constexpr int kLess = kBlocks == Blocks::kQ4_0   ? 8
-                               : kBlocks == Blocks::kQ5_0 ? 16
-                               : kBlocks == Blocks::kQ6_K ? 32
-                                                          : 0;
+  // Elements are d q + m: they have a minimum, m or dmin, beside the scale.
+  static constexpr bool kHasMin = kBlocks == Blocks::kQ4_1 || kBlocks == Blocks::kQ5_1 ||
+                                  kBlocks == Blocks::kQ4_K || kBlocks == Blocks::kQ5_K;
+  // The zero point: what is taken off the quants, as far as they are unsigned.
+  static constexpr int kZeroPoint = kBlocks == Blocks::kQ4_0   ? 8
+                                    : kBlocks == Blocks::kQ5_0 ? 16
+                                    : kBlocks == Blocks::kQ6_K ? 32
+                                                               : 0;
   // Of a short block: where its quants, or their lower halves, begin, and their highest bits.
-  static constexpr int kHigh = kTwo ? 4 : 2, kLow = kHigh + (kFive ? 4 : 0);
+  static constexpr int kHigh = kHasMin ? 4 : 2, kLow = kHigh + (kFiveBits ? 4 : 0);
 };
 
 // 32 elements of an input.

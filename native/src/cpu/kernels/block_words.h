@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Quantised weights that meet inputs by words of 16 bits, which every set multiplies, 256 in a step:
-// elements in their order where a row is unpacked for one input, and side by side where it is for
-// several, so that a vector of sums has lanes for four scales. So have the sums of the former, once
-// they are folded.
+// Microkernels for quantised weights that multiply words of 16 bits, as every set can, 256 in a
+// step: elements in their order where a row is unpacked for one input, and side by side where it is
+// for several, so that a vector of sums has lanes for four scales. So have the sums of the former,
+// once they are folded.
 #pragma once
 
 #include "../simd/words.h"
@@ -13,13 +13,13 @@ namespace exn::cpu::EXN_ISA {
 template <Blocks kBlocks, bool kPacked = false>
 struct Step : BlockTraits<kBlocks> {
   using Traits = BlockTraits<kBlocks>;
-  using Traits::kFive;
-  using Traits::kLess;
-  using Traits::kLong;
-  using Traits::kTwo;
+  using Traits::kFiveBits;
+  using Traits::kHasMin;
+  using Traits::kSuperBlock;
+  using Traits::kZeroPoint;
   static constexpr int kBlockBytes = Traits::kBytes;
   static constexpr int kElements = 256;
-  static constexpr bool kRests = !kLong;  // whether rows may end within a step
+  static constexpr bool kRests = !kSuperBlock;  // whether rows may end within a step
   static constexpr int taken_as(int64_t, int groups) { return groups; }
   static constexpr int kBytes = kElements / Traits::kElements * kBlockBytes;
   static constexpr int kScales = kBlocks == Blocks::kQ6_K ? 16 : 8;
@@ -27,11 +27,11 @@ struct Step : BlockTraits<kBlocks> {
   // they are wanted.
   static constexpr int kSideBySide = 2 * kElements, kScalesAt = 4 * kElements;
   static constexpr int kSumsAt = kScalesAt + 64;
-  static constexpr int kTurns = 2;  // of add_ready: one for each row
-  static constexpr int kInputBytes = kSumsAt + (kTwo ? 64 : 0);
+  static constexpr int kTurns = 2;  // of add_unpacked: one for each row
+  static constexpr int kInputBytes = kSumsAt + (kHasMin ? 64 : 0);
   // Vectors of 32 elements, and groups of so many that are unpacked together.
   static constexpr int kVectors = 32 / kWordLanes;
-  static constexpr int kUnit = kBlocks == Blocks::kQ6_K ? 4 : kLong ? 2 : 1;
+  static constexpr int kUnit = kBlocks == Blocks::kQ6_K ? 4 : kSuperBlock ? 2 : 1;
   // Vectors that one scale belongs to, and four of them.
   static constexpr int kEach = kVectors * 8 / kScales, kFour = 4 * kEach;
 
@@ -43,17 +43,17 @@ struct Step : BlockTraits<kBlocks> {
 
   // Factors of the sums of products, and of the sums of elements; of groups that there are not 0.
   static EXN_SIMD void load_scales(const uint8_t* p, int groups, float* scale, float* second) {
-    if constexpr (!kLong) {
+    if constexpr (!kSuperBlock) {
       f16 d[8] = {}, m[8] = {};
       for (int b = 0; b < groups; ++b) {
         d[b] = half_at(p + b * kBlockBytes);
-        if constexpr (kTwo) m[b] = half_at(p + b * kBlockBytes + 2);
+        if constexpr (kHasMin) m[b] = half_at(p + b * kBlockBytes + 2);
       }
       for (int i = 0; i < 8; i += kLanes) {
         store(scale + i, load(d + i));
-        if constexpr (kTwo) store(second + i, load(m + i));
+        if constexpr (kHasMin) store(second + i, load(m + i));
       }
-    } else if constexpr (kTwo) {
+    } else if constexpr (kHasMin) {
       uint32_t in[3];
       std::memcpy(in, p + 4, sizeof in);
       // By words of 64 bits, which a vector takes from a register.
@@ -81,26 +81,26 @@ struct Step : BlockTraits<kBlocks> {
     if constexpr (kBlocks == Blocks::kQ8_0) {
       const auto* const p = reinterpret_cast<const int8_t*>(step + unit * kBlockBytes + 2);
       for (int i = 0; i < kVectors; ++i) q[i] = widen_bytes(p + i * kWordLanes);
-    } else if constexpr (!kLong) {
+    } else if constexpr (!kSuperBlock) {
       const uint8_t* const p = step + unit * kBlockBytes;
       uint32_t high = 0;
-      if constexpr (kFive) std::memcpy(&high, p + Traits::kHigh, sizeof high);
+      if constexpr (kFiveBits) std::memcpy(&high, p + Traits::kHigh, sizeof high);
       for (int i = 0; i < kVectors / 2; ++i) {
         const i16v both = widen_bytes(p + Traits::kLow + i * kWordLanes);
         q[i] = both & 15;
         q[kVectors / 2 + i] = both >> 4;
       }
       for (int i = 0; i < kVectors; ++i) {
-        if constexpr (kFive) q[i] = q[i] | bits_of_words(high >> i * kWordLanes);
-        if constexpr (kLess == 8) q[i] = q[i] - 8;
+        if constexpr (kFiveBits) q[i] = q[i] | bits_of_words(high >> i * kWordLanes);
+        if constexpr (kZeroPoint == 8) q[i] = q[i] - 8;
       }
-    } else if constexpr (kTwo) {
-      const uint8_t* const p = step + (kFive ? 48 : 16) + unit * 32;
+    } else if constexpr (kHasMin) {
+      const uint8_t* const p = step + (kFiveBits ? 48 : 16) + unit * 32;
       for (int i = 0; i < kVectors; ++i) {
         const i16v both = widen_bytes(p + i * kWordLanes);
         q[i] = both & 15;
         q[kVectors + i] = both >> 4;
-        if constexpr (kFive) {
+        if constexpr (kFiveBits) {
           const i16v bits = widen_bytes(step + 16 + i * kWordLanes) >> (2 * unit);
           q[i] = q[i] | (bits << 4 & 16);
           q[kVectors + i] = q[kVectors + i] | (bits << 3 & 16);
@@ -111,10 +111,10 @@ struct Step : BlockTraits<kBlocks> {
         const i16v a = widen_bytes(step + unit * 64 + i * kWordLanes);
         const i16v b = widen_bytes(step + unit * 64 + 32 + i * kWordLanes);
         const i16v high = widen_bytes(step + 128 + unit * 32 + i * kWordLanes);
-        q[i] = ((a & 15) | (high << 4 & 48)) - kLess;
-        q[kVectors + i] = ((b & 15) | (high << 2 & 48)) - kLess;
-        q[2 * kVectors + i] = (a >> 4 | (high & 48)) - kLess;
-        q[3 * kVectors + i] = (b >> 4 | (high >> 2 & 48)) - kLess;
+        q[i] = ((a & 15) | (high << 4 & 48)) - kZeroPoint;
+        q[kVectors + i] = ((b & 15) | (high << 2 & 48)) - kZeroPoint;
+        q[2 * kVectors + i] = (a >> 4 | (high & 48)) - kZeroPoint;
+        q[3 * kVectors + i] = (b >> 4 | (high >> 2 & 48)) - kZeroPoint;
       }
     }
   }
@@ -124,7 +124,7 @@ struct Step : BlockTraits<kBlocks> {
         1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, -32768};
     const i16v each = load_words(kBits);
     const i16v all = static_cast<int16_t>(bits) - i16v{};
-    return kLess == 0 ? ((all & each) == each) & 16 : ((all & each) == 0) & -16;
+    return kZeroPoint == 0 ? ((all & each) == each) & 16 : ((all & each) == 0) & -16;
   }
 
   // The n-th 32 elements of an input into their steps, which hold zeros.
@@ -139,7 +139,7 @@ struct Step : BlockTraits<kBlocks> {
     }
     auto* const scales = reinterpret_cast<float*>(to + kScalesAt);
     for (int64_t i = group * kScales / 8; i < (group + 1) * kScales / 8; ++i) scales[i] = x.scale;
-    if constexpr (kTwo) {
+    if constexpr (kHasMin) {
       reinterpret_cast<float*>(to + kSumsAt)[group] = x.scale * static_cast<float>(x.sum(0, 32));
     }
   }
@@ -152,17 +152,17 @@ struct Step : BlockTraits<kBlocks> {
     return vector * kWordLanes + (pair % (kWordLanes / 2) / 4 * 4 + scale % 4) * 2 + i % 2;
   }
 
-  // ---- rows that were unpacked: words side by side, scales and second numbers ----
+  // ---- rows that were unpacked: words side by side, scales and minima ----
 
-  static constexpr int kSecondsAt = 2 * kElements + 4 * kScales;
-  static constexpr int kReadyBytes = kSecondsAt + (kTwo ? 32 : 0);
+  static constexpr int kMinsAt = 2 * kElements + 4 * kScales;
+  static constexpr int kUnpackedBytes = kMinsAt + (kHasMin ? 32 : 0);
 
   template <bool kAll>
-  static EXN_SIMD void make_ready(const uint8_t* p, int some, char* to) {
+  static EXN_SIMD void unpack_to(const uint8_t* p, int some, char* to) {
     const int groups = kAll ? 8 : some;
     auto* const scales = reinterpret_cast<float*>(to + 2 * kElements);
     float none[8];
-    load_scales(p, groups, scales, kTwo ? reinterpret_cast<float*>(to + kSecondsAt) : none);
+    load_scales(p, groups, scales, kHasMin ? reinterpret_cast<float*>(to + kMinsAt) : none);
     constexpr int kGroups = 4 > kUnit ? 4 : kUnit;  // of 32, that are exchanged with one another
     for (int first = 0; first < groups; first += kGroups) {
       i16v q[kGroups * kVectors];
@@ -189,10 +189,10 @@ struct Step : BlockTraits<kBlocks> {
   }
 };
 
-// The sum with what second numbers of a row add.
+// The sum with what the minima of a row add.
 template <class S>
-static EXN_SIMD f32v add_seconds(const float* second, const char* input, f32v sum) {
-  if constexpr (S::kTwo) {
+static EXN_SIMD f32v add_mins(const float* second, const char* input, f32v sum) {
+  if constexpr (S::kHasMin) {
     const auto* const total = reinterpret_cast<const float*>(input + S::kSumsAt);
     for (int i = 0; i < 8; i += kLanes) sum = fma(load(second + i), load(total + i), sum);
   }
@@ -218,7 +218,7 @@ static EXN_SIMD void add_groups(const uint8_t* const* weight, int64_t at, int so
     rows[w] = weight[w] + at;
     float second[8];
     S::load_scales(rows[w], groups, scales[w], second);
-    sums[w] = add_seconds<S>(second, input, sums[w]);
+    sums[w] = add_mins<S>(second, input, sums[w]);
   }
   for (int first = 0; first < groups; first += kGroups) {
     const auto* const words = reinterpret_cast<const int16_t*>(input) + first * 32;
@@ -256,7 +256,8 @@ static EXN_SIMD void add_step(const uint8_t* const* rows, int64_t at, const char
                               f32v* sums) {
   static_assert(kX == 1);
   if constexpr (kW > 1) {
-    for (int w = 0; w < kW; ++w) prefetch_lines<(S::kBytes + 63) / 64>(rows[w] + at + kBlocksAhead);
+    for (int w = 0; w < kW; ++w)
+      prefetch_lines<(S::kBytes + 63) / 64>(rows[w] + at + kBlockPrefetchDistance);
     in_order();
   }
   add_groups<S, kW, true>(rows, at, 8, input, sums);
@@ -269,14 +270,14 @@ static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int groups
 }
 
 template <class S>
-static EXN_SIMD void make_step_ready(const uint8_t* p, char* to) {
-  S::template make_ready<true>(p, 8, to);
+static EXN_SIMD void unpack_step(const uint8_t* p, char* to) {
+  S::template unpack_to<true>(p, 8, to);
 }
 template <class S>
-static EXN_SIMD void make_rests_ready(const uint8_t* const* rows, int64_t count, int64_t at,
-                                      int groups, char* to, int64_t pitch) {
+static EXN_SIMD void unpack_rests(const uint8_t* const* rows, int64_t count, int64_t at, int groups,
+                                  char* to, int64_t pitch) {
   for (int64_t w = 0; w < count; ++w) {
-    S::template make_ready<false>(rows[w] + at, groups, to + w * pitch);
+    S::template unpack_to<false>(rows[w] + at, groups, to + w * pitch);
   }
 }
 
@@ -288,14 +289,14 @@ static EXN_SIMD void put_input(const float* x, int64_t count, char* input) {
 
 // Adds the products of kX inputs with kW rows that were unpacked to their sums.
 template <class S, int kW, int kX>
-static EXN_SIMD void add_ready_rest(const char* const* rows, int64_t at, int groups,
-                                    const char* input, int64_t stride, f32v* sums) {
+static EXN_SIMD void add_unpacked_rest(const char* const* rows, int64_t at, int groups,
+                                       const char* input, int64_t stride, f32v* sums) {
 #pragma GCC unroll 4
   for (int x = 0; x < kX; ++x) {
 #pragma GCC unroll 2
     for (int w = 0; w < kW; ++w) {
-      const auto* const second = reinterpret_cast<const float*>(rows[w] + at + S::kSecondsAt);
-      sums[x * kW + w] = add_seconds<S>(second, input + x * stride, sums[x * kW + w]);
+      const auto* const second = reinterpret_cast<const float*>(rows[w] + at + S::kMinsAt);
+      sums[x * kW + w] = add_mins<S>(second, input + x * stride, sums[x * kW + w]);
     }
   }
   const int fours = (groups * S::kScales / 8 + 3) / 4;
@@ -335,10 +336,10 @@ static EXN_SIMD void add_ready_rest(const char* const* rows, int64_t at, int gro
 }
 
 template <class S, int kW, int kX, class Between>
-static EXN_SIMD void add_ready(const char* const* rows, int64_t at, const char* input,
-                               int64_t stride, f32v* sums, Between&& between) {
+static EXN_SIMD void add_unpacked(const char* const* rows, int64_t at, const char* input,
+                                  int64_t stride, f32v* sums, Between&& between) {
   for (int turn = 0; turn < S::kTurns; ++turn) between(turn);
-  add_ready_rest<S, kW, kX>(rows, at, 8, input, stride, sums);
+  add_unpacked_rest<S, kW, kX>(rows, at, 8, input, stride, sums);
 }
 
 // Sums of kN vectors.
@@ -348,17 +349,17 @@ static EXN_SIMD void fold_sums(const f32v (&v)[kN], float* out) {
 }
 
 // Inputs for each of which a row is unpacked in registers.
-constexpr int kFewInputs = 2, kTogether = 1;
-// Rows and inputs of a block that is made of them.
-constexpr int kReadyRows = 2, kReadyInputs = 4, kReadyAtMost = 4;
-constexpr int ready_rows(int) { return kReadyRows; }
+constexpr int kFewInputs = 2, kInputsAtOnce = 1;
+// The register tile of unpacked rows, MR x NR.
+constexpr int kUnpackedMR = 2, kUnpackedNR = 4, kMostUnpackedInputs = 4;
+constexpr int unpacked_rows(int) { return kUnpackedMR; }
 template <class S>
 constexpr int kHeldInputs = 0;
 
 // What formats have alike once they are unpacked.
 template <Blocks kBlocks>
-using ReadyStep = Step<BlockTraits<kBlocks>::kTwo ? Blocks::kQ4_1
-                       : kBlocks == Blocks::kQ6_K ? Blocks::kQ6_K
-                                                  : Blocks::kQ4_0>;
+using UnpackedStep = Step<BlockTraits<kBlocks>::kHasMin ? Blocks::kQ4_1
+                          : kBlocks == Blocks::kQ6_K    ? Blocks::kQ6_K
+                                                        : Blocks::kQ4_0>;
 
 }  // namespace exn::cpu::EXN_ISA

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // column_norms on the CPU: tiles of rows are summed one row after the other, as they lie in memory,
-// into a strip of columns that stays in L1; tiles into parts, parts into the sums, in fixed order.
+// into a strip of columns that stays in L1; tiles into chunks, chunks into the sums, in fixed
+// order.
 #include <cmath>
 #include <cstring>
 
@@ -12,15 +13,15 @@ namespace {
 
 constexpr int64_t kStrip = 4096;  // columns
 constexpr int64_t kTile = 64;     // rows
-constexpr int64_t kMostParts = 64;
-constexpr int64_t kMerged = 1024;  // columns whose parts a thread adds up at once
+constexpr int64_t kMostChunks = 64;
+constexpr int64_t kMerged = 1024;  // columns whose chunks a thread adds up at once
 
 int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
 // How the rows are cut; by their number alone.
-struct Parts {
-  explicit Parts(int64_t rows)
-      : size(pieces(pieces(rows, kTile), kMostParts) * kTile),
+struct Chunks {
+  explicit Chunks(int64_t rows)
+      : size(pieces(pieces(rows, kTile), kMostChunks) * kTile),
         count(rows == 0 ? 0 : pieces(rows, size)) {}
   int64_t size;  // rows of each but the last
   int64_t count;
@@ -32,22 +33,23 @@ struct Scratch {
 
 template <class T>
 EXN_SIMD void add_squares(const T* x, int64_t n, float* sums) {
-  for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
-    const f32v v = load_part(x + i, part, 0.0f);
-    store_part(sums + i, fma(v, v, load_part(sums + i, part, 0.0f)), part);
+  for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
+    const f32v v = load_part(x + i, lanes, 0.0f);
+    store_part(sums + i, fma(v, v, load_part(sums + i, lanes, 0.0f)), lanes);
   });
 }
 
 EXN_SIMD void add_up(const float* from, int64_t n, float* to) {
-  for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
-    store_part(to + i, add(load_part(to + i, part, 0.0f), load_part(from + i, part, 0.0f)), part);
+  for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
+    store_part(to + i, add(load_part(to + i, lanes, 0.0f), load_part(from + i, lanes, 0.0f)),
+               lanes);
   });
 }
 
 // The sums of rows [begin, end) and columns [first, first + n).
 template <class T>
-void sum_part(const ColumnNormsArgs& a, int64_t begin, int64_t end, int64_t first, int64_t n,
-              float* sums, Scratch& s) {
+void sum_chunk(const ColumnNormsArgs& a, int64_t begin, int64_t end, int64_t first, int64_t n,
+               float* sums, Scratch& s) {
   const size_t bytes = static_cast<size_t>(n) * sizeof(float);
   std::memset(sums, 0, bytes);
   for (int64_t tile = begin; tile < end; tile += kTile) {
@@ -61,11 +63,12 @@ void sum_part(const ColumnNormsArgs& a, int64_t begin, int64_t end, int64_t firs
   }
 }
 
-void merge(const ColumnNormsArgs& a, const float* parts, int64_t count, int64_t first, int64_t n) {
+void merge(const ColumnNormsArgs& a, const float* chunks, int64_t count, int64_t first, int64_t n) {
   float* sums = a.sums + first;
   if (!a.accumulate) std::memset(sums, 0, static_cast<size_t>(n) * sizeof(float));
   alignas(64) float added[kMerged] = {};
-  for (int64_t part = 0; part < count; ++part) add_up(parts + part * a.x.cols + first, n, added);
+  for (int64_t chunk = 0; chunk < count; ++chunk)
+    add_up(chunks + chunk * a.x.cols + first, n, added);
   add_up(added, n, sums);
   if (a.norms == nullptr) return;
   const float root = a.root;
@@ -76,26 +79,26 @@ void merge(const ColumnNormsArgs& a, const float* parts, int64_t count, int64_t 
 
 exn_status column_norms(const ColumnNormsArgs& a, Workspace& ws) {
   const int64_t columns = a.x.cols, strips = pieces(columns, kStrip);
-  const Parts parts(a.x.rows);
-  float* const sums = ws.take<float>(parts.count * columns);
+  const Chunks chunks(a.x.rows);
+  float* const sums = ws.take<float>(chunks.count * columns);
   Scratch* const own = ws.take<Scratch>(1);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("column_norms"));
   with_float_type(a.x.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
-    parallel_for(parts.count * strips, 1, own, [&](int64_t begin, int64_t end, Scratch& s) {
+    parallel_for(chunks.count * strips, 1, own, [&](int64_t begin, int64_t end, Scratch& s) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t part = i / strips, row = part * parts.size, first = i % strips * kStrip;
-        const int64_t last = a.x.rows - row < parts.size ? a.x.rows : row + parts.size;
-        sum_part<T>(a, row, last, first, columns - first < kStrip ? columns - first : kStrip,
-                    sums + part * columns + first, s);
+        const int64_t chunk = i / strips, row = chunk * chunks.size, first = i % strips * kStrip;
+        const int64_t last = a.x.rows - row < chunks.size ? a.x.rows : row + chunks.size;
+        sum_chunk<T>(a, row, last, first, columns - first < kStrip ? columns - first : kStrip,
+                     sums + chunk * columns + first, s);
       }
     });
   });
   parallel_for(pieces(columns, kMerged), 4, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i * kMerged;
-      merge(a, sums, parts.count, first, columns - first < kMerged ? columns - first : kMerged);
+      merge(a, sums, chunks.count, first, columns - first < kMerged ? columns - first : kMerged);
     }
   });
   return EXN_OK;

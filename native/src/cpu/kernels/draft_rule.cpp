@@ -290,9 +290,9 @@ void reset(const DraftRuleArgs& a) {
 
 exn_status draft_rule(const DraftRuleArgs& args, Workspace& ws) {
   const DraftRuleArgs a = args;  // a copy that no store can alias
-  const int64_t room = a.action == EXN_DRAFT_UPDATE ? a.candidates : 0;
-  const Table table = {ws.take<float>(room), ws.take<float>(room), ws.take<float>(room),
-                       ws.take<float>(room)};
+  const int64_t floats = a.action == EXN_DRAFT_UPDATE ? a.candidates : 0;
+  const Table table = {ws.take<float>(floats), ws.take<float>(floats), ws.take<float>(floats),
+                       ws.take<float>(floats)};
   if (ws.counting()) return EXN_OK;
   exn_status status = EXN_OK;
   if (a.action != EXN_DRAFT_STEP) {

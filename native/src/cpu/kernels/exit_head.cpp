@@ -143,28 +143,28 @@ struct Leader {
   int64_t read = 0;
 };
 
-EXN_SIMD void bound_rows(const Screening& s, const Inputs (&inputs)[kScreenParts],
+EXN_SIMD void bound_rows(const Screening& s, const Inputs (&inputs)[kScreenSegments],
                          const ScreenRow* row, int64_t rows, HeadScratch* own) {
   const int64_t vocabulary = s.a.weight.rows;
-  static_assert(kScreenParts * kScreenRows * kScreenTile <= kRowBlock * kMaxVocabTile);
+  static_assert(kScreenSegments * kScreenRows * kScreenTile <= kRowBlock * kMaxVocabTile);
   static_assert(kScreenTile % 16 == 0);  // short rows that meet an input together stay so
   const auto run = [&](int64_t begin, int64_t end, HeadScratch& scratch) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t first = t * kScreenTile, left = vocabulary - first;
       const int64_t n = left < kScreenTile ? left : kScreenTile;
-      for (int i = 0; i < kScreenParts; ++i) {
-        const Matrix part = s.screen.part(i);
-        if (part.cols == 0) continue;
+      for (int i = 0; i < kScreenSegments; ++i) {
+        const Matrix segment = s.screen.segment(i);
+        if (segment.cols == 0) continue;
         const WeightRows<uint8_t> weight(
-            n, left - n, [=](int64_t w) { return row_of<uint8_t>(part, first + w); });
-        row_products(weight, inputs[i], rows, part.cols, scratch.z + i * kScreenRows * kScreenTile,
-                     kScreenTile, scratch.products);
+            n, left - n, [=](int64_t w) { return row_of<uint8_t>(segment, first + w); });
+        row_products(weight, inputs[i], rows, segment.cols,
+                     scratch.z + i * kScreenRows * kScreenTile, kScreenTile, scratch.products);
       }
       for (int64_t r = 0; r < rows; ++r) {
-        const float* z[kScreenParts];
-        for (int i = 0; i < kScreenParts; ++i) {
-          z[i] = s.screen.header.parts[i] == 0 ? nullptr
-                                               : scratch.z + (i * kScreenRows + r) * kScreenTile;
+        const float* z[kScreenSegments];
+        for (int i = 0; i < kScreenSegments; ++i) {
+          z[i] = s.screen.header.segments[i] == 0 ? nullptr
+                                                  : scratch.z + (i * kScreenRows + r) * kScreenTile;
         }
         const int64_t at = r * vocabulary + first;
         s.tile[r * s.tiles + t] =
@@ -282,7 +282,8 @@ bool find_leader(const Screening& s, int64_t r, const Inputs& input, Leader* lea
   return leader->id >= 0;
 }
 
-// Of a row's e^(z - its largest logit): the sum of what is known or estimated, and two that bound it.
+// Of a row's e^(z - its largest logit): the sum of what is known or estimated, and two that bound
+// it.
 struct Mass {
   double sum = 0, low = 0, high = 0;
 };
@@ -300,9 +301,9 @@ EXN_SIMD Mass mass_of(const Screening& s, int64_t r, float top) {
       const int64_t first = t * kScreenTile, left = vocabulary - first;
       const int64_t n = left < kScreenTile ? left : kScreenTile;
       f32v sums[3] = {zero(), zero(), zero()};
-      for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
-        const f32v z = load_part(logits + first + i, part, -INFINITY);
-        const f32v high = load_part(upper + first + i, part, -INFINITY);
+      for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
+        const f32v z = load_part(logits + first + i, lanes, -INFINITY);
+        const f32v high = load_part(upper + first + i, lanes, -INFINITY);
         // A mask has no bound.
         const f32v low = select(equal(z, set1(-INFINITY)), z, sub(z, sub(high, z)));
         f32v x[3] = {z, low, high}, e[3];
@@ -341,9 +342,9 @@ EXN_SIMD Interval interval_of(const Screening& s, int64_t r, float top) {
   return {(1 - kSlack) / at_least_one(mass.high), high < 1 ? high : 1, at_least_one(mass.sum)};
 }
 
-// Up to `most` rows of the vocabulary with the largest bounds that reach `least`, as far as a 1024th
-// of their range tells, into s.ids. Rows that were read have no width, and are left out. A call of its
-// own: what the full head takes of the stack is not on top of its bins.
+// Up to `most` rows of the vocabulary with the largest bounds that reach `least`, as far as a
+// 1024th of their range tells, into s.ids. Rows that were read have no width, and are left out. A
+// call of its own: what the full head takes of the stack is not on top of its bins.
 __attribute__((noinline)) int64_t widest(const Screening& s, int64_t r, float least, int64_t most) {
   constexpr int kBins = 1024;
   // In the last bits of a float, which are the number of a bin then.
@@ -356,14 +357,15 @@ __attribute__((noinline)) int64_t widest(const Screening& s, int64_t r, float le
   for (int64_t t = 0; t < s.tiles; ++t) top = tile[t].high > top ? tile[t].high : top;
   const float range = top - least;
   const f32v scale = set1(range > 0 ? kLastBin / range : 0.0f);
-  // Calls f(row, lanes) for vectors of bins; what is left out is in one of its own, below the others.
+  // Calls f(row, lanes) for vectors of bins; what is left out is in one of its own, below the
+  // others.
   const auto for_bins = [&](auto&& f) EXN_FLAT {
     for (int64_t t = 0; t < s.tiles; ++t) {
       if (!(tile[t].high >= least)) continue;
       const int64_t first = t * kScreenTile, left = vocabulary - first;
-      for_vectors(left < kScreenTile ? left : kScreenTile, [&](int64_t i, int part) EXN_FLAT {
-        const f32v high = load_part(upper + first + i, part, -INFINITY);
-        const f32v z = load_part(logits + first + i, part, -INFINITY);
+      for_vectors(left < kScreenTile ? left : kScreenTile, [&](int64_t i, int lanes) EXN_FLAT {
+        const f32v high = load_part(upper + first + i, lanes, -INFINITY);
+        const f32v z = load_part(logits + first + i, lanes, -INFINITY);
         const f32v at = mul(sub(high, set1(least)), scale);
         const f32v bin = add(min(max(at, zero()), set1(kLastBin)), set1(kShift + 1));
         const f32v shown = select(less(high, set1(least)), set1(kShift), bin);
@@ -380,21 +382,21 @@ __attribute__((noinline)) int64_t widest(const Screening& s, int64_t r, float le
   int cut = kBins;
   int64_t above = 0;  // rows of the bins above it
   for (; cut > 1 && above + bins[cut] <= most; --cut) above += bins[cut];
-  int64_t room = most - above, count = 0;  // for those of its own
+  int64_t quota = most - above, count = 0;  // for those of its own
   for_bins([&](int64_t row, f32v bin) EXN_FLAT {
     const float own = kShift + static_cast<float>(cut);
     const uint32_t more = bits_of(less(set1(own), bin));
     for (uint32_t some = bits_of(less(set1(own - 1), bin)); some != 0; some &= some - 1) {
       const int lane = __builtin_ctz(some);
-      if ((more >> lane & 1) == 0 && room-- <= 0) continue;
+      if ((more >> lane & 1) == 0 && quota-- <= 0) continue;
       s.ids[count++] = static_cast<int32_t>(row + lane);
     }
   });
   return count;
 }
 
-// Reads what else the budget allows of the rows with the largest bounds, since those make an interval
-// of p1 wide.
+// Reads what else the budget allows of the rows with the largest bounds, since those make an
+// interval of p1 wide.
 template <class T>
 bool read_more(const Screening& s, int64_t r, const Inputs& input, Leader* leader,
                HeadScratch* own) {
@@ -450,11 +452,11 @@ void write_full(const ExitHeadArgs& a, const TileStats* stats, int64_t tiles, co
 }
 
 // What a screen takes of the workspace.
-struct ScreenRoom {
+struct ScreenScratch {
   float* d = nullptr;  // x - m
   float* y = nullptr;
   ScreenRow* row = nullptr;
-  char* rounded[kScreenParts] = {};
+  char* rounded[kScreenSegments] = {};
   float* upper = nullptr;
   float* logits = nullptr;
   ScreenTile* tile = nullptr;
@@ -467,88 +469,89 @@ bool wants_mass(const ExitHeadArgs& a) {
   return a.out.p1 != nullptr || a.out.lse != nullptr || a.p1_low != nullptr;
 }
 
-ScreenRoom take_room(const ExitHeadArgs& a, Workspace& ws) {
-  ScreenRoom room;
-  if (a.screen == nullptr) return room;
+ScreenScratch take_screen_scratch(const ExitHeadArgs& a, Workspace& ws) {
+  ScreenScratch space;
+  if (a.screen == nullptr) return space;
   const ScreenImage screen(a.screen);
   const int64_t rows = a.hidden.rows, vocabulary = a.weight.rows, stride = padded(a.hidden.cols);
   const int64_t tiles = (vocabulary + kScreenTile - 1) / kScreenTile;
-  room.d = ws.take<float>(rows * stride);
-  room.y = ws.take<float>(rows * stride);
-  room.row = ws.take<ScreenRow>(rows);
-  for (int i = 0; i < kScreenParts; ++i) {
-    room.rounded[i] = ws.take<char>(
-        screen.header.parts[i] == 0 ? 0 : product(rows, rounded_bytes(screen.part(i))));
+  space.d = ws.take<float>(rows * stride);
+  space.y = ws.take<float>(rows * stride);
+  space.row = ws.take<ScreenRow>(rows);
+  for (int i = 0; i < kScreenSegments; ++i) {
+    space.rounded[i] = ws.take<char>(
+        screen.header.segments[i] == 0 ? 0 : product(rows, rounded_bytes(screen.segment(i))));
   }
-  room.upper = ws.take<float>(kScreenRows * vocabulary);
-  if (wants_mass(a)) room.logits = ws.take<float>(kScreenRows * vocabulary);
-  room.tile = ws.take<ScreenTile>(kScreenRows * tiles);
-  room.ids = ws.take<int32_t>(vocabulary);
-  room.exact = ws.take<float>(vocabulary);
-  room.sums = ws.take<double>(3 * tiles);
-  return room;
+  space.upper = ws.take<float>(kScreenRows * vocabulary);
+  if (wants_mass(a)) space.logits = ws.take<float>(kScreenRows * vocabulary);
+  space.tile = ws.take<ScreenTile>(kScreenRows * tiles);
+  space.ids = ws.take<int32_t>(vocabulary);
+  space.exact = ws.take<float>(vocabulary);
+  space.sums = ws.take<double>(3 * tiles);
+  return space;
 }
 
-// Before the rows of x are brought into another order: what they are in the screen's directions, and
-// what that makes of its norms.
-void rotate(const ExitHeadArgs& a, const float* x, int64_t stride, const ScreenRoom& room,
+// Before the rows of x are brought into another order: what they are in the screen's directions,
+// and what that makes of its norms.
+void rotate(const ExitHeadArgs& a, const float* x, int64_t stride, const ScreenScratch& space,
             HeadScratch* own) {
   const ScreenImage screen(a.screen);
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
   const float* const mean = screen.mean(a.screen_level);
   for (int64_t row = 0; row < rows; ++row) {
-    float* const d = room.d + row * stride;
+    float* const d = space.d + row * stride;
     for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
       store_part(d + i, sub(load_part(x + row * stride + i, n, 0.0f), load_part(mean + i, n, 0.0f)),
                  n);
     });
-    for (int64_t i = dim; i < stride; ++i) d[i] = room.y[row * stride + i] = 0;
+    for (int64_t i = dim; i < stride; ++i) d[i] = space.y[row * stride + i] = 0;
   }
   Inputs in;
-  in.f32 = room.d;
+  in.f32 = space.d;
   in.stride = stride;
-  matrix_products<float>(screen.rotation(), in, rows, 64, room.y, stride, &own->products);
+  matrix_products<float>(screen.rotation(), in, rows, 64, space.y, stride, &own->products);
   parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       screen_row(screen, a.screen_level, a.screen_factor, a.weight.blocks != Blocks::kNone,
-                 x + row * stride, room.d + row * stride, room.y + row * stride, room.row + row);
+                 x + row * stride, space.d + row * stride, space.y + row * stride, space.row + row);
     }
   });
 }
 
 template <class T>
 void screened_head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map,
-                   int64_t tile_rows, int64_t tiles, const ScreenRoom& room, TileStats* stats,
+                   int64_t tile_rows, int64_t tiles, const ScreenScratch& space, TileStats* stats,
                    HeadScratch* own) {
   const ScreenImage screen(a.screen);
   const int64_t rows = a.hidden.rows, vocabulary = a.weight.rows;
-  const Screening s = {
-      screen,     a,           map,       (vocabulary + kScreenTile - 1) / kScreenTile,
-      room.upper, room.logits, room.tile, room.ids,
-      room.exact, room.sums};
-  Inputs parts[kScreenParts];
-  const bool far = screen.at.bytes - screen.at.parts[0] >= kFarBytes;
-  for (int i = 0, columns = 0; i < kScreenParts; ++i) {
-    const Matrix part = screen.part(i);
-    if (part.cols == 0) continue;
-    parts[i].f32 = room.y + columns;
-    parts[i].stride = inputs.stride;
-    parts[i].far = far;
-    parts[i].beside = rows_of_a_step(part);
-    into_blocks(part, rows, room.rounded[i], &parts[i]);
-    columns += static_cast<int>(part.cols);
+  const Screening s = {screen,      a,
+                       map,         (vocabulary + kScreenTile - 1) / kScreenTile,
+                       space.upper, space.logits,
+                       space.tile,  space.ids,
+                       space.exact, space.sums};
+  Inputs segments[kScreenSegments];
+  const bool far = screen.at.bytes - screen.at.segments[0] >= kFarBytes;
+  for (int i = 0, columns = 0; i < kScreenSegments; ++i) {
+    const Matrix segment = screen.segment(i);
+    if (segment.cols == 0) continue;
+    segments[i].f32 = space.y + columns;
+    segments[i].stride = inputs.stride;
+    segments[i].far = far;
+    segments[i].rows_per_step = rows_of_a_step(segment);
+    into_blocks(segment, rows, space.rounded[i], &segments[i]);
+    columns += static_cast<int>(segment.cols);
   }
   for (int64_t first = 0; first < rows; first += kScreenRows) {
     const int64_t count = rows - first < kScreenRows ? rows - first : kScreenRows;
-    Inputs block[kScreenParts];
-    for (int i = 0; i < kScreenParts; ++i) block[i] = inputs_from(parts[i], first);
-    bound_rows(s, block, room.row + first, count, own);
+    Inputs block[kScreenSegments];
+    for (int i = 0; i < kScreenSegments; ++i) block[i] = inputs_from(segments[i], first);
+    bound_rows(s, block, space.row + first, count, own);
     int64_t from = count, to = 0;  // of rows that need the full head
     bool full[kScreenRows];
     for (int64_t r = 0; r < count; ++r) {
       Leader leader;
       const Inputs input = inputs_from(inputs, first + r);
-      full[r] = room.row[first + r].full || !find_leader<T>(s, r, input, &leader, own) ||
+      full[r] = space.row[first + r].full || !find_leader<T>(s, r, input, &leader, own) ||
                 !write_leader<T>(s, r, first + r, input, leader, own);
       if (!full[r]) continue;
       from = r < from ? r : from;
@@ -582,7 +585,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   TileStats* stats =
       ws.take<TileStats>((screened && rows > kScreenRows ? kScreenRows : rows) * tiles);
   HeadScratch* own = ws.take<HeadScratch>(1);
-  const ScreenRoom room = take_room(a, ws);
+  const ScreenScratch space = take_screen_scratch(a, ws);
   if (ws.counting()) return EXN_OK;
 
   if (a.shortlist.data != nullptr) {
@@ -627,7 +630,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   if (screened) {
     for (int64_t row = 0; row < rows && pairs; ++row)
       convert(narrowed + row * stride, dim, x + row * stride);
-    rotate(a, x, stride, room, own);
+    rotate(a, x, stride, space, own);
   }
   const LogitMap map = logit_map(a.normalizer, a.temperature, a.softcap);
   into_blocks(a.weight, rows, rounded, &inputs);
@@ -635,7 +638,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
     using T = EXN_TYPE_OF(type);
     for (int64_t row = 0; row < rows && !pairs; ++row) order_pairs<T>(x + row * stride, stride);
     if (screened) {
-      screened_head<T>(a, inputs, map, tile_rows, tiles, room, stats, own);
+      screened_head<T>(a, inputs, map, tile_rows, tiles, space, stats, own);
     } else {
       head<T>(a, inputs, map, tile_rows, tiles, stats, own);
     }

@@ -108,11 +108,11 @@ template <class T>
 void gate_and_up(const FfnArgs& f, const GateAndUpInputs& x, const Active& active, float* a,
                  int64_t stride, TileProducts* own) {
   const bool gated = f.gate_weight.data != nullptr;
-  const int64_t dim = f.up_weight.cols, parts = gated ? 2 : 1;
+  const int64_t dim = f.up_weight.cols, matrices = gated ? 2 : 1;
   const int passes = gated && !x.agree() ? 2 : 1;  // first the gate alone, then up alone
   const int64_t bytes = row_bytes(f.up_weight) + (gated ? row_bytes(f.gate_weight) : 0);
   const TileGrid grid = {active.count, f.up_weight.rows,
-                         weight_tile(f.up_weight.rows, bytes, kMaxTile / parts)};
+                         weight_tile(f.up_weight.rows, bytes, kMaxTile / matrices)};
   const auto run = [&](int64_t begin, int64_t end, TileProducts& tile) {
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
@@ -273,7 +273,7 @@ void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t str
 }  // namespace
 
 exn_status ffn(const FfnArgs& f, Workspace& ws) {
-  constexpr int kParts = 3;  // of tiles: nothing here is rounded to bf16
+  constexpr int kTerms = 3;  // of tiles: nothing here is rounded to bf16
   const int64_t rows = f.hidden.rows, dim = f.hidden.cols, width = f.up_weight.rows;
   const int64_t stride = padded(dim), wide = padded(width);
   TileGrid down_grid = {rows, dim, weight_tile(dim, row_bytes(f.down_weight))};
@@ -284,7 +284,7 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   float* x = ws.take<float>(rows * stride);
   float* a = ws.take<float>(rows * wide);
   bf16* tiles =
-      ws.take<bf16>(tile_room(f.up_weight.dtype, rows, stride > wide ? stride : wide, kParts));
+      ws.take<bf16>(tile_elements(f.up_weight.dtype, rows, stride > wide ? stride : wide, kTerms));
   const int64_t first_bytes = rounded_bytes(f.up_weight) + gate_bytes;
   const int64_t second_bytes = rounded_bytes(f.down_weight);
   char* rounded =
@@ -308,7 +308,7 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   in.stride = stride;
   in.f32 = x;
   in.far = is_far(f.up_weight);
-  into_tiles(f.up_weight.dtype, active.count, kParts, tiles, &in);
+  into_tiles(f.up_weight.dtype, active.count, kTerms, tiles, &in);
   GateAndUpInputs both = {in, in};
   into_blocks(f.up_weight, active.count, rounded, &both.up);
   both.gate = both.up;
@@ -329,7 +329,7 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
         order_input<T>(a + i * wide, wide, active.count);
       }
     });
-    into_tiles(f.down_weight.dtype, active.count, kParts, tiles, &middle);
+    into_tiles(f.down_weight.dtype, active.count, kTerms, tiles, &middle);
     into_blocks(f.down_weight, active.count, rounded, &middle);
     down<T>(f, middle, active, down_grid, sums, own);
   });

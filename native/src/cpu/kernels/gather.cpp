@@ -75,12 +75,12 @@ EXN_SIMD void with_moves(const GatherArgs& a, const Plan& plan, int64_t unit, F&
   const GatherItem& item = a.items[k];
   const Cut& cut = plan.cuts[k];
   const int32_t* list = a.list;
-  const int64_t outer = unit / cut.units(), part = unit % cut.units();
-  const char* input = item.input + outer * item.input_outer_stride + cut.first_byte(part);
-  char* out = item.out + outer * item.out_outer_stride + cut.first_byte(part);
+  const int64_t outer = unit / cut.units(), slice = unit % cut.units();
+  const char* input = item.input + outer * item.input_outer_stride + cut.first_byte(slice);
+  char* out = item.out + outer * item.out_outer_stride + cut.first_byte(slice);
   const int64_t input_stride = item.input_stride, out_stride = item.out_stride;
   const bool follows = cut.slices == 1 && outer + 1 < item.outer;
-  f(Moves{cut.begin(part), cut.end(part), cut.entries, cut.width_of(part),
+  f(Moves{cut.begin(slice), cut.end(slice), cut.entries, cut.width_of(slice),
           [=](int64_t i)
               EXN_FLAT { return list[i] < 0 ? nullptr : input + list[i] * input_stride; },
           [=](int64_t i) EXN_FLAT { return out + i * out_stride; },

@@ -126,8 +126,8 @@ void share(const HiredBudgetArgs& a, double* score, float* fraction, int32_t* bu
   if (!positive) sum = static_cast<double>(parts);
   int64_t left = a.sub_budget;
   for (int64_t i = 0; i < parts; ++i) {
-    const double part = (positive ? score[i] : 1.0) / sum;
-    float q = static_cast<float>(part) * static_cast<float>(a.sub_budget);
+    const double proportion = (positive ? score[i] : 1.0) / sum;
+    float q = static_cast<float>(proportion) * static_cast<float>(a.sub_budget);
     if (!(q > 0)) q = 0;  // a NaN too: an infinite share of nothing
     if (q > static_cast<float>(most)) q = static_cast<float>(most);
     budget[i] = static_cast<int32_t>(q);

@@ -265,19 +265,19 @@ class Slots {
 template <bool kFromPages, bool kToPages, class F>
 EXN_SIMD void with_moves(const KvCompactArgs& a, const Plan& plan, int64_t unit, F&& f) {
   const Cut& cut = plan.cut;
-  const int64_t part = unit % cut.units(), run = unit / cut.units();
+  const int64_t slice = unit % cut.units(), run = unit / cut.units();
   const int64_t head = run % plan.lanes, side = run / plan.lanes % 2, b = run / plan.lanes / 2;
   const List list = list_of(a, a.per_head ? b * a.destination.heads + head : b);
-  const int64_t sequence = sequence_at(a, b), first = cut.first_byte(part);
+  const int64_t sequence = sequence_at(a, b), first = cut.first_byte(slice);
   const int64_t group = a.destination.heads / a.source.heads;
   const void* from_data = side == 0 ? a.source.k : a.source.v;
   const void* to_data = side == 0 ? a.destination.k : a.destination.v;
   const Slots<kFromPages> from(a.source, from_data, sequence, head / group, first);
   const Slots<kToPages> to(a.destination, to_data, sequence, head, first);
-  const int64_t end = cut.end(part) < list.size ? cut.end(part) : list.size;
+  const int64_t end = cut.end(slice) < list.size ? cut.end(slice) : list.size;
   const int32_t* slots = list.slots;
   const bool follows = !a.per_head && group == 1 && cut.slices == 1 && head + 1 < plan.lanes;
-  f(Moves{cut.begin(part), end, list.size, cut.width_of(part),
+  f(Moves{cut.begin(slice), end, list.size, cut.width_of(slice),
           [=](int64_t i) EXN_FLAT { return from(slots[i]); },
           [=](int64_t i) EXN_FLAT { return const_cast<char*>(to(i)); },
           follows ? a.source.head_stride * size_of(a.source.dtype) : 0});

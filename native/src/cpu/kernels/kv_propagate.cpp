@@ -39,14 +39,14 @@ struct HeadTile {
 struct HeadGrid {
   int64_t heads, dim, pairs;
   bool half;
-  int64_t heads_per_tile;  // 0: heads longer than a tile, cut into parts
+  int64_t heads_per_tile;  // 0: heads longer than a tile, cut into slices
   int64_t count;
 
-  EXN_SIMD int64_t turned_parts() const {
+  EXN_SIMD int64_t rotated_slices() const {
     return (pairs + kRotationPairs / 2 - 1) / (kRotationPairs / 2);
   }
-  EXN_SIMD int64_t parts() const {
-    return turned_parts() + (dim - 2 * pairs + kMaxTile - 1) / kMaxTile;
+  EXN_SIMD int64_t slices() const {
+    return rotated_slices() + (dim - 2 * pairs + kMaxTile - 1) / kMaxTile;
   }
 
   EXN_SIMD HeadTile tile(int64_t i) const {
@@ -55,14 +55,14 @@ struct HeadGrid {
       const int64_t here = heads - head < heads_per_tile ? heads - head : heads_per_tile;
       return {head, here, {{0, dim}, {0, 0}}, 0, pairs, pairs};
     }
-    const int64_t head = i / parts(), part = i % parts();
-    if (part < turned_parts()) {
-      const int64_t first = part * (kRotationPairs / 2);
+    const int64_t head = i / slices(), slice = i % slices();
+    if (slice < rotated_slices()) {
+      const int64_t first = slice * (kRotationPairs / 2);
       const int64_t n = pairs - first < kRotationPairs / 2 ? pairs - first : kRotationPairs / 2;
       if (half) return {head, 1, {{first, n}, {pairs + first, n}}, first, n, n};
       return {head, 1, {{2 * first, 2 * n}, {0, 0}}, first, n, n};
     }
-    const int64_t first = 2 * pairs + (part - turned_parts()) * kMaxTile;
+    const int64_t first = 2 * pairs + (slice - rotated_slices()) * kMaxTile;
     return {head, 1, {{first, dim - first < kMaxTile ? dim - first : kMaxTile}, {0, 0}}, 0, 0, 0};
   }
 };
@@ -78,7 +78,7 @@ HeadGrid head_grid(const KvPropagateArgs& a) {
   const KvCache& cache = a.first.cache;
   HeadGrid grid = {cache.heads, cache.dim, a.table.pairs, a.rope_style == EXN_ROPE_HALF, 0, 0};
   if (cache.dim > kMaxTile) {
-    grid.count = grid.heads * grid.parts();
+    grid.count = grid.heads * grid.slices();
     return grid;
   }
   const int64_t head_bytes = cache.dim * row_bytes(a.first.k_weight);
@@ -156,11 +156,11 @@ class Dealer {
   // `repeats`: layers of which some rows write one slot.
   Dealer(const Call& a, const uint8_t* repeats) : a_(a), repeats_(repeats) {}
 
-  // Fills up to `room` jobs; returns how many. Jobs run side by side, so that no two are of a layer
-  // that repeats a slot: there the last row has to stay.
-  int64_t deal(Job* jobs, int64_t room) {
+  // Fills up to `capacity` jobs; returns how many. Jobs run side by side, so that no two are of a
+  // layer that repeats a slot: there the last row has to stay.
+  int64_t deal(Job* jobs, int64_t capacity) {
     int64_t count = 0;
-    while (count < room && layer_ < a_.layer_count) {
+    while (count < capacity && layer_ < a_.layer_count) {
       if (count > 0 && jobs[count - 1].layer == layer_ && repeats_[layer_] != 0) break;
       Job& job = jobs[count];
       job.layer = layer_;
@@ -184,8 +184,8 @@ class Dealer {
   int64_t row_ = 0;
 };
 
-// Nothing is written unless all ids of rows that owe something are in range. `slots` has space for a
-// number per row; says of each layer whether it repeats a slot.
+// Nothing is written unless all ids of rows that owe something are in range. `slots` has space for
+// a number per row; says of each layer whether it repeats a slot.
 exn_status check_rows(const Call& a, int32_t* slots, const SlotPlaces& places, uint8_t* repeats) {
   const char* op = "exn_kv_propagate";
   const int64_t rows = a.hidden.rows;
@@ -392,12 +392,12 @@ exn_status kv_propagate(const KvPropagateArgs& args, Workspace& ws) {
   const int64_t job_bytes = block * (stride * (pairs ? 2 : 4) + 2 * rounded_row);
   const int64_t all = args.layer_count * ((rows + kRowBlock - 1) / kRowBlock);
   const int64_t fit = (int64_t{64} << 20) / (job_bytes + 1) + 1;
-  const int64_t room = all < fit ? all : fit;
-  Job* jobs = ws.take<Job>(room);
-  int64_t* job_rows = ws.take<int64_t>(room * block);
-  float* x = ws.take<float>(pairs ? 0 : room * block * stride);
-  bf16* narrow = ws.take<bf16>(pairs ? room * block * stride : 0);
-  char* rounded = ws.take<char>(product(2 * room, block, rounded_row));
+  const int64_t capacity = all < fit ? all : fit;
+  Job* jobs = ws.take<Job>(capacity);
+  int64_t* job_rows = ws.take<int64_t>(capacity * block);
+  float* x = ws.take<float>(pairs ? 0 : capacity * block * stride);
+  bf16* narrow = ws.take<bf16>(pairs ? capacity * block * stride : 0);
+  char* rounded = ws.take<char>(product(2 * capacity, block, rounded_row));
   Moments* moments = ws.take<Moments>(rows);
   int32_t* slots = ws.take<int32_t>(rows);
   SlotPlaces places;
@@ -413,7 +413,7 @@ exn_status kv_propagate(const KvPropagateArgs& args, Workspace& ws) {
   const exn_status status = check_rows(a, slots, places, repeats);
   if (status != EXN_OK) return status;
   ran(EXN_CPU_PATH("kv_propagate"));
-  for (int64_t i = 0; i < room; ++i) {
+  for (int64_t i = 0; i < capacity; ++i) {
     const int64_t at = i * block * stride;
     jobs[i] = {0,
                0,
@@ -433,7 +433,7 @@ exn_status kv_propagate(const KvPropagateArgs& args, Workspace& ws) {
   });
   const HeadGrid grid = head_grid(a);
   Dealer dealer(a, repeats);
-  for (int64_t count; (count = dealer.deal(jobs, room)) > 0;) {
+  for (int64_t count; (count = dealer.deal(jobs, capacity)) > 0;) {
     parallel_for(count, 65536 / (block * dim) + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) normalise_job(a, jobs[i], moments, stride);
     });

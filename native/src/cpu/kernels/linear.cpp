@@ -177,10 +177,10 @@ exn_status linear(const LinearArgs& a, Workspace& ws) {
   in.far = is_far(a.weight);
   const bool tiled = meet_in_tiles(a.weight.dtype, a.input.rows);
   const bool pairs = !tiled && in_pairs(a.input.dtype, a.weight.dtype);
-  const int parts = a.input.dtype == DType::kBF16 ? 1 : 3;
+  const int terms = a.input.dtype == DType::kBF16 ? 1 : 3;
   float* wide = ws.take<float>(pairs ? 0 : a.input.rows * in.stride);
   bf16* narrow = ws.take<bf16>(pairs ? a.input.rows * in.stride : 0);
-  bf16* tiles = ws.take<bf16>(tile_room(a.weight.dtype, a.input.rows, in.stride, parts));
+  bf16* tiles = ws.take<bf16>(tile_elements(a.weight.dtype, a.input.rows, in.stride, terms));
   char* rounded = ws.take<char>(product(a.input.rows, rounded_bytes(a.weight)));
   float* t = ws.take<float>(product(a.input.rows, a.adapter_down.rows));
   TileProducts* own = ws.take<TileProducts>(1);
@@ -192,7 +192,7 @@ exn_status linear(const LinearArgs& a, Workspace& ws) {
   } else {
     load_inputs(a.input, a.weight, in.stride, wide);
     in.f32 = wide;
-    into_tiles(a.weight.dtype, a.input.rows, parts, tiles, &in);
+    into_tiles(a.weight.dtype, a.input.rows, terms, tiles, &in);
     into_blocks(a.weight, a.input.rows, rounded, &in);
   }
   if (a.adapter_down.data != nullptr) reduce_inputs(a, t);

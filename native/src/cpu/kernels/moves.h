@@ -82,13 +82,13 @@ static EXN_SIMD Way way_of(const Look& look, int64_t bytes) {
 // ---- one entry ----------------------------------------------------------------------------------
 
 #if defined(__AVX512F__)
-constexpr int kPart = 64;
+constexpr int kVectorBytes = 64;
 #elif defined(__AVX__)
-constexpr int kPart = 32;
+constexpr int kVectorBytes = 32;
 #else
-constexpr int kPart = 16;
+constexpr int kVectorBytes = 16;
 #endif
-typedef uint8_t part_t __attribute__((vector_size(kPart), aligned(1), may_alias));
+typedef uint8_t vector_t __attribute__((vector_size(kVectorBytes), aligned(1), may_alias));
 
 template <int kBytes>
 static EXN_SIMD void move_bytes(char* to, const char* from) {
@@ -115,39 +115,39 @@ static EXN_SIMD constexpr int nth_line(int i, int lines) {
   return i < half ? 2 * i : 2 * (i - half) + 1;
 }
 
-static EXN_SIMD void write_part(char* to, part_t part) { *reinterpret_cast<part_t*>(to) = part; }
+static EXN_SIMD void write_vector(char* to, vector_t v) { *reinterpret_cast<vector_t*>(to) = v; }
 
 // Goes past the caches, where the instruction set can do that. `to`: a multiple of the vector.
-static EXN_SIMD void stream_part(char* to, part_t part) {
+static EXN_SIMD void stream_vector(char* to, vector_t v) {
 #if defined(__AVX512F__)
-  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(part));
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(v));
 #elif defined(__AVX__)
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(part));
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(v));
 #elif defined(__SSE2__)
-  _mm_stream_si128(reinterpret_cast<__m128i*>(to), reinterpret_cast<__m128i>(part));
+  _mm_stream_si128(reinterpret_cast<__m128i*>(to), reinterpret_cast<__m128i>(v));
 #else
-  write_part(to, part);
+  write_vector(to, v);
 #endif
 }
 
 // kLines lines, one after another in memory; streamed: `to` is a multiple of 64.
 template <bool kStream, int kLines>
 static EXN_SIMD void move_lines(char* to, const char* from) {
-  constexpr int kParts = static_cast<int>(kLine) / kPart;
-  part_t parts[kLines][kParts];
+  constexpr int kVectors = static_cast<int>(kLine) / kVectorBytes;
+  vector_t vectors[kLines][kVectors];
 #pragma GCC unroll 8
   for (int i = 0; i < kLines; ++i) {
     const int line = kStream ? nth_line(i, kLines) : i;
 #pragma GCC unroll 4
-    for (int p = 0; p < kParts; ++p)
-      parts[line][p] = *reinterpret_cast<const part_t*>(from + line * kLine + p * kPart);
+    for (int p = 0; p < kVectors; ++p)
+      vectors[line][p] = *reinterpret_cast<const vector_t*>(from + line * kLine + p * kVectorBytes);
   }
 #pragma GCC unroll 8
   for (int line = 0; line < kLines; ++line) {
 #pragma GCC unroll 4
-    for (int p = 0; p < kParts; ++p) {
-      char* at = to + line * kLine + p * kPart;
-      kStream ? stream_part(at, parts[line][p]) : write_part(at, parts[line][p]);
+    for (int p = 0; p < kVectors; ++p) {
+      char* at = to + line * kLine + p * kVectorBytes;
+      kStream ? stream_vector(at, vectors[line][p]) : write_vector(at, vectors[line][p]);
     }
   }
 }

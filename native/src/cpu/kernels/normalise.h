@@ -18,9 +18,9 @@ static EXN_SIMD T* out_row(const Matrix& m, int64_t row) {
 // to[i] = from[i] in another type.
 template <class T, class U>
 static EXN_SIMD void convert(const T* from, int64_t n, U* to) {
-  for_vectors(n, [&](int64_t i, int part)
+  for_vectors(n, [&](int64_t i, int lanes)
                      EXN_FLAT {
-    store_part(to + i, load_part(from + i, part, 0.0f), part);
+    store_part(to + i, load_part(from + i, lanes, 0.0f), lanes);
   });
 }
 
@@ -35,9 +35,9 @@ static EXN_SIMD float sum_row(const T* x, int64_t n, float fill, F&& f) {
     for (int k = 0; k < 4; k += 2) load_pair(x + i + k * kLanes, v[k], v[k + 1]);
     for (int k = 0; k < 4; ++k) acc[k] = f(v[k], acc[k]);
   }
-  for_vectors(n - i, [&](int64_t j, int part)
+  for_vectors(n - i, [&](int64_t j, int lanes)
                          EXN_FLAT {
-    acc[0] = f(load_part(x + i + j, part, fill), acc[0]);
+    acc[0] = f(load_part(x + i + j, lanes, fill), acc[0]);
   });
   return reduce_add(add(add(acc[0], acc[1]), add(acc[2], acc[3])));
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The products of panel_products.h. Each vector of weights that is loaded meets as many inputs as
-// there are registers for sums; the columns that all inputs of a block meet stay near meanwhile, and
-// those that come next are asked for. Fewer inputs meet several panels side by side, as each addition
-// waits for the one before; they are read on and on, which the processor foresees by itself.
+// The products of panel_products.h, a GEMM over packed panels. The microkernel multiplies each
+// vector of weights that it loads by as many inputs (NR) as there are registers for accumulators.
+// The columns that all inputs of a block share stay in cache meanwhile, and those that come next
+// are prefetched. Few inputs take several panels side by side, since each addition waits for the
+// one before; they read on in one direction, which the hardware prefetches by itself.
 #include "panel_products.h"
 
 #include "../simd/prefetch.h"
@@ -11,19 +12,20 @@ namespace exn::cpu::EXN_ISA {
 namespace {
 
 constexpr int kHalf = static_cast<int>(kPanelRows) / 2;
-// Inputs of the largest tile, with two vectors of sums each.
-constexpr int kMostTogether = kRegisters == 32 ? 14 : 6;
-// Inputs that meet several panels side by side.
+// NR, the inputs of the largest register tile, with two accumulators each.
+constexpr int kMostNR = kRegisters == 32 ? 14 : 6;
+// Inputs that are multiplied by several panels side by side.
 constexpr int kFewInputs = 3;
-// Bytes of inputs that a core's second cache holds beside a panel.
+// Bytes of inputs that L2 holds beside a panel.
 constexpr int64_t kNearInputs = int64_t{512} << 10;
 
-// Sets without a conversion of f16, the baseline, have its panels widened before they are multiplied.
+// Sets without a conversion of f16, the baseline, have its panels widened before they are
+// multiplied.
 template <class T>
 constexpr bool kWidens = std::is_same_v<T, f16> && kLanes == 4 && kRegisters == 16;
 
-// Columns of one panel, or of some side by side, and the inputs that meet them.
-struct Part {
+// Columns of one panel, or of some side by side, and the inputs that they are multiplied by.
+struct PanelSlice {
   const float* x;
   int64_t stride;
   const char* at;
@@ -31,13 +33,13 @@ struct Part {
   int64_t columns;
   float* sums;
   int64_t sums_stride;
-  bool first;      // there are no sums yet
-  int64_t ahead;   // bytes from what is read to what comes next
-  int64_t behind;  // bytes of it that were asked for
-  int64_t pace;    // bytes that each column asks for
+  bool first;          // there are no sums yet
+  int64_t distance;    // the prefetch distance: bytes from what is read to what comes next
+  int64_t prefetched;  // bytes of it that were prefetched
+  int64_t step_bytes;  // bytes that each column prefetches
 };
 
-// Of a column, kLanes of the first half of a panel's outputs and those 16 behind them.
+// Of a column, kLanes of the first half of a panel's outputs and those 16 after them.
 template <class T>
 EXN_SIMD void load_outputs(const T* column, int begin, f32v& low, f32v& high) {
   low = load(column + begin);
@@ -48,7 +50,7 @@ EXN_SIMD void load_outputs(const bf16* column, int begin, f32v& low, f32v& high)
 }
 
 template <class T, int kInputs, int kPanels>
-EXN_SIMD void strip(const Part& p, int begin) {
+EXN_SIMD void microkernel(const PanelSlice& p, int begin) {
   constexpr int kLines = static_cast<int>(kPanelRows * sizeof(T) / kLine);
   f32v low[kPanels][kInputs], high[kPanels][kInputs];
   for (int n = 0; n < kPanels; ++n) {
@@ -56,11 +58,11 @@ EXN_SIMD void strip(const Part& p, int begin) {
   }
   // An address is one of these and no, one or two strides: one for each input would not fit into
   // registers.
-  constexpr int kTogether = 3;
-  const float* x[(kInputs + kTogether - 1) / kTogether];
-  for (int m = 0; m < kInputs; m += kTogether) x[m / kTogether] = p.x + m * p.stride;
+  constexpr int kPerPointer = 3;
+  const float* x[(kInputs + kPerPointer - 1) / kPerPointer];
+  for (int m = 0; m < kInputs; m += kPerPointer) x[m / kPerPointer] = p.x + m * p.stride;
   const char* at = p.at;
-  const char* ahead = p.at + p.ahead + p.behind;
+  const char* ahead = p.at + p.distance + p.prefetched;
   for (int64_t k = 0; k < p.columns; ++k) {
     f32v a[kPanels], b[kPanels];
     for (int n = 0; n < kPanels; ++n) {
@@ -68,10 +70,10 @@ EXN_SIMD void strip(const Part& p, int begin) {
       if constexpr (kInputs > kFewInputs) prefetch_lines<kLines>(ahead + n * p.pitch);
     }
     at += kPanelRows * static_cast<int64_t>(sizeof(T));
-    ahead += p.pace;
+    ahead += p.step_bytes;
 #pragma GCC unroll 16
     for (int m = 0; m < kInputs; ++m) {
-      const f32v input = set1(x[m / kTogether][m % kTogether * p.stride]);
+      const f32v input = set1(x[m / kPerPointer][m % kPerPointer * p.stride]);
       for (int n = 0; n < kPanels; ++n) {
         low[n][m] = add_product(input, a[n], low[n][m]);
         high[n][m] = add_product(input, b[n], high[n][m]);
@@ -92,25 +94,26 @@ EXN_SIMD void strip(const Part& p, int begin) {
 }
 
 template <class T, int kInputs, int kPanels>
-__attribute__((noinline)) void tile(Part p) {
+__attribute__((noinline)) void register_tile(PanelSlice p) {
   for (int begin = 0; begin < kHalf; begin += kLanes) {
-    strip<T, kInputs, kPanels>(p, begin);
-    p.behind += p.columns * p.pace;
+    microkernel<T, kInputs, kPanels>(p, begin);
+    p.prefetched += p.columns * p.step_bytes;
   }
 }
 
-// As few tiles as there can be, of about the same height; each asks for its share of what comes next.
+// As few register tiles as there can be, of about the same height; each prefetches its share of
+// what comes next.
 template <class T, int kMost, int kPanels>
-EXN_SIMD void tiles(Part p, int64_t inputs) {
+EXN_SIMD void register_tiles(PanelSlice p, int64_t inputs) {
   int64_t left = (inputs + kMost - 1) / kMost;
   const int64_t shares = left * (kHalf / kLanes);
-  p.pace = (kPanelRows * static_cast<int64_t>(sizeof(T)) + shares - 1) / shares;
+  p.step_bytes = (kPanelRows * static_cast<int64_t>(sizeof(T)) + shares - 1) / shares;
   for (; left > 0; --left) {
     const int64_t height = (inputs + left - 1) / left;
     const auto of = [&](auto count) EXN_FLAT {
       constexpr int kInputs = decltype(count)::value;
       if constexpr (kInputs <= kMost) {
-        if (height == kInputs) tile<T, kInputs, kPanels>(p);
+        if (height == kInputs) register_tile<T, kInputs, kPanels>(p);
       }
     };
 #define EXN_HEIGHT(n) of(std::integral_constant<int, n>());
@@ -131,24 +134,24 @@ EXN_SIMD void tiles(Part p, int64_t inputs) {
 #undef EXN_HEIGHT
     p.x += height * p.stride;
     p.sums += height * p.sums_stride;
-    p.behind += p.columns * p.pace * (kHalf / kLanes);
+    p.prefetched += p.columns * p.step_bytes * (kHalf / kLanes);
     inputs -= height;
   }
 }
 
-// Panels that so many inputs meet side by side, if no panel has to be widened.
-constexpr int64_t side_by_side(int64_t inputs) {
+// Panels that so many inputs take side by side, if no panel has to be widened.
+constexpr int64_t panels_at_once(int64_t inputs) {
   return inputs == 1 ? 4 : inputs <= kFewInputs ? 2 : 1;
 }
 
 template <class T>
-EXN_SIMD void meet(const Part& p, int64_t inputs, int64_t panels) {
+EXN_SIMD void multiply(const PanelSlice& p, int64_t inputs, int64_t panels) {
   if (panels == 4) {
-    tiles<T, 1, 4>(p, inputs);
+    register_tiles<T, 1, 4>(p, inputs);
   } else if (panels == 2) {
-    tiles<T, kFewInputs, 2>(p, inputs);
+    register_tiles<T, kFewInputs, 2>(p, inputs);
   } else {
-    tiles<T, kMostTogether, 1>(p, inputs);
+    register_tiles<T, kMostNR, 1>(p, inputs);
   }
 }
 
@@ -165,39 +168,39 @@ EXN_SIMD void widen(const T* from, int64_t columns, int64_t width, float* to) {
 }
 
 template <class T>
-void products(const Matrix& weight, const PanelGrid::Item& item, const float* x, int64_t stride,
-              PanelScratch& scratch) {
+void multiply_panels(const Matrix& weight, const PanelGrid::Item& item, const float* x,
+                     int64_t stride, PanelScratch& scratch) {
   const int64_t dim = weight.cols, panel = dim * kPanelRows * static_cast<int64_t>(sizeof(T));
   const int64_t panels = (item.outputs + kPanelRows - 1) / kPanelRows;
   const int64_t width = item.outputs < kPanelRows ? item.outputs : kPanelRows;
   const bool widened = width < kPanelRows || kWidens<T>;
-  const int64_t side = side_by_side(item.inputs);
+  const int64_t side = panels_at_once(item.inputs);
   const int64_t together = panels == side && !widened ? side : 1;
   const char* const at = static_cast<const char*>(weight.data) + item.output / kPanelRows * panel;
   const int64_t step = width * static_cast<int64_t>(sizeof(T));  // bytes of a column
   const int64_t depth = panel_depth(dim);
   for (int64_t first = 0; first < dim; first += depth) {
     const int64_t columns = dim - first < depth ? dim - first : depth;
-    Part p = {x + first,
-              stride,
-              nullptr,
-              panel,
-              columns,
-              scratch.sums,
-              panels * kPanelRows,
-              first == 0,
-              first + columns < dim ? columns * step : together * panel - first * step,
-              0,
-              0};
+    PanelSlice p = {x + first,
+                    stride,
+                    nullptr,
+                    panel,
+                    columns,
+                    scratch.sums,
+                    panels * kPanelRows,
+                    first == 0,
+                    first + columns < dim ? columns * step : together * panel - first * step,
+                    0,
+                    0};
     for (int64_t n = 0; n < panels; n += together, p.sums += together * kPanelRows) {
       p.at = at + n * panel + first * step;
       if (widened) {
         widen(reinterpret_cast<const T*>(p.at), columns, width, scratch.wide);
         p.at = reinterpret_cast<const char*>(scratch.wide);
-        p.ahead = 0;
-        meet<float>(p, item.inputs, 1);
+        p.distance = 0;
+        multiply<float>(p, item.inputs, 1);
       } else if constexpr (!kWidens<T>) {
-        meet<T>(p, item.inputs, together);
+        multiply<T>(p, item.inputs, together);
       }
     }
   }
@@ -207,12 +210,12 @@ void products(const Matrix& weight, const PanelGrid::Item& item, const float* x,
 
 PanelGrid::PanelGrid(const Matrix& weight, int64_t all_inputs)
     : inputs(all_inputs), outputs(weight.rows) {
-  const int64_t tiles = kNearInputs / (weight.cols * int64_t{sizeof(float)}) / kMostTogether;
-  const int64_t near = tiles < 1 ? kMostTogether : tiles * kMostTogether;
+  const int64_t tiles = kNearInputs / (weight.cols * int64_t{sizeof(float)}) / kMostNR;
+  const int64_t near = tiles < 1 ? kMostNR : tiles * kMostNR;
   const int64_t most = near < kMostPanelInputs ? near : kMostPanelInputs;
   const int64_t blocks = (inputs + most - 1) / most;
   block = blocks < 1 ? 1 : (inputs + blocks - 1) / blocks;
-  together = kWidens<f16> && weight.blocks == Blocks::kPanelsF16 ? 1 : side_by_side(block);
+  together = kWidens<f16> && weight.blocks == Blocks::kPanelsF16 ? 1 : panels_at_once(block);
   const int64_t whole = outputs / kPanelRows;
   groups = (whole + together - 1) / together + (outputs % kPanelRows > 0 ? 1 : 0);
 }
@@ -222,13 +225,13 @@ void panel_products(const Matrix& weight, const PanelGrid::Item& item, const flo
   x += item.input * stride;
   switch (weight.blocks) {
     case Blocks::kPanelsF16:
-      products<f16>(weight, item, x, stride, scratch);
+      multiply_panels<f16>(weight, item, x, stride, scratch);
       break;
     case Blocks::kPanelsBF16:
-      products<bf16>(weight, item, x, stride, scratch);
+      multiply_panels<bf16>(weight, item, x, stride, scratch);
       break;
     default:
-      products<float>(weight, item, x, stride, scratch);
+      multiply_panels<float>(weight, item, x, stride, scratch);
   }
 }
 

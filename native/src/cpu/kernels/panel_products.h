@@ -2,23 +2,23 @@
 // Products of weights in panels (exeunt/pack.h) with rows of f32, for linear: a vector of weights
 // belongs to as many outputs, and is multiplied by one element of an input.
 //
-// A product is the sum, in ascending order, of those of up to 512 columns each, which are summed from
-// 0 on, a column after the other: in every lane of every set, for any number of inputs. So a row's
-// bits depend neither on its batch nor on what stands beside an output.
+// A product is the sum, in ascending order, of those of up to 512 columns each, which are summed
+// from 0 on, a column after the other: in every lane of every set, for any number of inputs. So a
+// row's bits depend neither on its batch nor on what stands beside an output.
 #pragma once
 
 #include "elements.h"
 
 namespace exn::cpu::EXN_ISA {
 
-// Most inputs that pass by one panel after the other.
+// Most inputs that are multiplied by one panel after the other.
 constexpr int64_t kMostPanelInputs = 448;
-// Most columns that are summed from 0 on, and how many that are: parts of about the same length, as
-// each asks for as much of what comes next.
+// The largest depth block, whose columns are summed from 0 on, and the depth block of a product:
+// blocks are of about the same length, as each prefetches as much of what comes next.
 constexpr int64_t kPanelDepth = 512;
 static EXN_SIMD int64_t panel_depth(int64_t dim) {
-  const int64_t parts = (dim + kPanelDepth - 1) / kPanelDepth;
-  return (dim + parts - 1) / parts;
+  const int64_t blocks = (dim + kPanelDepth - 1) / kPanelDepth;
+  return (dim + blocks - 1) / blocks;
 }
 
 // What a thread keeps in between.

@@ -75,8 +75,8 @@ struct Product {
 template <class T>
 Dots dots(const T* w, const T* g, int64_t n) {
   Product ww, wg, gg;
-  for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
-    const Wide x = load_wide(w + i, part), y = load_wide(g + i, part);
+  for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
+    const Wide x = load_wide(w + i, lanes), y = load_wide(g + i, lanes);
     ww.add_up(x, x);
     wg.add_up(x, y);
     gg.add_up(y, y);
@@ -115,8 +115,8 @@ Dots short_dots(const T* w, const T* g, int64_t n) {
       wg.odd = fma(u, v, wg.odd);
       gg.odd = fma(v, v, gg.odd);
     }
-    for_vectors(end - i, [&](int64_t j, int part) EXN_FLAT {
-      const f32v x = load_part(w + i + j, part, 0.0f), y = load_part(g + i + j, part, 0.0f);
+    for_vectors(end - i, [&](int64_t j, int lanes) EXN_FLAT {
+      const f32v x = load_part(w + i + j, lanes, 0.0f), y = load_part(g + i + j, lanes, 0.0f);
       ww.even = fma(x, x, ww.even);
       wg.even = fma(x, y, wg.even);
       gg.even = fma(y, y, gg.even);
@@ -141,8 +141,8 @@ EXN_SIMD Wide perpendicular(const Wide& w, const Wide& g, double along) {
 template <class T>
 double perpendicular_square(const T* w, const T* g, double along, int64_t n) {
   Product square;
-  for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
-    const Wide d = perpendicular(load_wide(w + i, part), load_wide(g + i, part), along);
+  for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
+    const Wide d = perpendicular(load_wide(w + i, lanes), load_wide(g + i, lanes), along);
     square.add_up(d, d);
   });
   return square.sum();
@@ -151,9 +151,9 @@ double perpendicular_square(const T* w, const T* g, double along, int64_t n) {
 template <class T>
 void write_perpendicular(const T* w, const T* g, double along, double scale, int64_t n, T* out) {
   const f64v factor = set1(scale);
-  for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
-    const Wide d = perpendicular(load_wide(w + i, part), load_wide(g + i, part), along);
-    store_wide(out + i, {mul(d.low, factor), mul(d.high, factor)}, part);
+  for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
+    const Wide d = perpendicular(load_wide(w + i, lanes), load_wide(g + i, lanes), along);
+    store_wide(out + i, {mul(d.low, factor), mul(d.high, factor)}, lanes);
   });
 }
 
@@ -161,9 +161,9 @@ template <class T>
 void write_short(const T* w, const T* g, double along, double scale, int64_t n, T* out) {
   const f32v of_w = set1(static_cast<float>(-along * scale));
   const f32v of_g = set1(static_cast<float>(scale));
-  for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
-    const f32v x = load_part(w + i, part, 0.0f), y = load_part(g + i, part, 0.0f);
-    store_part(out + i, fma(of_w, x, mul(of_g, y)), part);
+  for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
+    const f32v x = load_part(w + i, lanes, 0.0f), y = load_part(g + i, lanes, 0.0f);
+    store_part(out + i, fma(of_w, x, mul(of_g, y)), lanes);
   });
 }
 

@@ -65,22 +65,24 @@ constexpr Reader kReaders[] = {read_lines<2>,
 static_assert(sizeof kReaders / sizeof *kReaders == EXN_READ_WAYS);
 
 // Lines that are read before the first of them is written, as many as registers hold.
-constexpr int kCopyLines = kPart > 16 ? 4 : 2;
+constexpr int kCopyLines = kVectorBytes > 16 ? 4 : 2;
 constexpr int64_t kCopyBlock = kCopyLines * kLine;
 
 template <bool kStream>
 EXN_SIMD void copy_block(char* to, const char* from) {
-  constexpr int kParts = static_cast<int>(kCopyBlock) / kPart;
-  part_t parts[kParts];
+  constexpr int kVectors = static_cast<int>(kCopyBlock) / kVectorBytes;
+  vector_t vectors[kVectors];
 #pragma GCC unroll 8
-  for (int k = 0; k < kParts; ++k) parts[k] = *reinterpret_cast<const part_t*>(from + k * kPart);
+  for (int k = 0; k < kVectors; ++k)
+    vectors[k] = *reinterpret_cast<const vector_t*>(from + k * kVectorBytes);
 #pragma GCC unroll 8
-  for (int k = 0; k < kParts; ++k)
-    kStream ? stream_part(to + k * kPart, parts[k]) : write_part(to + k * kPart, parts[k]);
+  for (int k = 0; k < kVectors; ++k)
+    kStream ? stream_vector(to + k * kVectorBytes, vectors[k])
+            : write_vector(to + k * kVectorBytes, vectors[k]);
 }
 
-// Streamed: `to` is a multiple of 64. Lines are prefetched kTimes, each time kAhead bytes nearer, as
-// requests are lost where many are under way. What is left is less than a block.
+// Streamed: `to` is a multiple of 64. Lines are prefetched kTimes, each time kAhead bytes nearer,
+// as requests are lost where many are under way. What is left is less than a block.
 template <bool kStream, Prefetch kInto = Prefetch::kNone, int kAhead = 0, int kTimes = 1>
 int64_t copy_blocks(char* to, const char* from, int64_t bytes) {
   int64_t i = 0;

@@ -40,7 +40,7 @@ static EXN_SIMD int64_t padded(int64_t dim) {
 // Input rows that share one reading of the weights.
 constexpr int64_t kRowBlock = 64;
 
-// Whether so many inputs of linear or ffn meet such weights in tiles.
+// Whether so many inputs of linear or ffn are multiplied by such weights in tiles.
 static EXN_SIMD bool meet_in_tiles(DType weight, int64_t inputs) {
   return kTiles && weight == DType::kBF16 && inputs > kRowBlock;
 }
@@ -51,14 +51,14 @@ struct Inputs {
   const float* f32 = nullptr;
   const bf16* bf = nullptr;     // takes precedence
   const bf16* tiles = nullptr;  // takes precedence too, and stands beside f32; see into_tiles
-  int parts = 0;                // numbers in `tiles` that an element is the sum of
+  int terms = 0;                // numbers in `tiles` that an element is the sum of
   int64_t stride = 0;           // elements between rows, padded
   // As they meet blocks, in whose place they stand beside f32; see into_blocks.
   const char* rounded = nullptr;
   int64_t rounded_stride = 0;  // bytes
   Blocks blocks = Blocks::kNone;
-  int beside = 1;    // short rows of blocks that meet an input together; see rows_of_a_step
-  bool far = false;  // the weights are more than caches keep
+  int rows_per_step = 1;  // short rows of blocks that meet an input together; see rows_of_a_step
+  bool far = false;       // the weights are more than caches keep
 };
 
 // Whether no cache has kept what a call reads of so many such matrices.
@@ -80,7 +80,7 @@ static EXN_SIMD int64_t share(int64_t tiles, int64_t rows) {
 static EXN_SIMD Inputs inputs_from(Inputs in, int64_t row) {
   if (in.f32 != nullptr) in.f32 += row * in.stride;
   if (in.bf != nullptr) in.bf += row * in.stride;
-  if (in.tiles != nullptr) in.tiles += row * in.parts * in.stride;
+  if (in.tiles != nullptr) in.tiles += row * in.terms * in.stride;
   if (in.rounded != nullptr) in.rounded += row * in.rounded_stride;
   return in;
 }
@@ -122,25 +122,25 @@ static EXN_SIMD void order_input(float* x, int64_t padded_dim, int64_t inputs) {
 }
 
 // Elements that into_tiles needs.
-static EXN_SIMD int64_t tile_room(DType weight, int64_t inputs, int64_t stride, int parts) {
+static EXN_SIMD int64_t tile_elements(DType weight, int64_t inputs, int64_t stride, int terms) {
   constexpr int64_t kEmpty = 3;  // groups are filled up
-  return meet_in_tiles(weight, inputs) ? parts * stride * (inputs + kEmpty) : 0;
+  return meet_in_tiles(weight, inputs) ? terms * stride * (inputs + kEmpty) : 0;
 }
 
 // Writes what up to kRowBlock inputs are in tiles.
 void arrange_tiles(const Inputs& in, int64_t inputs, bf16* to);
 
-// Brings inputs into the form in which they meet such weights, if that is tiles. Those that are
-// exactly bf16 have one part, all else three.
-static EXN_SIMD void into_tiles(DType weight, int64_t inputs, int parts, bf16* room, Inputs* in) {
+// Brings inputs into the form in which they are multiplied by such weights, if that is tiles. Those
+// that are exactly bf16 have one term, all else three.
+static EXN_SIMD void into_tiles(DType weight, int64_t inputs, int terms, bf16* buffer, Inputs* in) {
   if (!meet_in_tiles(weight, inputs)) return;
-  in->tiles = room;
-  in->parts = parts;
+  in->tiles = buffer;
+  in->terms = terms;
   parallel_for((inputs + kRowBlock - 1) / kRowBlock, 1, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t first = block * kRowBlock, left = inputs - first;
       arrange_tiles(inputs_from(*in, first), left < kRowBlock ? left : kRowBlock,
-                    room + first * parts * in->stride);
+                    buffer + first * terms * in->stride);
     }
   });
 }
@@ -157,13 +157,13 @@ static EXN_SIMD int64_t rounded_bytes(const Matrix& a, const Matrix& b) {
 // Brings an input into that form.
 void round_input(const Matrix& weight, const float* x, char* to);
 
-// Rows that a step of blocks holds together: such short rows meet an input beside one another where
-// they lie one behind the other. 1 if they are longer, or the set has no such steps.
+// Rows that a step of blocks holds together: such short rows are multiplied by an input side by
+// side where they lie one after the other. 1 if they are longer, or the set has no such steps.
 int rows_of_a_step(const Matrix& weight);
 
 // Brings inputs, as they stand at in->f32, into that form; does nothing if there are no blocks. For
-// in->beside short rows at once, WeightRows begin at a multiple of so many.
-void into_blocks(const Matrix& weight, int64_t inputs, char* room, Inputs* in);
+// in->rows_per_step short rows at once, WeightRows begin at a multiple of so many.
+void into_blocks(const Matrix& weight, int64_t inputs, char* buffer, Inputs* in);
 
 // Calls f with the type of which WeightRows of such a matrix are: uint8_t for blocks.
 template <class F>

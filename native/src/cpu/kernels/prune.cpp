@@ -68,10 +68,10 @@ uint8_t* mask_at(const PruneTensor& t, int64_t row, int64_t col) {
 
 template <class T>
 EXN_SIMD void make_scores(const T* w, const float* norm, int64_t n, float* scores) {
-  for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
-    f32v score = load_part(w + i, part, 0.0f);
-    if (norm != nullptr) score = mul(score, load_part(norm + i, part, 0.0f));
-    store_part(scores + i, score, part);
+  for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
+    f32v score = load_part(w + i, lanes, 0.0f);
+    if (norm != nullptr) score = mul(score, load_part(norm + i, lanes, 0.0f));
+    store_part(scores + i, score, lanes);
   });
 }
 
@@ -156,7 +156,7 @@ __attribute__((noinline)) void mark(const uint32_t* __restrict keys, int64_t n, 
 }
 
 // The place after the `number`-th of the keys that are `key`.
-int64_t place_behind(const uint32_t* keys, int64_t n, uint32_t key, int64_t number) {
+int64_t place_after(const uint32_t* keys, int64_t n, uint32_t key, int64_t number) {
   constexpr int64_t kAtOnce = 64;
   int64_t i = 0;
   for (; i + kAtOnce <= n; i += kAtOnce) {
@@ -249,7 +249,7 @@ struct Cut {
   }
   // What the smallest key is that is kept, before that equal one and after it.
   uint32_t least_before() const { return splits && largest ? key : key + 1; }
-  uint32_t least_behind() const { return splits && !largest ? key : key + 1; }
+  uint32_t least_after() const { return splits && !largest ? key : key + 1; }
 };
 
 // ---- each row on its own ------------------------------------------------------------------------
@@ -313,9 +313,9 @@ void prune_row(const PruneTensor& t, const PruneMaskArgs& a, int64_t row, Scratc
   const Cut cut = cut_row(s.keys, n, t.wanted, a.largest, s, [&](int64_t col) EXN_FLAT {
     if (row + 1 < t.rows) prefetch_tile(t, row + 1, col);
   });
-  const int64_t place = cut.splits ? place_behind(s.keys, n, cut.key, cut.number) : n;
+  const int64_t place = cut.splits ? place_after(s.keys, n, cut.key, cut.number) : n;
   mark(s.keys, place, cut.least_before(), mask);
-  mark(s.keys + place, n - place, cut.least_behind(), mask + place);
+  mark(s.keys + place, n - place, cut.least_after(), mask + place);
 }
 
 void start_rows(Scratch& s) {
@@ -368,7 +368,7 @@ struct Listed {
   int64_t count;
 };
 
-struct Room {
+struct Lists {
   Scratch* own;
   Shared* shared;
   Listed* units;
@@ -384,20 +384,20 @@ int64_t capacity_of(int64_t size, int64_t units) {
   return (size < kSmall ? size : kSmall) + size / 32 + units;
 }
 
-Room room_of(Workspace& ws, int64_t size, int64_t units) {
-  Room room = {};
-  room.own = ws.take<Scratch>(1);
-  room.shared = ws.take<Shared>(units > 0 ? 1 : 0);
-  room.units = ws.take<Listed>(units);
-  room.capacity = units > 0 ? capacity_of(size, units) : 0;
-  room.keys = ws.take<uint32_t>(room.capacity);
-  room.places = ws.take<int32_t>(room.capacity);
-  return room;
+Lists take_lists(Workspace& ws, int64_t size, int64_t units) {
+  Lists lists = {};
+  lists.own = ws.take<Scratch>(1);
+  lists.shared = ws.take<Shared>(units > 0 ? 1 : 0);
+  lists.units = ws.take<Listed>(units);
+  lists.capacity = units > 0 ? capacity_of(size, units) : 0;
+  lists.keys = ws.take<uint32_t>(lists.capacity);
+  lists.places = ws.take<int32_t>(lists.capacity);
+  return lists;
 }
 
 template <class F>
-void for_units(const Scope& scope, const Room& room, F&& f) {
-  parallel_for(scope.units(), kUnitsAtOnce, room.own, [&](int64_t begin, int64_t end, Scratch& s) {
+void for_units(const Scope& scope, const Lists& lists, F&& f) {
+  parallel_for(scope.units(), kUnitsAtOnce, lists.own, [&](int64_t begin, int64_t end, Scratch& s) {
     for (int64_t unit = begin; unit < end; ++unit) {
       scope.with_unit(unit,
                       [&](const PruneTensor& t, const Run& run) EXN_FLAT { f(unit, t, run, s); });
@@ -426,11 +426,11 @@ uint32_t least_of(const Guess& guess, bool largest, int64_t unit, int64_t units)
 }
 
 // One in 128 elements, in pieces of neighbours that lie about anywhere. Returns how many.
-int64_t take_sample(const Scope& scope, const Order& order, const Room& room) {
+int64_t take_sample(const Scope& scope, const Order& order, const Lists& lists) {
   constexpr int64_t kEvery = 128, kNeighbours = 32;
-  room.shared->listed = 0;
+  lists.shared->listed = 0;
   for_units(
-      scope, room, [&](int64_t unit, const PruneTensor& t, const Run& run, Scratch& s) EXN_FLAT {
+      scope, lists, [&](int64_t unit, const PruneTensor& t, const Run& run, Scratch& s) EXN_FLAT {
         const int64_t n = run.end - run.begin;
         if (n < kEvery && unit % (kEvery / n) != 0) return;
         int64_t left = n / kEvery > 0 ? n / kEvery : 1, taken = 0;
@@ -443,45 +443,45 @@ int64_t take_sample(const Scope& scope, const Order& order, const Room& room) {
           taken += size;
           left -= size;
         }
-        const int64_t at = add_shared(&room.shared->listed, taken);
-        std::memcpy(room.keys + at, s.near, static_cast<size_t>(taken) * sizeof(uint32_t));
+        const int64_t at = add_shared(&lists.shared->listed, taken);
+        std::memcpy(lists.keys + at, s.near, static_cast<size_t>(taken) * sizeof(uint32_t));
       });
-  return room.shared->listed;
+  return lists.shared->listed;
 }
 
-Guess guess_of(const Scope& scope, const Order& order, const Room& room) {
+Guess guess_of(const Scope& scope, const Order& order, const Lists& lists) {
   constexpr int64_t kSmall = 2 * kUnit;
   const int64_t size = scope.size();
   if (size < kSmall) return {{1, kMostKey}, kMostKey / 2, 0};
-  const int64_t sampled = take_sample(scope, order, room);
+  const int64_t sampled = take_sample(scope, order, lists);
   const double all = static_cast<double>(sampled);
   const double share = static_cast<double>(scope.wanted) / static_cast<double>(size);
   const auto nearest = static_cast<int64_t>(share * all);
   const int64_t wanted = nearest > 0 ? nearest : 1;
   const auto off = static_cast<int64_t>(4 * ::sqrt(all * share * (1 - share))) + 2;
   const auto find = [&](int64_t number, uint32_t low, uint32_t high) {
-    const uint32_t key = select_key(room.keys, sampled, number, low, high, 0);
+    const uint32_t key = select_key(lists.keys, sampled, number, low, high, 0);
     return key > 0 ? key : 1;
   };
   Guess guess = {};
   guess.key = find(wanted, 0, kMostKey);
   guess.window.low = wanted > off ? find(wanted - off, 0, guess.key) : 1;
   guess.window.high = wanted + off < sampled ? find(wanted + off, 0, kMostKey) : kMostKey;
-  const int64_t below = count_below(room.keys, sampled, guess.key);
-  const int64_t equal = count_equal(room.keys, sampled, guess.key);
+  const int64_t below = count_below(lists.keys, sampled, guess.key);
+  const int64_t equal = count_equal(lists.keys, sampled, guess.key);
   if (equal > 0) guess.taken = static_cast<double>(wanted - below) / static_cast<double>(equal);
   return guess;
 }
 
 // Counts what lies below the window and lists what lies within; of a first mask writes what the
 // guess makes of it.
-void look(const Scope& scope, const PruneMaskArgs& a, const Guess& guess, const Room& room) {
+void look(const Scope& scope, const PruneMaskArgs& a, const Guess& guess, const Lists& lists) {
   const Order order(a);
   const int64_t units = scope.units();
-  Shared& all = *room.shared;
+  Shared& all = *lists.shared;
   all.below = all.within = all.listed = 0;
   const Window& window = guess.window;
-  for_units(scope, room,
+  for_units(scope, lists,
             [&](int64_t unit, const PruneTensor& t, const Run& run, Scratch& s) EXN_FLAT {
               const uint32_t least = least_of(guess, a.largest, unit, units);
               int64_t count = 0;
@@ -497,13 +497,13 @@ void look(const Scope& scope, const PruneMaskArgs& a, const Guess& guess, const 
               });
               add_shared(&all.below, s.below);
               add_shared(&all.within, count);
-              room.units[unit] = {0, count};
+              lists.units[unit] = {0, count};
               if (window.single()) return;
-              const int64_t at = room.units[unit].begin = add_shared(&all.listed, count);
-              if (at + count > room.capacity) return;
+              const int64_t at = lists.units[unit].begin = add_shared(&all.listed, count);
+              if (at + count > lists.capacity) return;
               const size_t bytes = static_cast<size_t>(count) * sizeof(uint32_t);
-              std::memcpy(room.keys + at, s.near, bytes);
-              std::memcpy(room.places + at, s.places, bytes);
+              std::memcpy(lists.keys + at, s.near, bytes);
+              std::memcpy(lists.places + at, s.places, bytes);
             });
 }
 
@@ -517,12 +517,12 @@ struct Level {
   int shift() const { return width > kDigitBits ? width - kDigitBits : 0; }
 };
 
-void count_digits(const Scope& scope, const Order& order, const Level& level, const Room& room) {
-  Shared& all = *room.shared;
+void count_digits(const Scope& scope, const Order& order, const Level& level, const Lists& lists) {
+  Shared& all = *lists.shared;
   std::memset(all.digits, 0, sizeof all.digits);
   const uint32_t base = level.base, last = (1u << level.width) - 1;
   const int shift = level.shift();
-  parallel_for(scope.units(), kUnitsAtOnce, room.own, [&](int64_t begin, int64_t end, Scratch& s) {
+  parallel_for(scope.units(), kUnitsAtOnce, lists.own, [&](int64_t begin, int64_t end, Scratch& s) {
     std::memset(s.counts, 0, sizeof s.counts);
     for (int64_t unit = begin; unit < end; ++unit) {
       scope.with_unit(unit, [&](const PruneTensor& t, const Run& run) EXN_FLAT {
@@ -544,10 +544,10 @@ void count_digits(const Scope& scope, const Order& order, const Level& level, co
 }
 
 // The key that a level has as its `wanted`-th smallest.
-uint32_t search(const Scope& scope, const Order& order, Level level, const Room& room) {
+uint32_t search(const Scope& scope, const Order& order, Level level, const Lists& lists) {
   while (level.width > 0) {
-    count_digits(scope, order, level, room);
-    const uint32_t* digits = room.shared->digits;
+    count_digits(scope, order, level, lists);
+    const uint32_t* digits = lists.shared->digits;
     uint32_t digit = 0;
     for (; digits[digit] < level.wanted; ++digit) level.wanted -= digits[digit];
     level = {level.base + (digit << level.shift()), level.shift(), level.wanted};
@@ -571,15 +571,15 @@ struct Split {
   int64_t number;  // after so many of the unit's
 };
 
-Split split_of(const Scope& scope, const Guess& guess, const Cut& cut, const Room& room) {
+Split split_of(const Scope& scope, const Guess& guess, const Cut& cut, const Lists& lists) {
   Split split = {scope.units(), 0};
   if (!cut.splits) return split;
   int64_t left = cut.number;
   for (split.unit = 0;; ++split.unit) {
-    const Listed& listed = room.units[split.unit];
+    const Listed& listed = lists.units[split.unit];
     const int64_t equal = guess.window.single()
                               ? listed.count
-                              : count_equal(room.keys + listed.begin, listed.count, cut.key);
+                              : count_equal(lists.keys + listed.begin, listed.count, cut.key);
     if (equal >= left) break;
     left -= equal;
   }
@@ -595,84 +595,84 @@ void mark_unit(const PruneTensor& t, const Order& order, const Run& run, int64_t
     int64_t place = left > 0 ? n : 0;
     if (unit == split.unit && left > 0) {
       const int64_t equal = count_equal(s.keys, n, cut.key);
-      if (equal >= left) place = place_behind(s.keys, n, cut.key, left);
+      if (equal >= left) place = place_after(s.keys, n, cut.key, left);
       left = equal >= left ? 0 : left - equal;
     }
     mark(s.keys, place, cut.least_before(), mask);
-    mark(s.keys + place, n - place, cut.least_behind(), mask + place);
+    mark(s.keys + place, n - place, cut.least_after(), mask + place);
   });
 }
 
 // Writes those of a listed unit again for which the guess was wrong.
 void correct_unit(const PruneTensor& t, const Run& run, int64_t unit, const Guess& guess,
-                  const Cut& cut, const Split& split, const Room& room) {
-  const Listed& listed = room.units[unit];
+                  const Cut& cut, const Split& split, const Lists& lists) {
+  const Listed& listed = lists.units[unit];
   uint8_t* mask = mask_at(t, run.row, run.begin);
   int64_t left = unit < split.unit ? kUnit : unit == split.unit ? split.number : 0;
-  const uint32_t before = cut.least_before(), behind = cut.least_behind();
+  const uint32_t before = cut.least_before(), after = cut.least_after();
   for (int64_t i = listed.begin; i < listed.begin + listed.count; ++i) {
-    const uint32_t key = room.keys[i];
-    const bool kept = key >= (left > 0 ? before : behind);
+    const uint32_t key = lists.keys[i];
+    const bool kept = key >= (left > 0 ? before : after);
     if (unit == split.unit && key == cut.key) --left;
-    if (kept != (key >= guess.key)) mask[room.places[i]] = kept ? 1 : 0;
+    if (kept != (key >= guess.key)) mask[lists.places[i]] = kept ? 1 : 0;
   }
 }
 
 void write_masks(const Scope& scope, const PruneMaskArgs& a, const Guess& guess, const Cut& cut,
-                 const Room& room) {
+                 const Lists& lists) {
   const Order order(a);
-  const Split split = split_of(scope, guess, cut, room);
+  const Split split = split_of(scope, guess, cut, lists);
   const int64_t units = scope.units();
-  for_units(scope, room,
+  for_units(scope, lists,
             [&](int64_t unit, const PruneTensor& t, const Run& run, Scratch& s) EXN_FLAT {
               if (a.first && !guess.window.single()) {
-                return correct_unit(t, run, unit, guess, cut, split, room);
+                return correct_unit(t, run, unit, guess, cut, split, lists);
               }
-              const uint32_t least = unit < split.unit ? cut.least_before() : cut.least_behind();
+              const uint32_t least = unit < split.unit ? cut.least_before() : cut.least_after();
               const bool written = a.first && least_of(guess, a.largest, unit, units) == least;
               if (!written || unit == split.unit) mark_unit(t, order, run, unit, cut, split, s);
             });
 }
 
-void mark_all(const Scope& scope, const PruneMaskArgs& a, uint32_t least, const Room& room) {
+void mark_all(const Scope& scope, const PruneMaskArgs& a, uint32_t least, const Lists& lists) {
   const Order order(a);
-  for_units(scope, room, [&](int64_t, const PruneTensor& t, const Run& run, Scratch& s) EXN_FLAT {
+  for_units(scope, lists, [&](int64_t, const PruneTensor& t, const Run& run, Scratch& s) EXN_FLAT {
     for_tiles(t, order, run, s, [&](int64_t col, int64_t n) EXN_FLAT {
       mark(s.keys, n, least, mask_at(t, run.row, col));
     });
   });
 }
 
-void prune_scope(const Scope& scope, const PruneMaskArgs& a, const Room& room) {
+void prune_scope(const Scope& scope, const PruneMaskArgs& a, const Lists& lists) {
   const int64_t size = scope.size();
   if (size == 0) return;
-  if (scope.wanted == 0) return mark_all(scope, a, 1, room);
-  if (scope.wanted == size) return mark_all(scope, a, kMostKey + 1, room);
+  if (scope.wanted == 0) return mark_all(scope, a, 1, lists);
+  if (scope.wanted == size) return mark_all(scope, a, kMostKey + 1, lists);
   const Order order(a);
-  Guess guess = guess_of(scope, order, room);
-  look(scope, a, guess, room);
-  Shared& all = *room.shared;
+  Guess guess = guess_of(scope, order, lists);
+  look(scope, a, guess, lists);
+  Shared& all = *lists.shared;
   // Pruned already.
-  if (guess.window.low == 1 && scope.wanted <= all.below) return mark_all(scope, a, 1, room);
+  if (guess.window.low == 1 && scope.wanted <= all.below) return mark_all(scope, a, 1, lists);
   const bool found = scope.wanted > all.below && scope.wanted <= all.below + all.within &&
-                     all.listed <= room.capacity;
+                     all.listed <= lists.capacity;
   if (!found) {
-    const uint32_t key = search(scope, order, level_of(scope, guess.window, all), room);
+    const uint32_t key = search(scope, order, level_of(scope, guess.window, all), lists);
     guess = {{key, key}, key, 1};
-    look(scope, a, guess, room);
+    look(scope, a, guess, lists);
   }
   const int64_t wanted = scope.wanted - all.below;
   if (guess.window.single()) {
-    return write_masks(scope, a, guess, {guess.key, wanted, all.within, a.largest}, room);
+    return write_masks(scope, a, guess, {guess.key, wanted, all.within, a.largest}, lists);
   }
   const uint32_t key =
-      select_key(room.keys, all.listed, wanted, guess.window.low, guess.window.high, 0);
-  const Cut cut(key, wanted - count_below(room.keys, all.listed, key),
-                count_equal(room.keys, all.listed, key), a.largest);
-  write_masks(scope, a, guess, cut, room);
+      select_key(lists.keys, all.listed, wanted, guess.window.low, guess.window.high, 0);
+  const Cut cut(key, wanted - count_below(lists.keys, all.listed, key),
+                count_equal(lists.keys, all.listed, key), a.largest);
+  write_masks(scope, a, guess, cut, lists);
 }
 
-void prune_rows(const PruneMaskArgs& a, const Room& room) {
+void prune_rows(const PruneMaskArgs& a, const Lists& lists) {
   for (int32_t i = 0; i < a.tensor_count; ++i) {
     const PruneTensor& t = a.tensors[i];
     if (t.size() == 0) continue;
@@ -682,11 +682,11 @@ void prune_rows(const PruneMaskArgs& a, const Room& room) {
         one.rows = 1;
         one.weight = static_cast<const char*>(t.weight) + row * t.stride * size_of(t.dtype);
         one.mask = mask_at(t, row, 0);
-        prune_scope({&one, 1, t.wanted}, a, room);
+        prune_scope({&one, 1, t.wanted}, a, lists);
       }
       continue;
     }
-    parallel_for(t.rows, kUnit / t.cols, room.own, [&](int64_t begin, int64_t end, Scratch& s) {
+    parallel_for(t.rows, kUnit / t.cols, lists.own, [&](int64_t begin, int64_t end, Scratch& s) {
       start_rows(s);
       for (int64_t row = begin; row < end; ++row) prune_row(t, a, row, s);
     });
@@ -736,16 +736,16 @@ exn_status prune_mask(const PruneMaskArgs& a, Workspace& ws) {
       size = elements > size ? elements : size;
     }
   }
-  const Room room = room_of(ws, size, units);
+  const Lists lists = take_lists(ws, size, units);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("prune_mask"));
   if (a.scope == EXN_PRUNE_ROW) {
-    prune_rows(a, room);
+    prune_rows(a, lists);
   } else if (a.scope == EXN_PRUNE_GLOBAL) {
-    prune_scope(all, a, room);
+    prune_scope(all, a, lists);
   } else {
     for (int32_t i = 0; i < a.tensor_count; ++i)
-      prune_scope({a.tensors + i, 1, a.tensors[i].wanted}, a, room);
+      prune_scope({a.tensors + i, 1, a.tensors[i].wanted}, a, lists);
   }
   return EXN_OK;
 }

@@ -52,7 +52,7 @@ void turn_at(const Angles& angles, int64_t position, int64_t first, int64_t coun
 }
 
 // What the blocks of a table share.
-struct TableParts {
+struct TableScratch {
   int64_t width;   // elements of a position, whole vectors
   double* fine;    // [kRadix, 2, width] for z: (cos, sin) and (sin, cos)
   double* middle;  // [kRadix, 2, width] for y: as a Turn
@@ -63,7 +63,7 @@ struct TableParts {
   }
 };
 
-void fill_parts(const RopeTableArgs& a, const TableParts& p) {
+void fill_bases(const RopeTableArgs& a, const TableScratch& p) {
   for (int64_t z = 0; z < kRadix && z < a.positions; ++z) {
     double* entry = p.fine + 2 * z * p.width;
     for (int64_t i = 0; i < a.pairs; ++i) {
@@ -78,7 +78,7 @@ void fill_parts(const RopeTableArgs& a, const TableParts& p) {
 
 // Positions [begin, begin + kSpan) of up to kTablePairs pairs: every product but the last is one
 // for kRadix positions.
-void fill_blocks(const RopeTableArgs& a, const TableParts& p, int64_t begin, int64_t first_pair) {
+void fill_blocks(const RopeTableArgs& a, const TableScratch& p, int64_t begin, int64_t first_pair) {
   alignas(64) double cosine[2 * kTablePairs], sine[2 * kTablePairs];
   const int64_t pairs = a.pairs - first_pair < kTablePairs ? a.pairs - first_pair : kTablePairs;
   turn_at(p.angles, begin, first_pair, pairs, {cosine, sine});
@@ -118,28 +118,28 @@ void fill_blocks(const RopeTableArgs& a, const TableParts& p, int64_t begin, int
 // Writes the table once, 8 bytes a pair.
 exn_status rope_table(const RopeTableArgs& args, Workspace& ws) {
   const RopeTableArgs a = args;  // a copy that no store can alias
-  TableParts parts;
+  TableScratch scratch;
   if (a.positions == 0) {
     if (!ws.counting()) ran(EXN_CPU_PATH("rope_table"));
     return EXN_OK;
   }
-  parts.width = (2 * a.pairs + kLanes - 1) / kLanes * kLanes;
+  scratch.width = (2 * a.pairs + kLanes - 1) / kLanes * kLanes;
   double* frequency = ws.take<double>(a.pairs);
-  parts.fine = ws.take<double>(2 * kRadix * parts.width);
-  parts.middle = ws.take<double>(2 * kRadix * parts.width);
+  scratch.fine = ws.take<double>(2 * kRadix * scratch.width);
+  scratch.middle = ws.take<double>(2 * kRadix * scratch.width);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("rope_table"));
   const double n = 2 * static_cast<double>(a.pairs);
   for (int64_t i = 0; i < a.pairs; ++i) {
     frequency[i] = ::pow(a.base, -2 * static_cast<double>(i) / n);
   }
-  parts.angles = {frequency, a.divisor};
-  fill_parts(a, parts);
+  scratch.angles = {frequency, a.divisor};
+  fill_bases(a, scratch);
   const int64_t units = (a.positions + kSpan - 1) / kSpan;
   parallel_for(units, 64 / a.pairs + 1, [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {
       for (int64_t pair = 0; pair < a.pairs; pair += kTablePairs)
-        fill_blocks(a, parts, unit * kSpan, pair);
+        fill_blocks(a, scratch, unit * kSpan, pair);
     }
   });
   return EXN_OK;

@@ -55,27 +55,27 @@ template <class T>
 struct Plain {
   using Query = float;
   static constexpr int kStep = kPair;
-  struct Part {
+  struct Elements {
     f32v first, second;
   };
-  static EXN_SIMD Part key(const T* p) {
-    Part k;
+  static EXN_SIMD Elements key(const T* p) {
+    Elements k;
     load_pair(p, k.first, k.second);
     return k;
   }
-  static EXN_SIMD Part key_n(const T* p, int n) {
-    Part k;
+  static EXN_SIMD Elements key_n(const T* p, int n) {
+    Elements k;
     load_pair_n(p, n, k.first, k.second);
     return k;
   }
-  static EXN_SIMD Part query(const float* p) { return {load(p), load(p + kLanes)}; }
-  static EXN_SIMD f32v add(const Part& k, const Part& q, f32v sum) {
+  static EXN_SIMD Elements query(const float* p) { return {load(p), load(p + kLanes)}; }
+  static EXN_SIMD f32v add(const Elements& k, const Elements& q, f32v sum) {
     return add_product(k.second, q.second, add_product(k.first, q.first, sum));
   }
   // The same in turns, for many sums side by side.
   static constexpr int kTurns = 2;
   static EXN_SIMD f32v query(const float* p, int turn) { return load(p + turn * kLanes); }
-  static EXN_SIMD f32v add(const Part& k, f32v q, f32v sum, int turn) {
+  static EXN_SIMD f32v add(const Elements& k, f32v q, f32v sum, int turn) {
     return add_product(turn == 0 ? k.first : k.second, q, sum);
   }
 };
@@ -101,11 +101,12 @@ static_assert(kHeldKeys == kLanes);
 // kX queries of kSteps pairs that stay in registers while keys pass by.
 template <int kX, int kSteps>
 struct Held {
-  bf16v part[kX][kSteps];
+  bf16v elements[kX][kSteps];
 
   EXN_SIMD Held(const bf16* from, int64_t stride) {
     for (int x = 0; x < kX; ++x) {
-      for (int i = 0; i < kSteps; ++i) part[x][i] = load_pairs(from + x * stride + i * kDotLanes);
+      for (int i = 0; i < kSteps; ++i)
+        elements[x][i] = load_pairs(from + x * stride + i * kDotLanes);
     }
   }
 
@@ -128,7 +129,7 @@ struct Held {
     for (f32v& v : to) v = zero();
     for (int i = 0; i < kSteps; ++i) {
       const bf16v some = in_turn(load_pairs(key + i * kDotLanes));
-      for (int x = 0; x < kX; ++x) to[x] = in_turn(dot_pairs(some, part[x][i], to[x]));
+      for (int x = 0; x < kX; ++x) to[x] = in_turn(dot_pairs(some, elements[x][i], to[x]));
     }
   }
 

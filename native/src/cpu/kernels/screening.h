@@ -39,10 +39,10 @@ struct ScreenImage {
     const int64_t dim = header.dim;
     return {const_cast<char*>(image + at.rotation), DType::kF32, dim, dim, dim, Blocks::kNone};
   }
-  EXN_SIMD Matrix part(int i) const {
-    const int64_t bytes = header.parts[i] * int64_t{shape_of(kScreenFormats[i]).bytes};
-    return {const_cast<char*>(image + at.parts[i]), DType::kU8, header.vocabulary,
-            header.parts[i] * int64_t{32},          bytes,      kScreenFormats[i]};
+  EXN_SIMD Matrix segment(int i) const {
+    const int64_t bytes = header.segments[i] * int64_t{shape_of(kScreenFormats[i]).bytes};
+    return {const_cast<char*>(image + at.segments[i]), DType::kU8, header.vocabulary,
+            header.segments[i] * int64_t{32},          bytes,      kScreenFormats[i]};
   }
   // Codes of the norms of a group; after the last one those of K.
   EXN_SIMD const char* codes(int group) const { return image + at.codes + group * at.codes_stride; }
@@ -137,11 +137,11 @@ static EXN_SIMD f32v root(f32v v) {
   return load(lanes);
 }
 
-// Upper bounds, and logits if they are wanted, of rows of the vocabulary from `first` on. The sum of
-// all z is Q y~.
+// Upper bounds, and logits if they are wanted, of rows of the vocabulary from `first` on. The sum
+// of all z is Q y~.
 static EXN_SIMD ScreenTile bound_tile(const ScreenImage& screen, int32_t level, const float* bias,
                                       bool proven, const ScreenRow& row, int64_t first, int64_t n,
-                                      const float* const (&z)[kScreenParts], float* logits,
+                                      const float* const (&z)[kScreenSegments], float* logits,
                                       float* upper) {
   const int groups = screen.header.groups;
   const float* const base = screen.base(level) + first;
@@ -152,7 +152,7 @@ static EXN_SIMD ScreenTile bound_tile(const ScreenImage& screen, int32_t level, 
   uint32_t broken = 0;
   // Arrays of codes go on for whole lines; what follows the last one is masked below.
   for (int64_t i = 0; i < n; i += kLanes) {
-    const int part = n - i < kLanes ? static_cast<int>(n - i) : kLanes;
+    const int valid = n - i < kLanes ? static_cast<int>(n - i) : kLanes;
     const auto code = [&](const int8_t* p) EXN_FLAT { return add(load(p + i), middle); };
     f32v sum = set1(proven ? 0x1p-80f : 0.0f);
     for (int g = 0; g < groups; ++g) {
@@ -162,12 +162,12 @@ static EXN_SIMD ScreenTile bound_tile(const ScreenImage& screen, int32_t level, 
     }
     if (!proven) sum = root(sum);
     f32v bound = fma(code(norms), set1(row.by_norm), sum);
-    f32v v = load_part(base + i, part, 0.0f), top, bottom;
+    f32v v = load_part(base + i, valid, 0.0f), top, bottom;
     for (const float* one : z) {
-      if (one != nullptr) v = add(v, load_part(one + i, part, 0.0f));
+      if (one != nullptr) v = add(v, load_part(one + i, valid, 0.0f));
     }
     if (bias != nullptr) {
-      const f32v b = load_part(bias + first + i, part, 0.0f);
+      const f32v b = load_part(bias + first + i, valid, 0.0f);
       v = add(v, b);
       bound = fma(abs(b), set1(0x1p-20f), bound);
       // A bias of -inf is a mask. Comparisons with NaN are false.
@@ -180,16 +180,16 @@ static EXN_SIMD ScreenTile bound_tile(const ScreenImage& screen, int32_t level, 
       top = add(v, bound);
       bottom = sub(v, bound);
     }
-    if (part < kLanes) {
+    if (valid < kLanes) {
       float lanes[2][kLanes];
       store(lanes[0], top);
       store(lanes[1], bottom);
-      for (int l = part; l < kLanes; ++l) lanes[0][l] = lanes[1][l] = -INFINITY;
+      for (int l = valid; l < kLanes; ++l) lanes[0][l] = lanes[1][l] = -INFINITY;
       top = load(lanes[0]);
       bottom = load(lanes[1]);
     }
-    store_part(upper + i, top, part);
-    if (logits != nullptr) store_part(logits + i, v, part);
+    store_part(upper + i, top, valid);
+    if (logits != nullptr) store_part(logits + i, v, valid);
     low = max(bottom, low);
     high = max(top, high);
   }

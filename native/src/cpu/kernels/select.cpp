@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // select on the CPU: a row at a time, in L1 or L2; a long one by all threads where there are fewer
-// rows than threads. Heads are summed up where the selection's scratch has space for a row's scores, which it
-// then finds in place.
+// rows than threads. Heads are summed up where the selection's scratch has space for a row's
+// scores, which it then finds in place.
 #include "../ids.h"
 #include "base/args/select.h"
 #include "selection.h"
@@ -53,41 +53,41 @@ void sum_piece(const SelectArgs& a, int64_t row, int64_t first, float* sums) {
 constexpr int64_t kWorthSharing = 16384;
 constexpr int64_t kWorthSumming = 32768;
 
-// The sums of all rows, where each has a scratch of its own. Threads share out the columns: of rows there may be
-// one.
+// The sums of all rows, where each has a scratch of its own. Threads share out the columns: of rows
+// there may be one.
 template <class T>
-void sum_rows(const SelectArgs& a, const SelectionRooms& rooms) {
+void sum_rows(const SelectArgs& a, const SelectionScratches& scratches) {
   const int64_t pieces = (a.scores.cols + kSumPiece - 1) / kSumPiece;
   const int64_t chunk = kWorthSumming / kSumPiece / a.heads + 1;
   parallel_for(a.rows() * pieces, chunk, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      sum_piece<T>(a, i / pieces, i % pieces * kSumPiece, rooms.room(i / pieces).score);
+      sum_piece<T>(a, i / pieces, i % pieces * kSumPiece, scratches.at(i / pieces).score);
   });
 }
 
 template <class T>
-void run_rows(const SelectArgs& a, const SelectionRooms& rooms) {
+void run_rows(const SelectArgs& a, const SelectionScratches& scratches) {
   const Selector selector(a.selection, a.scores.cols);
   const int64_t rows = a.rows();
-  const bool summed = a.heads > 1 && rows == rooms.count;
-  if (summed) sum_rows<T>(a, rooms);
-  const int64_t of_room = (rows + rooms.count - 1) / rooms.count;
+  const bool summed = a.heads > 1 && rows == scratches.count;
+  if (summed) sum_rows<T>(a, scratches);
+  const int64_t of_scratch = (rows + scratches.count - 1) / scratches.count;
   const int64_t scores = (summed ? 1 : a.heads) * a.scores.cols;
   // Loops do not nest: threads share either the rows or what is in each.
   const bool shared = selector.shares(rows);
-  const int64_t chunk = shared ? rooms.count : kWorthSharing / (of_room * scores + 1) + 1;
-  parallel_for(rooms.count, chunk, [&](int64_t begin, int64_t end) {
+  const int64_t chunk = shared ? scratches.count : kWorthSharing / (of_scratch * scores + 1) + 1;
+  parallel_for(scratches.count, chunk, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const SelectionRoom room = rooms.room(i);
-      for (int64_t row = i; row < rows; row += rooms.count) {
+      const SelectionScratch scratch = scratches.at(i);
+      for (int64_t row = i; row < rows; row += scratches.count) {
         const int64_t limit = limit_of(a, row);
         if (a.heads == 1) {
-          selector.run(row_of<T>(a.scores, row), row, limit, room, shared);
+          selector.run(row_of<T>(a.scores, row), row, limit, scratch, shared);
           continue;
         }
         for (int64_t first = 0; !summed && first < limit; first += kSumPiece)
-          sum_piece<T>(a, row, first, room.score);
-        selector.run<float>(room.score, row, limit, room, shared);
+          sum_piece<T>(a, row, first, scratch.score);
+        selector.run<float>(scratch.score, row, limit, scratch, shared);
       }
     }
   });
@@ -96,14 +96,14 @@ void run_rows(const SelectArgs& a, const SelectionRooms& rooms) {
 }  // namespace
 
 exn_status select(const SelectArgs& a, Workspace& ws) {
-  SelectionRooms rooms;
-  rooms.take(ws, a.rows(), a.scores.cols);
+  SelectionScratches scratches;
+  scratches.take(ws, a.rows(), a.scores.cols);
   if (ws.counting()) return EXN_OK;
   const exn_status status = check_contents(a);
   if (status != EXN_OK) return status;
   ran(EXN_CPU_PATH("select"));
   if (a.rows() == 0 || !a.selection.writes()) return EXN_OK;
-  with_float_type(a.scores.dtype, [&](auto type) { run_rows<EXN_TYPE_OF(type)>(a, rooms); });
+  with_float_type(a.scores.dtype, [&](auto type) { run_rows<EXN_TYPE_OF(type)>(a, scratches); });
   return EXN_OK;
 }
 

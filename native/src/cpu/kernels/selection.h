@@ -131,10 +131,10 @@ struct ScoreCut {
 };
 
 // The cut that leaves the k largest of n scores; NaN are none of them, and of the others there are
-// k > 0 or more, from `low` to `high`. `room` holds n / kFew + kLanes scores, and may be x.
+// k > 0 or more, from `low` to `high`. `scratch` holds n / kFew + kLanes scores, and may be x.
 constexpr int64_t kFew = 4;
 static __attribute__((noinline)) ScoreCut cut_at(const float* x, int64_t n, int64_t k, float low,
-                                                 float high, float* room) {
+                                                 float high, float* scratch) {
   int64_t least = rank_of(low), most = rank_of(high);
   // Scores above the bounds `least` - 1 and `most`.
   int64_t above_least = n, above_most = 0;
@@ -150,8 +150,8 @@ static __attribute__((noinline)) ScoreCut cut_at(const float* x, int64_t n, int6
     }
     if (above_least - above_most > n / kFew || n < 8 * kFew * kLanes) continue;
     n = keep_between(x, n, of_rank(static_cast<int32_t>(least)),
-                     of_rank(static_cast<int32_t>(most)), room);
-    x = room;
+                     of_rank(static_cast<int32_t>(most)), scratch);
+    x = scratch;
     k -= above_most;
     above_least = n;
     above_most = 0;
@@ -231,7 +231,7 @@ static EXN_SIMD uint64_t spread(uint64_t bits, uint64_t places) {
 // ---- a row --------------------------------------------------------------------------------------
 
 // Scratch for one row at a time.
-struct SelectionRoom {
+struct SelectionScratch {
   float* score = nullptr;  // the row; NaN where a column is no candidate
   float* near_cut = nullptr;
   ColumnSet open;  // candidates
@@ -248,12 +248,12 @@ struct SelectionRoom {
   // Where its near scores begin: after those of the piece before it, if a thread marked both.
   int64_t* near_at = nullptr;
 
-  // Rows share rooms: there are as many as can be of use to threads, within a few MiB.
-  static EXN_SIMD int64_t rooms(int64_t rows, int64_t columns) {
+  // How many rows have a scratch at a time: as many as can be of use to threads, within a few MiB.
+  static EXN_SIMD int64_t count_for(int64_t rows, int64_t columns) {
     constexpr int64_t kMostBytes = int64_t{4} << 20, kMost = 64;
     const int64_t fit = kMostBytes / (padded(columns) * 4 + 1) + 1;
-    const int64_t rooms = fit < kMost ? fit : kMost;
-    return rows < rooms ? rows : rooms;
+    const int64_t scratches = fit < kMost ? fit : kMost;
+    return rows < scratches ? rows : scratches;
   }
   static EXN_SIMD int64_t padded(int64_t columns) { return ColumnSet::words(columns) * 64; }
   static EXN_SIMD int64_t pieces(int64_t columns) { return (columns + kPiece - 1) / kPiece; }
@@ -273,23 +273,23 @@ struct SelectionRoom {
   }
 };
 
-// Rooms one behind the other.
-struct SelectionRooms {
-  SelectionRoom first;
+// The scratch memory of several rows, one after another.
+struct SelectionScratches {
+  SelectionScratch first;
   int64_t count = 0, columns = 0;
 
   EXN_SIMD void take(Workspace& ws, int64_t rows, int64_t of_columns) {
     columns = of_columns;
-    count = SelectionRoom::rooms(rows, columns);
+    count = SelectionScratch::count_for(rows, columns);
     for (int64_t i = 0; i < count; ++i) {
-      SelectionRoom room;
-      room.take(ws, columns);
-      if (i == 0) first = room;
-      if (i == 1) step_ = room.score - first.score;
+      SelectionScratch scratch;
+      scratch.take(ws, columns);
+      if (i == 0) first = scratch;
+      if (i == 1) step_ = scratch.score - first.score;
     }
   }
-  EXN_SIMD SelectionRoom room(int64_t i) const {
-    SelectionRoom r = first;
+  EXN_SIMD SelectionScratch at(int64_t i) const {
+    SelectionScratch r = first;
     r.score += i * step_;
     r.near_cut += i * step_;
     r.open.word += i * step_ / 2;
@@ -305,7 +305,7 @@ struct SelectionRooms {
   }
 
  private:
-  int64_t step_ = 0;  // floats between rooms
+  int64_t step_ = 0;  // floats between scratches
 };
 
 // Selections of rows; contents are checked.
@@ -314,28 +314,28 @@ class Selector {
   EXN_SIMD Selector(const Selection& selection, int64_t columns)
       : s_(selection), columns_(columns) {}
 
-  // Row `row`, whose candidates lie below `limit`. The scores may be those of the room. `shared`:
+  // Row `row`, whose candidates lie below `limit`. The scores may be those in it. `shared`:
   // by all threads, if it is long.
   template <class T>
-  EXN_SIMD void run(const T* scores, int64_t row, int64_t limit, const SelectionRoom& room,
+  EXN_SIMD void run(const T* scores, int64_t row, int64_t limit, const SelectionScratch& scratch,
                     bool shared = false) const {
     const bool whole = is_whole() && limit >= kLong;
     bool valid = true;
     if (whole && wanted(row, 0) > 0) {
       const int64_t k = wanted(row, 0);
-      const Outcome outcome =
-          take_sampled<true>(scores, {0, limit}, k, room, shared, s_.indices + row * s_.capacity);
+      const Outcome outcome = take_sampled<true>(scores, {0, limit}, k, scratch, shared,
+                                                 s_.indices + row * s_.capacity);
       if (outcome == Outcome::kTaken) return finish(row, k, true, shared);
       valid = outcome != Outcome::kBroken;
     }
-    mark(row, limit, room);
+    mark(row, limit, scratch);
     for (int64_t g = 0; valid && g < s_.segment_count; ++g) {
       const Columns at = {segment(g), segment(g + 1) < limit ? segment(g + 1) : limit};
       const int64_t k = wanted(row, g);
-      if (at.begin < at.end) valid = select_from(scores, at, k, limit, room, shared, !whole);
+      if (at.begin < at.end) valid = select_from(scores, at, k, limit, scratch, shared, !whole);
     }
-    if (!valid) room.taken.insert(0, limit);
-    finish(row, write(row, room, shared), valid, shared);
+    if (!valid) scratch.taken.insert(0, limit);
+    finish(row, write(row, scratch, shared), valid, shared);
   }
 
   // Whether threads gain by sharing each of so many rows, and not the rows.
@@ -367,15 +367,16 @@ class Selector {
     for (int64_t m = 0; m < count; ++m) f(of_row[2 * m], of_row[2 * m + 1]);
   }
 
-  EXN_SIMD void mark(int64_t row, int64_t limit, const SelectionRoom& room) const {
+  EXN_SIMD void mark(int64_t row, int64_t limit, const SelectionScratch& scratch) const {
     const int64_t first = segment(0), last = segment(s_.segment_count);
-    room.open.clear(columns_);
-    room.taken.clear(columns_ + 64);
-    room.open.insert(first, last < limit ? last : limit);
-    const auto close = [&](int64_t begin, int64_t end) EXN_FLAT { room.open.remove(begin, end); };
+    scratch.open.clear(columns_);
+    scratch.taken.clear(columns_ + 64);
+    scratch.open.insert(first, last < limit ? last : limit);
+    const auto close = [&](int64_t begin, int64_t end)
+                           EXN_FLAT { scratch.open.remove(begin, end); };
     const auto keep = [&](int64_t begin, int64_t end) EXN_FLAT {
-      room.open.remove(begin, end);
-      room.taken.insert(begin, end);
+      scratch.open.remove(begin, end);
+      scratch.taken.insert(begin, end);
     };
     for_ranges(s_.drop, s_.drop_count, s_.drop_stride, row, close);
     for_ranges(s_.keep, s_.keep_count, s_.keep_stride, row, keep);
@@ -384,14 +385,14 @@ class Selector {
   // Takes the k best candidates of a segment, unless one is NaN: then it returns false.
   template <class T>
   EXN_SIMD bool select_from(const T* scores, const Columns& at, int64_t k, int64_t limit,
-                            const SelectionRoom& room, bool shared, bool may_sample) const {
+                            const SelectionScratch& scratch, bool shared, bool may_sample) const {
     if (may_sample && at.end - at.begin >= kLong && k > 0) {
-      const Outcome outcome = take_sampled<false>(scores, at, k, room, shared, nullptr);
+      const Outcome outcome = take_sampled<false>(scores, at, k, scratch, shared, nullptr);
       if (outcome != Outcome::kMissed) return outcome == Outcome::kTaken;
     }
     float low, high;
-    if (!load_scores(scores, at, limit, room, &low, &high)) return false;
-    take_best(room, at.begin, at.end, k, low, high);
+    if (!load_scores(scores, at, limit, scratch, &low, &high)) return false;
+    take_best(scratch, at.begin, at.end, k, low, high);
     return true;
   }
 
@@ -399,11 +400,11 @@ class Selector {
   // finds bounds of them all. Returns whether no candidate is NaN.
   template <class T>
   EXN_SIMD bool load_scores(const T* scores, const Columns& at, int64_t limit,
-                            const SelectionRoom& room, float* low, float* high) const {
+                            const SelectionScratch& scratch, float* low, float* high) const {
     f32v least = set1(HUGE_VALF), most = set1(-HUGE_VALF);
     uint64_t broken = 0;
     for (int64_t begin = at.begin / 64 * 64; begin < at.end; begin += 64) {
-      const uint64_t open = room.open.word[begin / 64];
+      const uint64_t open = scratch.open.word[begin / 64];
       uint64_t numbers = 0;
       const int64_t rest = limit - begin < 64 ? limit - begin : 64;
       for_vectors(rest, [&](int64_t i, int lanes) EXN_FLAT {
@@ -411,29 +412,29 @@ class Selector {
         numbers |= uint64_t{bits_of(equal(v, v))} << i;
         least = min(v, least);  // a NaN is no bound
         most = max(v, most);
-        store(room.score + begin + i, v);
+        store(scratch.score + begin + i, v);
       });
       broken |= open & ~numbers;
       for (uint64_t closed = ~open & numbers; closed != 0; closed &= closed - 1)
-        room.score[begin + __builtin_ctzll(closed)] = NAN;
+        scratch.score[begin + __builtin_ctzll(closed)] = NAN;
     }
     *low = -reduce_max(sub(zero(), least));
     *high = reduce_max(most);
     return broken == 0;
   }
 
-  EXN_SIMD void take_best(const SelectionRoom& room, int64_t begin, int64_t end, int64_t k,
+  EXN_SIMD void take_best(const SelectionScratch& scratch, int64_t begin, int64_t end, int64_t k,
                           float low, float high) const {
-    const int64_t candidates = room.open.count(begin, end);
+    const int64_t candidates = scratch.open.count(begin, end);
     if (k >= candidates) {
       ColumnSet::for_range(begin, end, [&](int64_t w, uint64_t bits) EXN_FLAT {
-        room.taken.word[w] |= room.open.word[w] & bits;
+        scratch.taken.word[w] |= scratch.open.word[w] & bits;
       });
       return;
     }
     if (k == 0) return;
-    const float* x = room.score + begin;
-    const ScoreCut cut = cut_at(x, end - begin, k, low, high, room.near_cut);
+    const float* x = scratch.score + begin;
+    const ScoreCut cut = cut_at(x, end - begin, k, low, high, scratch.near_cut);
     int64_t equals = cut.equal;
     for_vectors(end - begin, [&](int64_t i, int lanes) EXN_FLAT {
       const f32v v = load_part(x + i, lanes, NAN);
@@ -441,7 +442,7 @@ class Selector {
       for (uint32_t same = bits_of(equal(v, set1(cut.bar))); same != 0 && equals > 0;
            same &= same - 1, --equals)
         bits |= same & (~same + 1);
-      room.taken.insert_bits(begin + i, bits);
+      scratch.taken.insert_bits(begin + i, bits);
     });
   }
 
@@ -465,23 +466,23 @@ class Selector {
             end < (piece + 1) * kWords ? end : (piece + 1) * kWords};
   }
 
-  // Two scores that hold the cut below the best `share` of the candidates, most likely; the same one
-  // where many candidates have it. False if too many lie between them.
+  // Two scores that hold the cut below the best `share` of the candidates, most likely; the same
+  // one where many candidates have it. False if too many lie between them.
   template <bool kWhole, class T>
-  EXN_SIMD bool sample(const T* scores, const Columns& at, double share, const SelectionRoom& room,
-                       bool shared, Bounds* bounds) const {
+  EXN_SIMD bool sample(const T* scores, const Columns& at, double share,
+                       const SelectionScratch& scratch, bool shared, Bounds* bounds) const {
     const int64_t n = at.end - at.begin;
     // Of a small share few lie between the bounds anyway.
     const int largest = share < 1.0 / 512 ? 12 : 13;
     int shift = 11;
     while (shift < largest && n >> shift > 32) ++shift;
-    constexpr int64_t kPart = 1024;
-    float* const x = room.near_cut;
-    for_pieces<1>((int64_t{1} << shift) / kPart, shared, [&](int64_t part) EXN_FLAT {
-      for (int64_t i = part * kPart; i < (part + 1) * kPart; ++i) {
+    constexpr int64_t kSampleChunk = 1024;
+    float* const x = scratch.near_cut;
+    for_pieces<1>((int64_t{1} << shift) / kSampleChunk, shared, [&](int64_t chunk) EXN_FLAT {
+      for (int64_t i = chunk * kSampleChunk; i < (chunk + 1) * kSampleChunk; ++i) {
         const uint32_t jitter = static_cast<uint32_t>(i) * 2654435761u >> 16;
         const int64_t j = at.begin + ((i << 16 | jitter) * n >> (16 + shift));
-        const bool open = kWhole || (room.open.word[j / 64] >> j % 64 & 1) != 0;
+        const bool open = kWhole || (scratch.open.word[j / 64] >> j % 64 & 1) != 0;
         x[i] = open ? to_float(scores[j]) : NAN;
       }
     });
@@ -527,14 +528,14 @@ class Selector {
   // taken as yet.
   template <bool kOneScore, bool kWhole, class T>
   EXN_SIMD float* mark_piece(const T* scores, Columns at, int64_t piece, Bounds bounds, float* near,
-                             const SelectionRoom& room) const {
+                             const SelectionScratch& scratch) const {
     const Words words = words_of(at, piece);
     constexpr int64_t kAhead = 4096 / sizeof(T);
     const bool ahead = tuning().prefetch_streams;
     // What the loop writes may lie anywhere, for all that the compiler knows, so it reads copies.
-    uint64_t* const open_words = room.open.word;
-    uint64_t* const taken_words = room.taken.word;
-    uint64_t* const between_words = room.between.word;
+    uint64_t* const open_words = scratch.open.word;
+    uint64_t* const taken_words = scratch.taken.word;
+    uint64_t* const between_words = scratch.between.word;
     const f32v low = set1(bounds.low), high = set1(bounds.high);
     float* to = near;
     int64_t taken = 0, same = 0;
@@ -589,7 +590,7 @@ class Selector {
         });
       }
       if (w < last) mark_part(w);
-      room.seen.word[first / 64] = seen;
+      scratch.seen.word[first / 64] = seen;
       first = last;
     }
     if (!kOneScore) {
@@ -599,19 +600,19 @@ class Selector {
         broken |= ~bits_of(equal(v, v)) & kAllLanes;
       });
     }
-    room.above[piece] = static_cast<int32_t>(taken);
-    room.count[piece] = broken != 0 ? -1 : static_cast<int32_t>(same);
-    room.near_at[piece] = near - room.near;
+    scratch.above[piece] = static_cast<int32_t>(taken);
+    scratch.count[piece] = broken != 0 ? -1 : static_cast<int32_t>(same);
+    scratch.near_at[piece] = near - scratch.near;
     return to;
   }
 
   // Calls f(w) for the words of a piece that were seen.
   template <class F>
-  static EXN_SIMD void for_seen(const Columns& at, int64_t piece, const SelectionRoom& room,
+  static EXN_SIMD void for_seen(const Columns& at, int64_t piece, const SelectionScratch& scratch,
                                 F&& f) {
     const Words words = words_of(at, piece);
     for (int64_t s = words.first / 64; s * 64 < words.last; ++s) {
-      for (uint64_t left = room.seen.word[s]; left != 0; left &= left - 1)
+      for (uint64_t left = scratch.seen.word[s]; left != 0; left &= left - 1)
         f(s * 64 + first_bit(left));
     }
   }
@@ -620,22 +621,22 @@ class Selector {
   // kWhole: lists what is taken, by several threads if `shared`.
   template <bool kOneScore, bool kWhole>
   __attribute__((noinline)) void settle(const Columns& at, int64_t piece, float bar,
-                                        const SelectionRoom& room, bool shared,
+                                        const SelectionScratch& scratch, bool shared,
                                         int32_t* list) const {
-    const float* near = room.near + room.near_at[piece];
+    const float* near = scratch.near + scratch.near_at[piece];
     const f32v cut = set1(bar);
-    const bool equals = room.count[piece] != 0;
-    uint64_t* const taken_words = room.taken.word;
-    const uint64_t* const between_words = room.between.word;
+    const bool equals = scratch.count[piece] != 0;
+    uint64_t* const taken_words = scratch.taken.word;
+    const uint64_t* const between_words = scratch.between.word;
     int32_t *to = nullptr, *end = nullptr;
     if (kWhole) {
-      const int64_t begin = room.above[piece], next = room.above[piece + 1];
+      const int64_t begin = scratch.above[piece], next = scratch.above[piece + 1];
       if (begin >= s_.capacity) return;
       to = list + begin;
       end = list + (shared && next < s_.capacity ? next : s_.capacity);
     }
     const auto settle_words = [&](auto is) EXN_FLAT {
-      for_seen(at, piece, room, [&](int64_t w) EXN_FLAT {
+      for_seen(at, piece, scratch, [&](int64_t w) EXN_FLAT {
         const uint64_t between = between_words[w];
         uint64_t bits = taken_words[w];
         if (kOneScore) {
@@ -668,19 +669,19 @@ class Selector {
   // Leaves the first of a piece's near columns that equal the bar, so many, and none of the others.
   template <bool kOneScore>
   static __attribute__((noinline)) void leave_first(const Columns& at, int64_t piece, int64_t some,
-                                                    float bar, const SelectionRoom& room) {
+                                                    float bar, const SelectionScratch& scratch) {
     if (kOneScore) {
-      for_seen(at, piece, room, [&](int64_t w) EXN_FLAT {
-        uint64_t bits = some > 0 ? room.between.word[w] : 0;
+      for_seen(at, piece, scratch, [&](int64_t w) EXN_FLAT {
+        uint64_t bits = some > 0 ? scratch.between.word[w] : 0;
         int64_t ones = ColumnSet::ones(bits);
         for (; ones > some; --ones) bits &= ~(uint64_t{1} << (63 - __builtin_clzll(bits)));
-        room.between.word[w] = bits;
+        scratch.between.word[w] = bits;
         some -= ones;
       });
       return;
     }
-    float* const near = room.near + room.near_at[piece];
-    for (int64_t i = 0; i < room.count[piece]; ++i) {
+    float* const near = scratch.near + scratch.near_at[piece];
+    for (int64_t i = 0; i < scratch.count[piece]; ++i) {
       if (near[i] == bar && --some < 0) near[i] = NAN;
     }
   }
@@ -688,16 +689,16 @@ class Selector {
   // Where the lists of pieces begin, and which pieces take what equals the bar.
   template <bool kOneScore>
   static __attribute__((noinline)) void share_out(const Columns& at, int64_t equals, float bar,
-                                                  const SelectionRoom& room) {
+                                                  const SelectionScratch& scratch) {
     const f32v cut = set1(bar), one = set1(1.0f);
     int32_t begin = 0;
     const int64_t last = (at.end - 1) / kPiece;
     for (int64_t i = at.begin / kPiece; i <= last; ++i) {
-      int64_t more = room.above[i], same = room.count[i];
+      int64_t more = scratch.above[i], same = scratch.count[i];
       if (!kOneScore) {
-        const float* near = room.near + room.near_at[i];
+        const float* near = scratch.near + scratch.near_at[i];
         f32v above = zero(), equal_to = zero();
-        for_vectors(room.count[i], [&](int64_t j, int lanes) EXN_FLAT {
+        for_vectors(scratch.count[i], [&](int64_t j, int lanes) EXN_FLAT {
           const f32v v = load_part(near + j, lanes, NAN);
           above = add(above, select(less(cut, v), one, zero()));
           equal_to = add(equal_to, select(equal(cut, v), one, zero()));
@@ -706,78 +707,78 @@ class Selector {
         same = static_cast<int64_t>(reduce_add(equal_to));
       }
       if (same > equals) {
-        if (equals > 0) leave_first<kOneScore>(at, i, equals, bar, room);
+        if (equals > 0) leave_first<kOneScore>(at, i, equals, bar, scratch);
         same = equals;
       }
       equals -= same;
-      room.above[i] = begin;
-      room.count[i] = static_cast<int32_t>(same);
+      scratch.above[i] = begin;
+      scratch.count[i] = static_cast<int32_t>(same);
       begin += static_cast<int32_t>(more + same);
     }
-    room.above[last + 1] = begin;
+    scratch.above[last + 1] = begin;
   }
 
   // Takes the k best of a segment; kWhole: and lists them.
   template <bool kWhole, class T>
   __attribute__((noinline)) Outcome take_sampled(const T* scores, const Columns& at, int64_t k,
-                                                 const SelectionRoom& room, bool shared,
+                                                 const SelectionScratch& scratch, bool shared,
                                                  int32_t* list) const {
     const bool all = s_.keep_count == 0 && s_.drop_count == 0;
-    const int64_t candidates = all ? at.end - at.begin : room.open.count(at.begin, at.end);
+    const int64_t candidates = all ? at.end - at.begin : scratch.open.count(at.begin, at.end);
     Bounds bounds;
     if (k >= candidates ||
-        !sample<kWhole>(scores, at, static_cast<double>(k) / static_cast<double>(candidates), room,
-                        shared, &bounds))
+        !sample<kWhole>(scores, at, static_cast<double>(k) / static_cast<double>(candidates),
+                        scratch, shared, &bounds))
       return Outcome::kMissed;
     return bounds.low == bounds.high
-               ? take_between<true, kWhole>(scores, at, k, bounds, room, shared, list)
-               : take_between<false, kWhole>(scores, at, k, bounds, room, shared, list);
+               ? take_between<true, kWhole>(scores, at, k, bounds, scratch, shared, list)
+               : take_between<false, kWhole>(scores, at, k, bounds, scratch, shared, list);
   }
 
   template <bool kOneScore, bool kWhole, class T>
   EXN_SIMD Outcome take_between(const T* scores, const Columns& at, int64_t k, const Bounds& bounds,
-                                const SelectionRoom& room, bool shared, int32_t* list) const {
+                                const SelectionScratch& scratch, bool shared, int32_t* list) const {
     const int64_t first = at.begin / kPiece, last = (at.end + kPiece - 1) / kPiece;
     const int64_t chunk = shared ? kPiecesOfThread : last - first;
     parallel_for(last - first, chunk, [&](int64_t begin, int64_t end) {
-      float* to = room.near + begin * kNearPiece;
+      float* to = scratch.near + begin * kNearPiece;
       for (int64_t i = begin; i < end; ++i)
-        to = mark_piece<kOneScore, kWhole>(scores, at, first + i, bounds, to, room);
+        to = mark_piece<kOneScore, kWhole>(scores, at, first + i, bounds, to, scratch);
     });
     int64_t near = 0;
     for (int64_t i = first; i < last; ++i) {
-      if (room.count[i] < 0) return Outcome::kBroken;
-      k -= room.above[i];
-      near += room.count[i];
+      if (scratch.count[i] < 0) return Outcome::kBroken;
+      k -= scratch.above[i];
+      near += scratch.count[i];
     }
     if (k <= 0 || k > near || (!kOneScore && near > (at.end - at.begin) / kFew)) {
       if (!kWhole) {
         ColumnSet::for_range(at.begin, at.end, [&](int64_t w, uint64_t bits) EXN_FLAT {
-          room.taken.word[w] &= ~(room.open.word[w] & bits);
+          scratch.taken.word[w] &= ~(scratch.open.word[w] & bits);
         });
       }
       return Outcome::kMissed;
     }
     ScoreCut cut = {bounds.low, k};
     if (!kOneScore) {
-      const float* x = room.near + room.near_at[first];
+      const float* x = scratch.near + scratch.near_at[first];
       // Several threads leave several runs of them.
-      if (x + near != room.near + room.near_at[last - 1] + room.count[last - 1]) {
+      if (x + near != scratch.near + scratch.near_at[last - 1] + scratch.count[last - 1]) {
         int64_t n = 0;
         for (int64_t i = first; i < last; ++i) {
-          const float* from = room.near + room.near_at[i];
-          for_vectors(room.count[i], [&](int64_t j, int lanes) EXN_FLAT {
-            store_part(room.near_cut + n + j, load_part(from + j, lanes, 0.0f), lanes);
+          const float* from = scratch.near + scratch.near_at[i];
+          for_vectors(scratch.count[i], [&](int64_t j, int lanes) EXN_FLAT {
+            store_part(scratch.near_cut + n + j, load_part(from + j, lanes, 0.0f), lanes);
           });
-          n += room.count[i];
+          n += scratch.count[i];
         }
-        x = room.near_cut;
+        x = scratch.near_cut;
       }
-      cut = cut_at(x, near, k, bounds.low, bounds.high, room.near_cut);
+      cut = cut_at(x, near, k, bounds.low, bounds.high, scratch.near_cut);
     }
-    share_out<kOneScore>(at, cut.equal, cut.bar, room);
+    share_out<kOneScore>(at, cut.equal, cut.bar, scratch);
     for_pieces(last - first, shared, [&](int64_t i) EXN_FLAT {
-      settle<kOneScore, kWhole>(at, first + i, cut.bar, room, shared, list);
+      settle<kOneScore, kWhole>(at, first + i, cut.bar, scratch, shared, list);
     });
     return Outcome::kTaken;
   }
@@ -794,11 +795,11 @@ class Selector {
   }
 
   // The columns of some words, from `to` up to `end`. Returns how many there are.
-  static EXN_SIMD int64_t list_words(const SelectionRoom& room, const Words& words, int32_t* to,
-                                     int32_t* end) {
+  static EXN_SIMD int64_t list_words(const SelectionScratch& scratch, const Words& words,
+                                     int32_t* to, int32_t* end) {
     int64_t all = 0;
     for (int64_t w = words.first; w < words.last; ++w) {
-      const uint64_t left = room.taken.word[w];
+      const uint64_t left = scratch.taken.word[w];
       if (left == 0) continue;
       all += ColumnSet::ones(left);
       to = list_word(w, left, to, end);
@@ -806,11 +807,11 @@ class Selector {
     return all;
   }
 
-  __attribute__((noinline)) int64_t write(int64_t row, const SelectionRoom& room,
+  __attribute__((noinline)) int64_t write(int64_t row, const SelectionScratch& scratch,
                                           bool shared) const {
     int32_t* list = s_.indices + row * s_.capacity;
-    return shared ? write_shared(list, room)
-                  : list_words(room, {0, ColumnSet::words(columns_)}, list, list + s_.capacity);
+    return shared ? write_shared(list, scratch)
+                  : list_words(scratch, {0, ColumnSet::words(columns_)}, list, list + s_.capacity);
   }
 
   // The count and the flag of a row, and -1 after the columns that its list has.
@@ -820,7 +821,7 @@ class Selector {
     if (s_.valid != nullptr) s_.valid[row] = valid ? 1 : 0;
     const int64_t first = count < s_.capacity ? count : s_.capacity;
     const int64_t rest = s_.capacity - first;
-    for_pieces(SelectionRoom::pieces(rest), shared, [&](int64_t i) EXN_FLAT {
+    for_pieces(SelectionScratch::pieces(rest), shared, [&](int64_t i) EXN_FLAT {
       const int64_t begin = first + i * kPiece;
       const int64_t end = begin + kPiece < s_.capacity ? begin + kPiece : s_.capacity;
       for (int64_t at = begin; at < end; ++at) list[at] = -1;
@@ -828,25 +829,26 @@ class Selector {
   }
 
   // The list of a long row, by all threads; returns how many columns are taken.
-  __attribute__((noinline)) int64_t write_shared(int32_t* list, const SelectionRoom& room) const {
+  __attribute__((noinline)) int64_t write_shared(int32_t* list,
+                                                 const SelectionScratch& scratch) const {
     const Columns all = {0, columns_};
-    const int64_t pieces = SelectionRoom::pieces(columns_);
+    const int64_t pieces = SelectionScratch::pieces(columns_);
     for_pieces(pieces, true, [&](int64_t i) EXN_FLAT {
       const Words words = words_of(all, i);
       int64_t ones = 0;
       for (int64_t w = words.first; w < words.last; ++w)
-        ones += ColumnSet::ones(room.taken.word[w]);
-      room.count[i] = static_cast<int32_t>(ones);
+        ones += ColumnSet::ones(scratch.taken.word[w]);
+      scratch.count[i] = static_cast<int32_t>(ones);
     });
     int64_t count = 0;
     for (int64_t i = 0; i < pieces; ++i) {
-      room.above[i] = static_cast<int32_t>(count);
-      count += room.count[i];
+      scratch.above[i] = static_cast<int32_t>(count);
+      count += scratch.count[i];
     }
     for_pieces(pieces, true, [&](int64_t i) EXN_FLAT {
-      const int64_t begin = room.above[i], end = begin + room.count[i];
+      const int64_t begin = scratch.above[i], end = begin + scratch.count[i];
       if (begin >= s_.capacity) return;
-      list_words(room, words_of(all, i), list + begin,
+      list_words(scratch, words_of(all, i), list + begin,
                  list + (end < s_.capacity ? end : s_.capacity));
     });
     return count;

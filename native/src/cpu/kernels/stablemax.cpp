@@ -3,7 +3,8 @@
 // (read + write) bytes. Within a tile of L1 or L2 the passes are: largest logit (out of place
 // StableMax does without, and softmax of f32 where it can); terms e relative to it, kept where the
 // output is f32: in it, or beside it if it goes past the caches; then, when the whole row's sum is
-// known, one multiplication (16-bit outputs: the terms once more, so that a result is rounded once).
+// known, one multiplication (16-bit outputs: the terms once more, so that a result is rounded
+// once).
 #include <cmath>
 #include <cstring>
 
@@ -145,10 +146,10 @@ struct Due {
     f32v e[kGroup];
     for (int k = 0; k < kGroup; ++k) e[k] = mul(load(terms + at + k * kLanes), set1(factor));
     if (past) {
-      part_t parts[sizeof e / kPart];
-      std::memcpy(parts, e, sizeof e);
-      for (size_t p = 0; p < sizeof e / kPart; ++p)
-        stream_part(reinterpret_cast<char*>(out + at) + p * kPart, parts[p]);
+      vector_t vectors[sizeof e / kVectorBytes];
+      std::memcpy(vectors, e, sizeof e);
+      for (size_t p = 0; p < sizeof e / kVectorBytes; ++p)
+        stream_vector(reinterpret_cast<char*>(out + at) + p * kVectorBytes, vectors[p]);
     } else {
       for (int k = 0; k < kGroup; ++k) store(out + at + k * kLanes, e[k]);
     }
@@ -396,14 +397,14 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, Terms*
     const Look look = looks ? look_at(logits, out) : Look();
     const bool past = looks && way_of(look, 2 * rows * columns * kSizeOfF32 / threads()).past;
     Terms* const scratch = own != nullptr ? own : reinterpret_cast<Terms*>(stats);  // not used then
-    parallel_for(rows, 16384 / columns + 1, scratch, [&](int64_t begin, int64_t end, Terms& room) {
+    parallel_for(rows, 16384 / columns + 1, scratch, [&](int64_t begin, int64_t end, Terms& terms) {
       Peaks peaks;
       RowSum sum;
       int64_t waits = -1;  // the row that is multiplied next
       const auto due_at = [&](int64_t t) {
         if (waits < 0) return Due{};
         float* to = static_cast<float*>(out.data) + waits * out.stride + t * kStatsTile;
-        return Due{past ? room.e + t * kStatsTile : to, to,
+        return Due{past ? terms.e + t * kStatsTile : to, to,
                    factor_of(stats[waits * tiles + t], sum, plan), past};
       };
       if (!blind && !near) find_peaks(tile_at(begin * tiles), 0, &peaks);
@@ -411,7 +412,7 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, Terms*
         const float level = near ? near_level(row) : 0;
         for (int64_t t = 0; t < tiles; ++t)
           first(row, t, end * tiles, &peaks, level, due_at(t),
-                past ? reinterpret_cast<T*>(room.e) : nullptr);
+                past ? reinterpret_cast<T*>(terms.e) : nullptr);
         sum = row_sum(stats + row * tiles, tiles);
         waits = late && !sum.broken ? row : -1;
         const int64_t next = row + 1 < end ? row + 1 : -1;

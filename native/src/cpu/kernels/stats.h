@@ -114,38 +114,38 @@ constexpr int64_t kRun = int64_t{kTurns} * kChain * kGroup * kLanes;
 // N sums side by side.
 template <int N>
 struct Sums {
-  f32v part[kTurns][N];
+  f32v acc[kTurns][N];
   f64v low[N], high[N];
 
   EXN_SIMD Sums() {
-    for (auto& turn : part) {
+    for (auto& turn : acc) {
       for (f32v& p : turn) p = zero();
     }
     for (int k = 0; k < N; ++k) low[k] = high[k] = zero_f64();
   }
 
   // Those that the group at element i adds to.
-  EXN_SIMD f32v (&at(int64_t i)) [N] { return part[i / (kGroup * kLanes) % kTurns]; }
+  EXN_SIMD f32v (&at(int64_t i)) [N] { return acc[i / (kGroup * kLanes) % kTurns]; }
 
   // What the lanes of f32 hold.
-  EXN_SIMD f32v parts(int k) const {
+  EXN_SIMD f32v turns_sum(int k) const {
     f32v all[kTurns];
-    for (int turn = 0; turn < kTurns; ++turn) all[turn] = part[turn][k];
+    for (int turn = 0; turn < kTurns; ++turn) all[turn] = acc[turn][k];
     return sum_of(all);
   }
 
   // Moves that on.
   EXN_SIMD void settle() {
     for (int k = 0; k < N; ++k) {
-      const f32v sum = parts(k);
-      for (int turn = 0; turn < kTurns; ++turn) part[turn][k] = zero();
+      const f32v sum = turns_sum(k);
+      for (int turn = 0; turn < kTurns; ++turn) acc[turn][k] = zero();
       low[k] = add(low[k], low_f64(sum));
       high[k] = add(high[k], high_f64(sum));
     }
   }
 
   EXN_SIMD double total(int k) const {
-    const f32v sum = parts(k);
+    const f32v sum = turns_sum(k);
     return reduce_add(add(add(low[k], low_f64(sum)), add(high[k], high_f64(sum))));
   }
 };
@@ -391,7 +391,7 @@ struct MappedTile {
 template <class T>
 static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const LogitMap& map,
                                     bool full, const Span<T>& next, Peaks* peaks,
-                                    MappedTile& room) {
+                                    MappedTile& scratch) {
   TileStats out;
   find_top(z, n, offset, *peaks, &out);
   out.level = level_of(map, out.top1);
@@ -408,7 +408,7 @@ static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const
     return out;
   }
   // A mapped tile is laid down once, so that the passes are compiled for plain logits alone.
-  float* const mapped = room.z;
+  float* const mapped = scratch.z;
   for_vectors(n, [&](int64_t i, int rest) EXN_FLAT {
     store_part(mapped + i, apply_map(map, load_part(z + i, rest, -INFINITY)), rest);
   });
@@ -424,10 +424,10 @@ static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const
 // The same for a tile on its own.
 template <class T>
 static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const LogitMap& map,
-                                    bool full, MappedTile& room) {
+                                    bool full, MappedTile& scratch) {
   Peaks peaks;
   find_peaks(Span<T>{z, n}, 0, &peaks);
-  return summarise(z, n, offset, map, full, Span<T>{}, &peaks, room);
+  return summarise(z, n, offset, map, full, Span<T>{}, &peaks, scratch);
 }
 
 // The tiles of one row merged, all sums relative to the level of the largest logit.

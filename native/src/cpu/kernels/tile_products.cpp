@@ -24,8 +24,8 @@ namespace {
 constexpr int kTileRows = 16, kDepth = 32;  // of a tile of weights
 constexpr int kTiledRows = 2 * kTileRows;
 constexpr int kTileInputs = 16;  // most inputs that share a tile
-constexpr int kMostParts = 3;
-constexpr int kMostColumns = kMostParts * kRowBlock / kTileInputs;  // of tiles, of a row block
+constexpr int kMostTerms = 3;
+constexpr int kMostColumns = kMostTerms * kRowBlock / kTileInputs;  // of tiles, of a row block
 
 // How the inputs of a block share tiles: groups of as many each, the last ones not full.
 struct Groups {
@@ -39,19 +39,19 @@ int64_t steps_of(int64_t dim) { return (dim + kDepth - 1) / kDepth; }
 
 // ---- inputs -------------------------------------------------------------------------------------
 
-// kParts vectors of bf16 whose sum is x, of 32 elements.
-template <int kParts>
-EXN_SIMD void split(const float* x, f32v (&parts)[kParts]) {
+// kTerms vectors of bf16 whose sum is x, of 32 elements.
+template <int kTerms>
+EXN_SIMD void split(const float* x, f32v (&terms)[kTerms]) {
   f32v low = load(x), high = load(x + kLanes);
-  for (int p = 0; p < kParts; ++p) {
-    const __m256i low_part = narrow_bf16(low), high_part = narrow_bf16(high);
-    parts[p] = join_pairs(low_part, high_part);
-    low = sub(low, widen(low_part));
-    high = sub(high, widen(high_part));
+  for (int p = 0; p < kTerms; ++p) {
+    const __m256i low_term = narrow_bf16(low), high_term = narrow_bf16(high);
+    terms[p] = join_pairs(low_term, high_term);
+    low = sub(low, widen(low_term));
+    high = sub(high, widen(high_term));
   }
 }
 
-// Whether a row has parts that would be lost, being subnormal. It is arranged as NaN then, so that
+// Whether a row has terms that would be lost, being subnormal. It is arranged as NaN then, so that
 // vectors make its products.
 bool vanishes(const float* x, int64_t dim) {
   constexpr float kLeast = 0x1p-90f;
@@ -61,8 +61,8 @@ bool vanishes(const float* x, int64_t dim) {
   return largest > 0 && largest < kLeast;
 }
 
-// to: [groups][parts][steps][16 pairs of columns][inputs of the group], of pairs.
-template <int kParts>
+// to: [groups][terms][steps][16 pairs of columns][inputs of the group], of pairs.
+template <int kTerms>
 void arrange(const Inputs& in, int64_t inputs, bf16* to) {
   const Groups groups(inputs);
   const int64_t steps = steps_of(in.stride), tile = 2 * kTileRows * groups.inputs;
@@ -75,18 +75,18 @@ void arrange(const Inputs& in, int64_t inputs, bf16* to) {
       lost[i] = vanishes(in.f32 + (first + i) * in.stride, in.stride);
     }
     for (int64_t step = 0; step < steps; ++step) {
-      f32v v[kParts][kTileInputs];
+      f32v v[kTerms][kTileInputs];
       for (int i = 0; i < kTileInputs; ++i) {
-        f32v parts[kParts];
-        for (f32v& part : parts) part = lost[i] ? set1(NAN) : zero();
+        f32v terms[kTerms];
+        for (f32v& term : terms) term = lost[i] ? set1(NAN) : zero();
         if (i < count && !lost[i]) {
-          split(in.f32 + (first + i) * in.stride + step * kDepth, parts);
+          split(in.f32 + (first + i) * in.stride + step * kDepth, terms);
         }
-        for (int p = 0; p < kParts; ++p) v[p][i] = parts[p];
+        for (int p = 0; p < kTerms; ++p) v[p][i] = terms[p];
       }
-      for (int p = 0; p < kParts; ++p) {
+      for (int p = 0; p < kTerms; ++p) {
         transpose_lanes(v[p]);
-        bf16* const at = to + ((g * kParts + p) * steps + step) * tile;
+        bf16* const at = to + ((g * kTerms + p) * steps + step) * tile;
         for (int i = 0; i < kTileRows; ++i) {
           store_n(reinterpret_cast<float*>(at + i * 2 * groups.inputs), v[p][i], lanes);
         }
@@ -209,7 +209,7 @@ float product(const bf16* weight, const float* x, int64_t dim) {
 }
 
 // out[x * out_stride + w] for the weight rows [first, first + 16) of a block and `count` inputs of
-// a group, of whose parts `sums` are.
+// a group, of whose terms `sums` are.
 void write(const Block& block, int64_t first, const TileSums* sums, const Inputs& in, int64_t count,
            float* out, int64_t out_stride) {
   const int64_t left = block.count - first;
@@ -220,7 +220,7 @@ void write(const Block& block, int64_t first, const TileSums* sums, const Inputs
     const int64_t at = (first + w) * block.inputs;
     const int lanes = static_cast<int>(block.inputs);
     f32v sum = load_n(sums[0] + at, lanes, 0.0f);
-    if (in.parts == kMostParts) {
+    if (in.terms == kMostTerms) {
       sum = add(sum, add(load_n(sums[1] + at, lanes, 0.0f), load_n(sums[2] + at, lanes, 0.0f)));
     }
     v[w] = sum;
@@ -265,17 +265,17 @@ constexpr int64_t kNearSteps = 12;
 }  // namespace
 
 void arrange_tiles(const Inputs& in, int64_t inputs, bf16* to) {
-  if (in.parts == 1) {
+  if (in.terms == 1) {
     arrange<1>(in, inputs, to);
   } else {
-    arrange<kMostParts>(in, inputs, to);
+    arrange<kMostTerms>(in, inputs, to);
   }
 }
 
 void tile_products(const WeightRows<bf16>& weight, const Inputs& in, int64_t inputs, int64_t dim,
                    float* out, int64_t out_stride, ProductScratch& scratch) {
   const Groups groups(inputs);
-  const int64_t steps = steps_of(dim), columns = groups.count * in.parts;
+  const int64_t steps = steps_of(dim), columns = groups.count * in.terms;
   const int64_t column = steps * 2 * kTileRows * groups.inputs;  // elements of a column of tiles
   const int64_t turns = (steps + kNearSteps - 1) / kNearSteps;
   static_assert(sizeof(TileSums) * kMostColumns <= sizeof scratch.at);
@@ -305,7 +305,7 @@ void tile_products(const WeightRows<bf16>& weight, const Inputs& in, int64_t inp
       const int64_t x = g * groups.inputs;
       const int64_t count = inputs - x < groups.inputs ? inputs - x : groups.inputs;
       for (int64_t w = 0; w < block.count; w += kTileRows) {
-        write(block, w, sums + g * in.parts, inputs_from(in, x), count,
+        write(block, w, sums + g * in.terms, inputs_from(in, x), count,
               out + x * out_stride + first + w, out_stride);
       }
     }

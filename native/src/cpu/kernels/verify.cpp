@@ -92,7 +92,7 @@ struct Softmax {
 struct Round {
   int64_t drafted = -1;  // n; -1: it is left out
   int64_t kept = 0;
-  int32_t behind = -1;  // the token behind those kept; -1: a row was invalid
+  int32_t after = -1;  // the token after those kept; -1: a row was invalid
   Draw draw = Draw::kNothing;
   Softmax target;  // of row `kept`, as is the next
   Softmax draft;
@@ -113,10 +113,10 @@ EXN_SIMD void put(T* out, int64_t s, int64_t value) {
 void finish(const VerifyArgs& args, int64_t s, const Round& round) {
   const VerifyArgs a = args;  // a copy that no store can alias
   const auto token = [&](int64_t i) EXN_FLAT {
-    return i < round.kept ? draft_of(a, s)[i] : round.behind;
+    return i < round.kept ? draft_of(a, s)[i] : round.after;
   };
   int64_t count = 0;
-  const int64_t most = round.kept + (round.behind >= 0 ? 1 : 0);
+  const int64_t most = round.kept + (round.after >= 0 ? 1 : 0);
   bool stopped = false;
   int32_t* out = a.out != nullptr ? a.out + s * (a.most + 1) : nullptr;
   while (count < most && !stopped) {
@@ -130,11 +130,11 @@ void finish(const VerifyArgs& args, int64_t s, const Round& round) {
     if (a.position != nullptr) a.position[s] += static_cast<int32_t>(count);
   }
   const bool full = a.capacity > 0 && a.length[s] == a.capacity;
-  const int32_t outcome = round.drafted < 0                   ? EXN_VERIFY_OFF
-                          : stopped                           ? EXN_VERIFY_STOPPED
-                          : count == most && round.behind < 0 ? EXN_VERIFY_INVALID
-                          : full                              ? EXN_VERIFY_FULL
-                                                              : EXN_VERIFY_GOES_ON;
+  const int32_t outcome = round.drafted < 0                  ? EXN_VERIFY_OFF
+                          : stopped                          ? EXN_VERIFY_STOPPED
+                          : count == most && round.after < 0 ? EXN_VERIFY_INVALID
+                          : full                             ? EXN_VERIFY_FULL
+                                                             : EXN_VERIFY_GOES_ON;
   a.accepted[s] = static_cast<int32_t>(count < round.kept ? count : round.kept);
   put(a.out_count, s, count);
   put(a.last_row, s, count > 0 ? s * (a.most + 1) + count - 1 : -1);
@@ -153,7 +153,7 @@ void verify_greedy(const VerifyArgs& a) {
         round.drafted = drafted_by(a, s);
         while (round.kept < round.drafted && draft_of(a, s)[round.kept] == best[round.kept])
           ++round.kept;
-        round.behind = best[round.kept] < 0 ? -1 : best[round.kept];
+        round.after = best[round.kept] < 0 ? -1 : best[round.kept];
       }
       finish(a, s, round);
     }
@@ -422,16 +422,16 @@ void draw_tokens(Sampling* sampling) {
     if (all.rounds[s].draw != Draw::kNothing) all.list[all.listed++] = static_cast<int32_t>(s);
   }
   parallel_for(all.listed * all.tiles, all.chunk(), all.own,
-               [&](int64_t begin, int64_t end, MappedTile& room) {
+               [&](int64_t begin, int64_t end, MappedTile& mapped) {
                  for (int64_t item = begin; item < end; ++item) {
                    const int64_t s = all.list[item / all.tiles], t = item % all.tiles;
-                   all.weights[s * all.tiles + t] = tile_weight(all, s, t, room.z);
+                   all.weights[s * all.tiles + t] = tile_weight(all, s, t, mapped.z);
                  }
                });
   parallel_for(all.listed, tiles_per_piece(all.listed, all.length(0)), all.own,
-               [&](int64_t begin, int64_t end, MappedTile& room) {
+               [&](int64_t begin, int64_t end, MappedTile& mapped) {
                  for (int64_t k = begin; k < end; ++k)
-                   all.rounds[all.list[k]].behind = draw(all, all.list[k], room.z);
+                   all.rounds[all.list[k]].after = draw(all, all.list[k], mapped.z);
                });
 }
 

@@ -218,11 +218,11 @@ static EXN_SIMD void split_log(f32v a, f32v* r, f32v* offset) {
   const __m512i interval = _mm512_srli_epi32(_mm512_castps_si512(a), 18);
   const f32v scale = _mm512_permutex2var_ps(_mm512_loadu_ps(kLogScale), interval,
                                             _mm512_loadu_ps(kLogScale + kLanes));
-  const f32v part = _mm512_permutex2var_ps(_mm512_loadu_ps(kLogOffset), interval,
-                                           _mm512_loadu_ps(kLogOffset + kLanes));
+  const f32v table = _mm512_permutex2var_ps(_mm512_loadu_ps(kLogOffset), interval,
+                                            _mm512_loadu_ps(kLogOffset + kLanes));
   const f32v m = _mm512_getmant_ps(a, _MM_MANT_NORM_p5_1, _MM_MANT_SIGN_zero);
   *r = fms(m, scale, set1(1.0f));
-  *offset = fma(_mm512_getexp_ps(a), set1(0.693147181f), part);
+  *offset = fma(_mm512_getexp_ps(a), set1(0.693147181f), table);
 }
 
 // Mantissa in [1/2, 1) and exponent of a positive finite a.
