@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rooms for Java: org.exeunt.cases.Cases. A handle is an open case, with its tensors on a device.
+// The cases for Java: org.exeunt.cases.Cases. A handle is an open case, with its tensors on a
+// device.
 #include <jni.h>
 
 #include <algorithm>

@@ -103,7 +103,7 @@ def speed(llama, options):
                     max(prompt, few) + WARM_UP + steps)
 
     def per_second(prompt):
-        """Tokens per second: of a prompt, and of `steps` behind it."""
+        """Tokens per second: of a prompt, and of `steps` after it."""
         engine.clear()
         begin = time.perf_counter()
         engine.prompt(ids[:prompt])

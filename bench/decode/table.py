@@ -6,8 +6,8 @@ import statistics
 CLOSE = 96.0  # percent of argmaxes that a conversion must share with double precision to be a rival
 # Key, row, digits, whether more is better.
 SPEEDS = [
-    ("short", "decode behind {short} tokens, tokens/s", 1, True),
-    ("long", "decode behind {prompt} tokens, tokens/s", 1, True),
+    ("short", "decode after {short} tokens, tokens/s", 1, True),
+    ("long", "decode after {prompt} tokens, tokens/s", 1, True),
     ("prompt", "prompt of {prompt} tokens, tokens/s", 0, True),
     ("first_byte", "fresh process to its first byte, ms", 0, False),
     ("memory", "peak memory of that process, MB", 0, False),

@@ -107,10 +107,10 @@ class Runs(unittest.TestCase):
         status, said, page = self.run_driver()
         self.assertEqual(status, 0, said)
         self.assertIn("llama.cpp Q4_0 is left out: cannot convert.", page)
-        # Behind a short prompt exeunt is four times as fast as the best, behind a long one not.
-        self.assertRegex(page, r"behind 16 tokens, tokens/s +\| 100.0 \(100.0 to 100.0\) \|"
+        # After a short prompt exeunt is four times as fast as the best, after a long one not.
+        self.assertRegex(page, r"after 16 tokens, tokens/s +\| 100.0 \(100.0 to 100.0\) \|"
                                r"( +25.0 \(25.0 to 25.0\) \|){2} +- \| +4.00x \|")
-        self.assertRegex(page, r"behind 512 .* 1.00x \|")
+        self.assertRegex(page, r"after 512 .* 1.00x \|")
         self.assertRegex(page, r"as one prompt +\| +100.00 % \|( +90.00 % \|){2} +- \|")
         self.assertRegex(page, r"weights per token, MB +\|( +93 \|){3} +- \|")
         self.assertRegex(page, r"Of llama.cpp's first byte and memory \d+ ms and \d+ MB are Python")
@@ -126,7 +126,7 @@ class Runs(unittest.TestCase):
         status, said, page = self.run_driver()
         self.assertEqual(status, 0, said)
         self.assertIn("llama.cpp is not here, so its columns are empty", page)
-        self.assertRegex(page, r"behind 16 [^|]*\| 100.0 \(.*\) \|( +- \|){4}")
+        self.assertRegex(page, r"after 16 [^|]*\| 100.0 \(.*\) \|( +- \|){4}")
         self.assertNotIn("peer.py", self.log.read_text())
 
     def test_heads(self):

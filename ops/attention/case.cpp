@@ -305,7 +305,7 @@ void describe(Maker& m, exn_attention_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(attention);
 
-const Room kRoom("attention", [] {
+const RegisteredOp kRegistered("attention", [] {
   const std::vector<AttentionCase> cases = attention_cases();
   auto all = listed<AttentionCase>("attention", cases, [](auto& c) { return case_of(c, false); });
   append_spoiled<AttentionCase>(&all, "attention", cases, [](auto& c) { return case_of(c, true); });

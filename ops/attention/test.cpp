@@ -248,7 +248,7 @@ TEST_P(AttentionMisuse, WrongIndicesWriteNothing) {
   for (int32_t bad : {7, -1}) {
     const Poke poke(&cache_.block_table, 3, bad);
     expect_run_refused(kOp, p_, written_, {"block_table[1,1]", std::to_string(bad), "0..6"});
-    const Poke short_row(&visible_, 2, 2);  // nobody sees that page now
+    const Poke short_row(&visible_, 2, 2);  // no row sees that page now
     EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
     out_.reset();
     scores_.reset();

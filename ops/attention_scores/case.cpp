@@ -110,7 +110,7 @@ AttentionScoresInputs make_inputs(const AttentionScoresCase& c) {
 
 namespace {
 
-// No value here is stored as f64, so double leaves every bound 29 bits of room.
+// No value here is stored as f64, so double leaves every bound 29 bits of margin.
 using Real = double;
 
 // A sum of errors, and of magnitudes that rounding goes by.
@@ -334,7 +334,8 @@ std::unique_ptr<Instance> instantiate(const AttentionScoresCase& c, const Attent
   return instance;
 }
 
-// A list that was made from scores which nobody has seen: a column near the cut may go either way.
+// A list that was made from scores that are not handed out: a column near the cut may go either
+// way.
 Complaint judge_unseen(const AttentionScoresCase& c, const AttentionScoresInputs& in,
                        const AttentionScoresExpected& expected, const Outputs& got) {
   const HostTensor& indices = got[0];
@@ -502,7 +503,7 @@ void describe(Maker& m, exn_attention_scores_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(attention_scores);
 
-const Room kRoom("attention_scores", [] {
+const RegisteredOp kRegistered("attention_scores", [] {
   const std::vector<AttentionScoresCase> cases = attention_scores_cases();
   std::vector<ListedCase> all = listed("attention_scores", cases, make_case);
   append_spoiled(&all, "attention_scores", cases, spoiled_case);

@@ -420,7 +420,7 @@ TEST_P(AttentionScoresMisuse, WrongIndicesWriteNothing) {
       const Poke other_row(&placed_.visible, 0, 8);  // the last row of the prompt alone sees it
       expect_run_refused(kOp, p_, written_, {"block_table[1,4]", std::to_string(bad), "0..12"});
     }
-    const Poke first_row(&placed_.visible, 0, 8);  // nobody sees that page now
+    const Poke first_row(&placed_.visible, 0, 8);  // no row sees that page now
     const Poke second_row(&placed_.visible, 1, 7);
     EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
     for (Placed* t : written_) t->reset();

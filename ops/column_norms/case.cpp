@@ -119,7 +119,7 @@ void describe(Maker& m, exn_column_norms_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(column_norms);
 
-const Room kRoom("column_norms", [] {
+const RegisteredOp kRegistered("column_norms", [] {
   return listed("column_norms", read_cases<ColumnNormsCase>("column_norms", read_case), make_case);
 });
 

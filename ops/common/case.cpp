@@ -18,17 +18,19 @@ constexpr unsigned char kDirt = 0xCD;
 
 }  // namespace
 
-Room::Room(const char* op, std::vector<ListedCase> (*cases)()) { lists()[op] = cases; }
+RegisteredOp::RegisteredOp(const char* op, std::vector<ListedCase> (*cases)()) {
+  lists()[op] = cases;
+}
 
 std::vector<std::string> ops() {
   std::vector<std::string> names;
-  for (const auto& room : lists()) names.push_back(room.first);
+  for (const auto& list : lists()) names.push_back(list.first);
   return names;
 }
 
 std::vector<ListedCase> cases_of(const std::string& op) {
   const auto found = lists().find(op);
-  if (found == lists().end()) fail("no room of an op '" + op + "'");
+  if (found == lists().end()) fail("no cases of an op '" + op + "'");
   return found->second();
 }
 
@@ -86,8 +88,8 @@ bool Instance::is_output(const Placed& tensor) const {
 
 void Instance::reset_outputs() {
   for (Placed* output : outputs_) output->reset();
-  // Beside which no cache has the inputs every third time: in turn all four ways in which a call may
-  // meet what it reads and what it writes.
+  // Beside which no cache has the inputs every third time: in turn all four ways in which a call
+  // may meet what it reads and what it writes.
   const bool cached = resets_++ % 3 != 0;
   for (Placed& tensor : tensors_) {
     if (!is_output(tensor)) tensor.place(cached);

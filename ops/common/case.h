@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// An op of the C ABI as all who test or time it see it: a room has cases, a case becomes an instance
-// with its tensors on a device, and an instance can be run, poisoned, read and judged.
+// An op of the C ABI as all tests and benchmarks see it: an op has cases, a case becomes an
+// instance with its tensors on a device, and an instance can be run, poisoned, read and judged.
 #pragma once
 
 #include <deque>
@@ -209,15 +209,15 @@ void append_spoiled(std::vector<ListedCase>* all, const char* op,
   }
 }
 
-// What a room tells about itself: `const Room room("cosine", cosine_cases);`.
-class Room {
+// What the folder of an op registers: `const RegisteredOp registered("cosine", cosine_cases);`.
+class RegisteredOp {
  public:
-  Room(const char* op, std::vector<ListedCase> (*cases)());
+  RegisteredOp(const char* op, std::vector<ListedCase> (*cases)());
 };
 
-// The ops that have a room, in alphabetical order.
+// The ops that are registered, in alphabetical order.
 std::vector<std::string> ops();
-// Throws if there is no such room.
+// Throws if there is no such op.
 std::vector<ListedCase> cases_of(const std::string& op);
 
 }  // namespace exn::test

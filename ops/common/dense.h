@@ -14,7 +14,7 @@ extern const std::vector<const char*> kRopeStyles;  // EXN_ROPE_*
 
 // ---- inputs -------------------------------------------------------------------------------------
 
-// Any numbers serve as cosines and sines: the ops read the table, whoever made it. `kind` is
+// Any numbers serve as cosines and sines: the ops read the table, whatever made it. `kind` is
 // "normal", which halves, or "ones"; stream 2, one row.
 HostTensor make_rope_table(int64_t positions, int64_t pairs, const std::string& kind,
                            uint64_t seed);
@@ -61,8 +61,8 @@ class RoundedInput {
   bool finite_ = true;
 };
 
-// `got` with NaN where NaN was expected and an infinity came: of quantised weights with a scale that
-// is not finite comes either.
+// `got` with NaN where NaN was expected and an infinity came: of quantised weights with a scale
+// that is not finite comes either.
 HostTensor without_infinities(const std::vector<Expected>& expected, HostTensor got);
 
 // The f32 normalisation of a row of exact values.

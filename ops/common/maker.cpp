@@ -76,7 +76,7 @@ void* Maker::begin(Random* random, size_t bytes) {
   symbols_ = field_count_ = scalar_count_ = tensor_count_ = 0;
   std::memset(size_uses_, 0, sizeof size_uses_);
   std::memset(type_uses_, 0, sizeof type_uses_);
-  Slot* slot = room(bytes);
+  Slot* slot = take_slot(bytes);
   params_ = slot->begin + slot->bytes - bytes;
   params_read_only_ = slot->read_only + slot->bytes - bytes;
   std::memset(params_, 0, bytes);
@@ -93,7 +93,7 @@ void Maker::end() {
 }
 
 // Cases that want more than there is are rare: they get what is there twice, and are dropped.
-Slot* Maker::room(size_t bytes) {
+Slot* Maker::take_slot(size_t bytes) {
   Slot* slot = memory_->take(bytes);
   if (slot != nullptr) return slot;
   out_of_room_ = true;
@@ -183,8 +183,8 @@ Tensor* Maker::tensor(const DLTensor*& field, const char* name, Role role, TypeO
     has_strides = true;
   }
   const size_t bytes = static_cast<size_t>(times(span, size_of(type.type)));
-  t->slot = room(bytes);
-  // Against one guard or the other: behind the front one the data are aligned as well as can be.
+  t->slot = take_slot(bytes);
+  // Against one guard or the other: after the front one the data are aligned as well as can be.
   const bool behind = random().below(4) != 0 || bytes > t->slot->bytes;
   const size_t at = behind && bytes <= t->slot->bytes ? t->slot->bytes - bytes : 0;
   if (t->written) std::memset(t->slot->begin, Slot::kCanary, t->slot->bytes);

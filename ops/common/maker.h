@@ -36,7 +36,7 @@ struct Slot {
   char* begin;      // for the driver, and for what an op may write
   char* read_only;  // the same bytes
   size_t bytes;
-  char* before;  // room for a copy of all bytes
+  char* before;  // a copy of all bytes fits there
 
   // Through which an op gets memory that it writes, or only reads.
   char* view(bool writable) const { return writable ? begin : read_only; }
@@ -140,7 +140,7 @@ struct ScalarField {
   int64_t least;  // of integers
   int64_t most;
   Domain domain;     // of the others
-  int64_t in_array;  // entries behind the pointer, or of the array that it counts; else -1
+  int64_t in_array;  // entries at the pointer, or of the array that it counts; else -1
   bool is_mode;
 };
 
@@ -170,7 +170,7 @@ class Maker {
   void* begin(Random* random, size_t bytes);
   // Starts a sample instead, with these sizes and choices where they are named.
   void* begin_sample(const Named& wanted, size_t bytes);
-  // Whether the case found room for everything.
+  // Whether the case found memory for everything.
   bool complete() const { return !out_of_room_; }
   // After the last field: makes the tensors of this case start with what they hold now.
   void end();
@@ -223,10 +223,10 @@ class Maker {
                  std::initializer_list<Dim> dims, unsigned flags = kPlain) {
     return tensor(field, name, Role::kInOut, type, dims, flags);
   }
-  // Weights [..., columns] of a float type or of blocks, whose tag goes into the field that blocks()
-  // was given; null: of no blocks. blocks_as() gives blocks to another weight if `first` has some,
-  // and none if not. columns() draws as many as fit blocks of both kinds. A sample has none, unless
-  // "blocks" numbers a format, from 1 on, and behind those the kinds of panels.
+  // Weights [..., columns] of a float type or of blocks, whose tag goes into the field that
+  // blocks() was given; null: of no blocks. blocks_as() gives blocks to another weight if `first`
+  // has some, and none if not. columns() draws as many as fit blocks of both kinds. A sample has
+  // none, unless "blocks" numbers a format, from 1 on, and after those the kinds of panels.
   template <class Integer>
   const BlockFormat* blocks(Integer& field, const char* name) {
     return tagged(field, name, drawn_format());
@@ -257,7 +257,7 @@ class Maker {
   // type or size it never is.
   Tensor* out_over(const DLTensor*& field, const char* name, const Tensor* input, TypeOf type,
                    std::initializer_list<Dim> dims, unsigned flags = kPlain);
-  // `field` is `of` again: one tensor behind two fields.
+  // `field` is `of` again: one tensor in two fields.
   void again(const DLTensor*& field, const char* name, const Tensor* of);
   // Must be null in this case.
   void none(const DLTensor*& field, const char* name) {
@@ -299,11 +299,11 @@ class Maker {
   void real(double& field, const char* name, Domain domain) { number(&field, name, domain); }
   // The value does not matter in this case.
   void unused(float& field, const char* name) { number(&field, name, Domain::kAny); }
-  // An array of structs behind `field`, at a guard, zeroed.
+  // An array of structs that `field` points to, at a guard, zeroed.
   template <class T>
   T* array(const T*& field, const char* name, int64_t count) {
     const size_t bytes = static_cast<size_t>(count) * sizeof(T);
-    Slot* slot = room(bytes);
+    Slot* slot = take_slot(bytes);
     char* at = slot->begin + slot->bytes - bytes;
     std::memset(at, 0, bytes);
     field = reinterpret_cast<const T*>(slot->read_only + slot->bytes - bytes);
@@ -329,7 +329,7 @@ class Maker {
   const Named& sizes() const { return sizes_; }  // of a sample
   // The field whose tensor is at `tensor`, for messages.
   const TensorField* field_of(const Slot* slot) const;
-  Slot* room(size_t bytes);
+  Slot* take_slot(size_t bytes);
   void fill(Tensor* tensor, Type type);
 
  private:
@@ -388,7 +388,7 @@ struct OpUnderTest {
 // Those that are described, in alphabetical order.
 const std::vector<OpUnderTest>& ops_under_test();
 
-// What a room tells about its op: `const Described kDescribed = EXN_DESCRIBED(cosine);`.
+// What the folder of an op describes: `const Described kDescribed = EXN_DESCRIBED(cosine);`.
 #define EXN_DESCRIBED(op) {"exn_" #op, EXN_TEST_OP(op), describe}
 class Described {
  public:

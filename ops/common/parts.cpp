@@ -159,7 +159,7 @@ void selection(Maker& m, exn_selection& given, const SelectionShape& s, unsigned
   }
   ranges(m, FIELD(selection.keep), "keep_of_each_row", s);
   ranges(m, FIELD(selection.drop), "drop_of_each_row", s);
-  // Without a budget there must be room for k, unless segments say otherwise.
+  // Without a budget there must be space for k, unless segments say otherwise.
   const bool enforced = given.budget == nullptr;
   m.integer(FIELD(selection.k), k, enforced ? 0 : INT64_MIN, INT64_MAX);
 }

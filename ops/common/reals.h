@@ -12,8 +12,8 @@
 namespace exn::test {
 
 // Results of f64 have their oracle in long double; of all others in double, which leaves every
-// bound 29 bits of room. long double is done in software on ARM, where an oracle in it takes longer
-// than all the rest.
+// bound 29 bits of margin. long double is done in software on ARM, where an oracle in it takes
+// longer than all the rest.
 using Wide = long double;
 
 constexpr double kInf = std::numeric_limits<double>::infinity();

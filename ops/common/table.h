@@ -98,8 +98,8 @@ inline void read_base(const Row& row, CaseBase* c) {
   c->bench = c->timed || (tags & 8);
 }
 
-// The cases of an op; `read(row, &case)` takes what CaseBase does not. Throws too where a column was
-// not looked at: that would be a parameter that nobody tests.
+// The cases of an op; `read(row, &case)` takes what CaseBase does not. Throws too where a column
+// was not looked at: that would be a parameter that is not tested.
 template <class Case, class Read>
 std::vector<Case> read_cases(const char* op, Read read) {
   Table table = read_table(op);
@@ -115,7 +115,7 @@ std::vector<Case> read_cases(const char* op, Read read) {
   }
   for (const Table::Column& column : table.columns) {
     if (!column.was_read && !cases.empty())
-      throw std::runtime_error(std::string(op) + ": nobody reads column '" + column.name + "'");
+      throw std::runtime_error(std::string(op) + ": no case reads column '" + column.name + "'");
   }
   return cases;
 }
@@ -160,8 +160,8 @@ inline MatrixSpec read_matrix(const Row& row, const std::string& name, const cha
   return m;
 }
 
-// The same columns of several matrices, without their sizes; compact ones have no <name>_pad. <name>
-// and <name>_fill may list words, with commas between them, which the matrices have in turn.
+// The same columns of several matrices, without their sizes; compact ones have no <name>_pad.
+// <name> and <name>_fill may list words, with commas between them, which the matrices have in turn.
 inline std::vector<MatrixSpec> read_matrices(const Row& row, const std::string& name,
                                              bool compact = false) {
   const auto words = [&](const std::string& column) {

@@ -164,7 +164,7 @@ inline HostTensor make_integers(const std::vector<int64_t>& values) {
   return t;
 }
 
-// Strictly ascending, with what is negative behind all others.
+// Strictly ascending, with negative entries after all others.
 inline bool ascends(const std::vector<int64_t>& list) {
   for (size_t i = 1; i < list.size(); ++i) {
     if (list[i] >= 0 && list[i] <= list[i - 1]) return false;

@@ -122,7 +122,7 @@ void describe(Maker& m, exn_cosine_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(cosine);
 
-const Room kRoom("cosine", [] {
+const RegisteredOp kRegistered("cosine", [] {
   return listed("cosine", read_cases<CosineCase>("cosine", read_case), make_case);
 });
 

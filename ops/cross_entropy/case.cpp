@@ -195,7 +195,7 @@ void describe(Maker& m, exn_cross_entropy_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(cross_entropy);
 
-const Room kRoom("cross_entropy", [] {
+const RegisteredOp kRegistered("cross_entropy", [] {
   return listed("cross_entropy", read_cases<CrossEntropyCase>("cross_entropy", read_case),
                 make_case);
 });

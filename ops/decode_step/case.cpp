@@ -55,7 +55,7 @@ struct Model {
 };
 
 struct State {
-  HostTensor hidden;  // behind layer 0
+  HostTensor hidden;  // after layer 0
   std::array<HostTensor, kLayers> k, v, length;
   HostTensor position;
 };
@@ -304,10 +304,10 @@ class Step {
 
 // ---- all tokens at once, decided on the device --------------------------------------------------
 
-// Reads the head behind `layer` layers and lets the rule decide; gives the mask of those who leave.
+// Reads the head after `layer` layers and lets the rule decide; gives the mask of rows that leave.
 const DLTensor* ask(Instance* instance, Step* step, const DLTensor* state, const DLTensor* stay,
                     const DLTensor* exit_layer, int32_t layer) {
-  const std::string where = " behind " + std::to_string(layer);
+  const std::string where = " after " + std::to_string(layer);
   const DLTensor* argmax = instance->output("argmax" + where, Type::kI32, {kRows});
   const DLTensor* sure = instance->output("p1" + where, Type::kF32, {kRows});
   step->read_head(argmax, sure);
@@ -352,7 +352,7 @@ const DLTensor* decide_skips(Instance* instance, const DLTensor* state, const DL
   p.cosine = layer == 1 ? nullptr : cosine;
   p.state = state;
   p.skip = instance->output("skip", Type::kU8, {kRows});
-  p.layer = layer == 1 ? -1 : layer - 1;  // the step begins behind layer 0
+  p.layer = layer == 1 ? -1 : layer - 1;  // the step begins after layer 0
   p.model_layers = kLayers;
   p.cold_end = kLayers;
   p.budget = -1;
@@ -397,7 +397,7 @@ struct Outcome {
 
 struct Reference {
   std::vector<Outcome> rows;
-  State state;  // caches and lengths behind the step
+  State state;  // caches and lengths after the step
 };
 
 const HostTensor& named(const Instance& instance, const Outputs& outputs, const std::string& name) {
@@ -543,7 +543,7 @@ Complaint judge(const Reference& expected, const std::vector<std::string>& names
   for (int64_t r = 0; r < kRows; ++r) {
     const Outcome& row = expected.rows[static_cast<size_t>(r)];
     const std::string who = "row " + std::to_string(r) + " ";
-    const std::string where = " behind " + std::to_string(row.exit_layer);
+    const std::string where = " after " + std::to_string(row.exit_layer);
     const auto integer = [&](const std::string& name, int64_t value) -> Complaint {
       const int64_t found = output(name).integer_at(r);
       return found == value ? ""
@@ -585,7 +585,7 @@ Case make_case() {
   return c;
 }
 
-const Room kRoom("decode_step", [] {
+const RegisteredOp kRegistered("decode_step", [] {
   ListedCase listed{"decode_step", {}, make_case, true};
   listed.base.id = "mixed_exits_and_skips";
   listed.base.small = true;

@@ -70,7 +70,7 @@ int64_t appended_to(const Inputs& in, int64_t s) {
   return length + count <= capacity ? count : -2;
 }
 
-// Token i of text s, which has `length` of them behind everything that is appended.
+// Token i of text s, which has `length` of them after everything is appended.
 int64_t token_at(const DraftLookupCase& c, int64_t s, int64_t i, int64_t length) {
   const int64_t random = pick(c.seed, 1, s * c.capacity + i, c.vocabulary);
   const int64_t behind = length - i;  // of the last token 1
@@ -129,12 +129,13 @@ Inputs make_inputs(const DraftLookupCase& c) {
     const int64_t width = std::max<int64_t>(0, c.width);
     const int64_t more = ends || counts ? pick(c.seed, 5, s, width + 1) : width;
     if (counts) in.append_count.set_integer(s, more);
-    const int64_t room = c.capacity - more;
-    const int64_t length = c.lengths == "full"     ? room
-                           : c.lengths == "nearly" ? std::max<int64_t>(0, room - 1 - s % 4)
-                           : c.lengths == "short"  ? std::min<int64_t>(room, s)
-                           : c.lengths == "random" ? pick(c.seed, 6, s, room + 1)
-                                                   : std::min<int64_t>(room, std::stoll(c.lengths));
+    const int64_t space = c.capacity - more;
+    const int64_t length = c.lengths == "full"     ? space
+                           : c.lengths == "nearly" ? std::max<int64_t>(0, space - 1 - s % 4)
+                           : c.lengths == "short"  ? std::min<int64_t>(space, s)
+                           : c.lengths == "random"
+                               ? pick(c.seed, 6, s, space + 1)
+                               : std::min<int64_t>(space, std::stoll(c.lengths));
     in.length.set_integer(s, length);
     for (int64_t i = 0; i < width; ++i) {
       in.append.set_integer(s * width + i, i < more ? token_at(c, s, length + i, length + more)
@@ -302,7 +303,7 @@ void describe(Maker& m, exn_draft_lookup_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(draft_lookup);
 
-const Room kRoom("draft_lookup", [] {
+const RegisteredOp kRegistered("draft_lookup", [] {
   return listed("draft_lookup", read_cases<DraftLookupCase>("draft_lookup", read_case), make_case);
 });
 

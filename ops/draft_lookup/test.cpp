@@ -150,7 +150,7 @@ TEST(DraftLookup, LongTexts) {
   }
 }
 
-// A draft, with the token behind it, has room: 16 tokens of 20 leave 3 to draft.
+// A draft, with the token after it, must fit: 16 tokens of 20 leave 3 to draft.
 TEST(DraftLookup, FillsTheContext) {
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());
@@ -159,8 +159,8 @@ TEST(DraftLookup, FillsTheContext) {
   }
 }
 
-// Rounds without a host: what verify lets through goes behind the text, and the next draft is what
-// followed it. The target says 0, 1, 2, 3, 0, 1, ... whatever it is asked.
+// Rounds without a host: what verify lets through is appended to the text, and the next draft is
+// what followed it. The target says 0, 1, 2, 3, 0, 1, ... whatever it is asked.
 TEST(DraftLookup, RoundsWithVerify) {
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());

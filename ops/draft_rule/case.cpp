@@ -431,7 +431,7 @@ std::unique_ptr<Instance> instantiate(const DraftRuleCase& c, int32_t device_typ
   return instance;
 }
 
-// What the calls leave behind.
+// The state that the calls leave.
 class Judge {
  public:
   Judge(const DraftRuleCase& c, const Outputs& got)
@@ -480,7 +480,7 @@ class Judge {
     } else {
       oracle_.update(call, in);
     }
-    if (oracle_.undecided) return "a decision within its band that nobody sees";
+    if (oracle_.undecided) return "a decision within its band that no output shows";
     std::vector<int64_t> active;
     for (size_t s = 0; s < oracle_.drafting.size(); ++s) {
       if (oracle_.drafting[s] != 0) active.push_back(static_cast<int64_t>(s));
@@ -656,7 +656,7 @@ void describe(Maker& m, exn_draft_rule_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(draft_rule);
 
-const Room kRoom("draft_rule", [] {
+const RegisteredOp kRegistered("draft_rule", [] {
   return listed("draft_rule", read_cases<DraftRuleCase>("draft_rule", read_case), make_case);
 });
 

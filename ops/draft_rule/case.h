@@ -18,8 +18,8 @@ using DraftCall = exn_draft_rule_params;
 
 // What draft_rule keeps of all sequences, in double precision from the header's formulas. A stop
 // whose deciding quantity lies within its band of the threshold may go either way: the oracle then
-// follows what was observed. A choice between TPLs within theirs it cannot follow, since nobody sees
-// the plan of each round: `undecided` says so.
+// follows what was observed. A choice between TPLs within theirs it cannot follow, since no output
+// shows the plan of each round: `undecided` says so.
 class DraftOracle {
  public:
   struct Statistics {

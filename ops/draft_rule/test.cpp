@@ -153,7 +153,7 @@ TEST(DraftRule, DelDraftsAboveTheMeanOfItsMeans) {
   }
 }
 
-// Of 32 layers; a column that nobody knows, and omega = 1, leave the statistics.
+// Of 32 layers; a column that is unknown, and omega = 1, leave the statistics.
 TEST(DraftRule, TokensPerLayer) {
   struct {
     std::vector<double> alphas;
@@ -168,7 +168,7 @@ TEST(DraftRule, TokensPerLayer) {
       {{kNaN, 0, 0}, {4, 8, 9}, {1, 8, 0, 8}},
       {{kNaN, .7}, {4, 8}, {1, 8, 2, 8}},
       {{kNaN, kNaN}, {4, 8}, {0, 9, 1, 8}},
-      {{2, .7}, {4, 8}, {1, 8, 2, 8}},  // no alpha: of statistics that nobody counted
+      {{2, .7}, {4, 8}, {1, 8, 2, 8}},  // no alpha: of statistics that were not counted
       {{-1, 0}, {4, 8}, {1, 8, 0, 8}},
   };
   for (const Target& target : targets()) {
@@ -187,8 +187,8 @@ TEST(DraftRule, TokensPerLayer) {
   }
 }
 
-// A device does not choose a candidate that runs no layer or all of them, whatever it promises: here
-// as many tokens as the other one, or more. The CPU refuses it.
+// A device does not choose a candidate that runs no layer or all of them, whatever it promises:
+// here as many tokens as the other one, or more. The CPU refuses it.
 TEST(DraftRule, StrayCandidates) {
   for (const Target& target : targets()) {
     if (target.cpu()) continue;

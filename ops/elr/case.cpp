@@ -300,8 +300,9 @@ void describe(Maker& m, exn_elr_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(elr);
 
-const Room kRoom("elr",
-                 [] { return listed("elr", read_cases<ElrCase>("elr", read_case), make_case); });
+const RegisteredOp kRegistered("elr", [] {
+  return listed("elr", read_cases<ElrCase>("elr", read_case), make_case);
+});
 
 }  // namespace
 

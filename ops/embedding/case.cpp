@@ -131,7 +131,7 @@ void describe(Maker& m, exn_embedding_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(embedding);
 
-const Room kRoom("embedding", [] {
+const RegisteredOp kRegistered("embedding", [] {
   const std::vector<EmbeddingCase> cases = read_cases<EmbeddingCase>("embedding", read_case);
   auto all = listed<EmbeddingCase>("embedding", cases, [](auto& c) { return case_of(c, false); });
   append_spoiled<EmbeddingCase>(&all, "embedding", cases, [](auto& c) { return case_of(c, true); });

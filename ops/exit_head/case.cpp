@@ -524,7 +524,8 @@ void describe(Maker& m, exn_exit_head_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(exit_head);
 
-const Room kRoom("exit_head", [] { return listed("exit_head", exit_head_cases(), make_case); });
+const RegisteredOp kRegistered("exit_head",
+                               [] { return listed("exit_head", exit_head_cases(), make_case); });
 
 }  // namespace
 

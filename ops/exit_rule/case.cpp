@@ -295,7 +295,7 @@ std::unique_ptr<Instance> instantiate(const ExitRuleCase& c, int32_t device_type
   return instance;
 }
 
-// Takes one call. Without a mask nobody sees how a decision within its band fell: there must be
+// Takes one call. Without a mask no output shows how a decision within its band fell: there must be
 // none.
 Complaint judge_call(const ExitRuleCase& c, int64_t token, int64_t layer, const HostTensor*& output,
                      ExitRuleOracle* oracle) {
@@ -386,7 +386,7 @@ void describe(Maker& m, exn_exit_rule_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(exit_rule);
 
-const Room kRoom("exit_rule", [] {
+const RegisteredOp kRegistered("exit_rule", [] {
   return listed("exit_rule", read_cases<ExitRuleCase>("exit_rule", read_case), make_case);
 });
 

@@ -306,7 +306,7 @@ void describe(Maker& m, exn_ffn_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(ffn);
 
-const Room kRoom("ffn", [] { return listed("ffn", ffn_cases(), make_case); });
+const RegisteredOp kRegistered("ffn", [] { return listed("ffn", ffn_cases(), make_case); });
 
 }  // namespace
 

@@ -44,7 +44,7 @@ TEST_P(Ffn, RowsDoNotDependOnTheBatch) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, Ffn, ::testing::ValuesIn(wanted_cases(ffn_cases())), CaseName());
 
-// Where every row skips no weight is read: there are none behind these pointers.
+// Where every row skips no weight is read: there are none at these pointers.
 TEST(FfnSkip, AllSkippedReadsNoWeights) {
   FfnCase c;
   c.hidden = {5, 24, Type::kBF16, 0, 0, "normal", 1, "-"};

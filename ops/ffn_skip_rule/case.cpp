@@ -169,7 +169,7 @@ void describe(Maker& m, exn_ffn_skip_rule_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(ffn_skip_rule);
 
-const Room kRoom("ffn_skip_rule", [] {
+const RegisteredOp kRegistered("ffn_skip_rule", [] {
   return listed("ffn_skip_rule", read_cases<FfnSkipRuleCase>("ffn_skip_rule", read_case),
                 make_case);
 });

@@ -209,8 +209,9 @@ void describe(Maker& m, exn_gate_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(gate);
 
-const Room kRoom("gate",
-                 [] { return listed("gate", read_cases<GateCase>("gate", read_case), make_case); });
+const RegisteredOp kRegistered("gate", [] {
+  return listed("gate", read_cases<GateCase>("gate", read_case), make_case);
+});
 
 }  // namespace
 

@@ -386,7 +386,7 @@ void describe(Maker& m, exn_gather_params& p) {
   m.array_count(FIELD(tensor_count), count.size, 0, EXN_GATHER_MAX_TENSORS);
   m.integer(FIELD(rows), rows.size, 0, kMost32);
   int32_t* list = m.ids(FIELD(list), {listed}, {-1, rows.size - 1, false});
-  // Ascending with negative entries behind, as an operation in place needs it.
+  // Ascending with negative entries at the end, as an operation in place needs it.
   for (int64_t i = 0; i < listed.size && m.complete(); ++i)
     list[i] = i < rows.size ? static_cast<int32_t>(i) : -1;
   m.ids(FIELD(count), {one}, {0, listed.size, true}, kOptional);
@@ -434,7 +434,8 @@ void describe(Maker& m, exn_gather_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(gather);
 
-const Room kRoom("gather", [] { return listed("gather", gather_cases(), make_case); });
+const RegisteredOp kRegistered("gather",
+                               [] { return listed("gather", gather_cases(), make_case); });
 
 }  // namespace
 

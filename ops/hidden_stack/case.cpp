@@ -228,8 +228,8 @@ void describe(Maker& m, exn_hidden_stack_params& p) {
   f.has_ids = true;
   f.ids = {0, capacity.size, action != EXN_STACK_CLEAR};
   count[0] = static_cast<int32_t>(m.random().between(0, capacity.size));
-  const int64_t room = capacity.size - count[0];
-  const bool fits = action == EXN_STACK_PUSH ? rows.size <= room : count[0] <= rows.size;
+  const int64_t space = capacity.size - count[0];
+  const bool fits = action == EXN_STACK_PUSH ? rows.size <= space : count[0] <= rows.size;
   if (!fits && action == EXN_STACK_PUSH)
     count[0] = static_cast<int32_t>(std::max<int64_t>(0, capacity.size - rows.size));
   if (!fits && action == EXN_STACK_GATHER) count[0] = static_cast<int32_t>(rows.size);
@@ -254,7 +254,7 @@ void describe(Maker& m, exn_hidden_stack_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(hidden_stack);
 
-const Room kRoom("hidden_stack", [] {
+const RegisteredOp kRegistered("hidden_stack", [] {
   return listed("hidden_stack", read_cases<HiddenStackCase>("hidden_stack", read_case), make_case);
 });
 

@@ -41,7 +41,7 @@ void run_op(const Target& target, const char* name,
   ASSERT_EQ(run_once(target, op, params), EXN_OK) << name << ": " << exn_last_error();
 }
 
-// What the ops after a gather leave behind, of R rows and their tags.
+// What the ops after a gather leave, of R rows and their tags.
 struct Followed {
   HostTensor turned, appended, owed, attended;
 };
@@ -150,7 +150,7 @@ TEST(HiddenStackTags, SwitchOffWhatIsNotThere) {
   }
 }
 
-// A count that no push leaves behind: a device cannot refuse it, but says so.
+// A count that no push leaves: a device cannot refuse it, but says so.
 TEST(HiddenStackCount, OutOfRange) {
   for (const Target& target : targets()) {
     if (target.cpu()) continue;

@@ -252,8 +252,9 @@ void describe(Maker& m, exn_hired_budget_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(hired_budget);
 
-const Room kRoom("hired_budget",
-                 [] { return listed("hired_budget", hired_budget_cases(), make_case); });
+const RegisteredOp kRegistered("hired_budget", [] {
+  return listed("hired_budget", hired_budget_cases(), make_case);
+});
 
 }  // namespace
 

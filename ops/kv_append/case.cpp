@@ -164,7 +164,7 @@ void describe(Maker& m, exn_kv_append_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(kv_append);
 
-const Room kRoom("kv_append", [] {
+const RegisteredOp kRegistered("kv_append", [] {
   const std::vector<KvAppendCase> cases = read_cases<KvAppendCase>("kv_append", read_case);
   auto all = listed<KvAppendCase>("kv_append", cases, [](auto& c) { return case_of(c, false); });
   append_spoiled<KvAppendCase>(&all, "kv_append", cases, [](auto& c) { return case_of(c, true); });

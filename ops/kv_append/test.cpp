@@ -82,7 +82,7 @@ TEST_P(KvAppendMisuse, WrongIndicesWriteNothing) {
   for (int32_t bad : {static_cast<int32_t>(spec.pages()), -1}) {
     const Poke poke(&cache.block_table, 3, bad);
     expect_run_refused(kOp, p, written, {"block_table[1,1]", std::to_string(bad), "0..6"});
-    const Poke off(&slot, 2, -1);  // nobody needs that page now
+    const Poke off(&slot, 2, -1);  // no row needs that page now
     EXPECT_EQ(run_once(targets().front(), kOp, p), EXN_OK) << exn_last_error();
     cache.k.reset();
     cache.v.reset();

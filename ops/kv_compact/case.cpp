@@ -514,7 +514,8 @@ void describe(Maker& m, exn_kv_compact_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(kv_compact);
 
-const Room kRoom("kv_compact", [] { return listed("kv_compact", kv_compact_cases(), make_case); });
+const RegisteredOp kRegistered("kv_compact",
+                               [] { return listed("kv_compact", kv_compact_cases(), make_case); });
 
 }  // namespace
 

@@ -194,7 +194,7 @@ void describe(Maker& m, exn_kv_copy_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(kv_copy);
 
-const Room kRoom("kv_copy", [] {
+const RegisteredOp kRegistered("kv_copy", [] {
   const std::vector<KvCopyCase> cases = read_cases<KvCopyCase>("kv_copy", read_case);
   auto all = listed<KvCopyCase>("kv_copy", cases, [](auto& c) { return case_of(c, false); });
   append_spoiled<KvCopyCase>(&all, "kv_copy", cases, [](auto& c) { return case_of(c, true); });

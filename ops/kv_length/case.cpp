@@ -212,7 +212,7 @@ void describe(Maker& m, exn_kv_length_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(kv_length);
 
-const Room kRoom("kv_length", [] {
+const RegisteredOp kRegistered("kv_length", [] {
   return listed("kv_length", read_cases<KvLengthCase>("kv_length", read_case), make_case);
 });
 

@@ -341,8 +341,9 @@ void describe(Maker& m, exn_kv_propagate_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(kv_propagate);
 
-const Room kRoom("kv_propagate",
-                 [] { return listed("kv_propagate", kv_propagate_cases(), make_case); });
+const RegisteredOp kRegistered("kv_propagate", [] {
+  return listed("kv_propagate", kv_propagate_cases(), make_case);
+});
 
 }  // namespace
 

@@ -110,8 +110,8 @@ KvPropagateCase sample(int32_t layout = EXN_KV_HEAD_MAJOR) {
   return c;
 }
 
-// All layers and up to 256 rows take one launch on CUDA, also where the depth is cut into parts, and
-// only then scratch.
+// All layers and up to 256 rows take one launch on CUDA, also where the depth is cut into parts,
+// and only then scratch.
 TEST(KvPropagateLaunches, OneForAllLayers) {
   const auto reset = reinterpret_cast<void (*)()>(emulator_function("simt_reset"));
   const auto launches = reinterpret_cast<uint64_t (*)()>(emulator_function("simt_launch_count"));
@@ -220,7 +220,7 @@ TEST(KvPropagateIds, PageOutOfRange) {
   }
 }
 
-// The ids of rows that owe nothing are nobody's business: several may name one slot, even one that
+// The ids of rows that owe nothing are not read: several may name one slot, even one that
 // a layer lacks, any sequence and any position.
 TEST(KvPropagateIds, RowsThatOweNothingMayNameAnything) {
   const KvPropagateCase c = sample();

@@ -242,7 +242,7 @@ void describe(Maker& m, exn_layer_schedule_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(layer_schedule);
 
-const Room kRoom("layer_schedule", [] {
+const RegisteredOp kRegistered("layer_schedule", [] {
   auto all = listed("layer_schedule", read_cases<LayerScheduleCase>("layer_schedule", read_case),
                     make_case);
   for (ListedCase& c : all) c.host_only = true;

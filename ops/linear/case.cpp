@@ -189,7 +189,7 @@ void describe(Maker& m, exn_linear_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(linear);
 
-const Room kRoom("linear", [] {
+const RegisteredOp kRegistered("linear", [] {
   const std::vector<LinearCase> cases = linear_cases();
   std::vector<ListedCase> all = listed("linear", cases, make_case);
   for (size_t i = 0; i < all.size(); ++i) all[i].host_only = in_panels(cases[i].weight.blocks);

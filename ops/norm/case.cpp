@@ -94,8 +94,9 @@ void describe(Maker& m, exn_norm_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(norm);
 
-const Room kRoom("norm",
-                 [] { return listed("norm", read_cases<NormCase>("norm", read_case), make_case); });
+const RegisteredOp kRegistered("norm", [] {
+  return listed("norm", read_cases<NormCase>("norm", read_case), make_case);
+});
 
 }  // namespace
 

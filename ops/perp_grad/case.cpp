@@ -184,7 +184,7 @@ void describe(Maker& m, exn_perp_grad_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(perp_grad);
 
-const Room kRoom("perp_grad", [] {
+const RegisteredOp kRegistered("perp_grad", [] {
   return listed("perp_grad", read_cases<PerpGradCase>("perp_grad", read_case), make_case);
 });
 

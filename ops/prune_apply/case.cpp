@@ -151,7 +151,7 @@ void describe(Maker& m, exn_prune_apply_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(prune_apply);
 
-const Room kRoom("prune_apply", [] {
+const RegisteredOp kRegistered("prune_apply", [] {
   return listed("prune_apply", read_cases<PruneApplyCase>("prune_apply", read_case), make_case);
 });
 

@@ -232,7 +232,7 @@ void describe(Maker& m, exn_prune_mask_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(prune_mask);
 
-const Room kRoom("prune_mask", [] {
+const RegisteredOp kRegistered("prune_mask", [] {
   return listed("prune_mask", read_cases<PruneMaskCase>("prune_mask", read_case), make_case);
 });
 

@@ -114,8 +114,9 @@ void describe(Maker& m, exn_rope_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(rope);
 
-const Room kRoom("rope",
-                 [] { return listed("rope", read_cases<RopeCase>("rope", read_case), make_case); });
+const RegisteredOp kRegistered("rope", [] {
+  return listed("rope", read_cases<RopeCase>("rope", read_case), make_case);
+});
 
 }  // namespace
 

@@ -83,7 +83,7 @@ void describe(Maker& m, exn_rope_table_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(rope_table);
 
-const Room kRoom("rope_table", [] {
+const RegisteredOp kRegistered("rope_table", [] {
   return listed("rope_table", read_cases<RopeTableCase>("rope_table", read_case), make_case);
 });
 

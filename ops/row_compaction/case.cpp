@@ -140,7 +140,7 @@ void describe(Maker& m, exn_row_compaction_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(row_compaction);
 
-const Room kRoom("row_compaction", [] {
+const RegisteredOp kRegistered("row_compaction", [] {
   return listed("row_compaction", read_cases<RowCompactionCase>("row_compaction", read_case),
                 make_case);
 });

@@ -71,7 +71,7 @@ void describe(Maker& m, exn_row_stats_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(row_stats);
 
-const Room kRoom("row_stats", [] {
+const RegisteredOp kRegistered("row_stats", [] {
   return listed("row_stats", read_cases<RowStatsCase>("row_stats", read_case), make_case);
 });
 

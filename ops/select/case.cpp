@@ -140,7 +140,7 @@ void describe(Maker& m, exn_select_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(select);
 
-const Room kRoom("select", [] {
+const RegisteredOp kRegistered("select", [] {
   const std::vector<SelectCase> cases = read_cases<SelectCase>("select", read_case);
   std::vector<ListedCase> all = listed("select", cases, make_case);
   append_spoiled(&all, "select", cases, spoiled_case, has_segments);

@@ -326,7 +326,7 @@ void describe(Maker& m, exn_ssm_step_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(ssm_step);
 
-const Room kRoom("ssm_step", [] {
+const RegisteredOp kRegistered("ssm_step", [] {
   const std::vector<SsmStepCase> cases = read_cases<SsmStepCase>("ssm_step", read_case);
   std::vector<ListedCase> all = listed("ssm_step", cases, make_sound);
   std::vector<SsmStepCase> several;  // of one row none is spoilt

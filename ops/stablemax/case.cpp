@@ -93,7 +93,7 @@ void describe(Maker& m, exn_stablemax_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(stablemax);
 
-const Room kRoom("stablemax", [] {
+const RegisteredOp kRegistered("stablemax", [] {
   return listed("stablemax", read_cases<StableMaxCase>("stablemax", read_case), make_case);
 });
 

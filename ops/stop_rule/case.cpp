@@ -303,7 +303,7 @@ class Oracle {
   std::vector<RowState> rows_;
 };
 
-// All calls. One behind the end of all rows begins anew.
+// All calls. One after the end of all rows begins anew.
 std::vector<Step> play(const StopRuleCase& c) {
   std::vector<Step> steps(at(c.steps));
   Oracle oracle(c);
@@ -494,7 +494,7 @@ void describe(Maker& m, exn_stop_rule_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(stop_rule);
 
-const Room kRoom("stop_rule", [] {
+const RegisteredOp kRegistered("stop_rule", [] {
   const std::vector<StopRuleCase> cases = read_cases<StopRuleCase>("stop_rule", read_case);
   auto all = listed<StopRuleCase>("stop_rule", cases, sound);
   append_spoiled<StopRuleCase>(&all, "stop_rule", cases, spoiled);

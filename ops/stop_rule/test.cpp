@@ -271,8 +271,8 @@ TEST(StopRule, WithoutABudgetNothingEnds) {
   }
 }
 
-// A device, where nobody can say so, passes over ids that there are none of; the CPU refuses them
-// (StopRuleMisuse). What lies where they lead is the next row's, or NaN behind the last.
+// A device, which cannot say so, passes over ids that there are none of; the CPU refuses them
+// (StopRuleMisuse). What lies where they lead is the next row's, or NaN after the last.
 TEST(StopRule, DevicesPassOverStrayIds) {
   for (const Target& target : targets()) {
     if (target.cpu()) continue;
@@ -474,7 +474,7 @@ TEST_F(StopRuleMisuse, StraysWriteNothing) {
     expect_run_refused(kOp, p_, written_, {"token[1]", std::to_string(bad), "at most 5"});
   }
   const Poke poke(&token_, 1, 6);
-  const Poke ended(&state_, EXN_STOP_STATE_WORDS, EXN_STOP_TOKEN);  // its token is nobody's concern
+  const Poke ended(&state_, EXN_STOP_STATE_WORDS, EXN_STOP_TOKEN);  // its token is not read
   EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
 }
 

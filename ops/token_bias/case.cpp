@@ -118,7 +118,7 @@ void describe(Maker& m, exn_token_bias_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(token_bias);
 
-const Room kRoom("token_bias", [] {
+const RegisteredOp kRegistered("token_bias", [] {
   const std::vector<TokenBiasCase> cases = read_cases<TokenBiasCase>("token_bias", read_case);
   auto all = listed<TokenBiasCase>("token_bias", cases, [](auto& c) { return case_of(c, false); });
   append_spoiled<TokenBiasCase>(&all, "token_bias", cases,

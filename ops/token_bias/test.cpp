@@ -28,7 +28,7 @@ TEST(TokenBias, ByHand) {
   }
 }
 
-// The first id behind a row is the next row's first logit.
+// The first id after a row is the next row's first logit.
 TEST(TokenBias, StrayIds) {
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());

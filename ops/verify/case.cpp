@@ -261,7 +261,7 @@ VerifyInputs make_inputs(const VerifyCase& c) {
     }
   }
   if (c.hostile != "-") spoil(c, &in);
-  // What lies beyond a draft, and what belongs to nobody, is rubbish.
+  // What lies beyond a draft, and what belongs to no sequence, is rubbish.
   for (int64_t s = 0; s < c.sequences; ++s) {
     const bool off = in.active.given() && in.active.integer_at(s) == 0;
     const int64_t n = off ? 0 : verify_drafted(in, s);
@@ -615,7 +615,7 @@ void describe(Maker& m, exn_verify_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(verify);
 
-const Room kRoom("verify", [] {
+const RegisteredOp kRegistered("verify", [] {
   return listed("verify", read_cases<VerifyCase>("verify", read_case), make_case);
 });
 

@@ -37,7 +37,7 @@ HostTensor logs(std::vector<int64_t> shape, std::vector<double> p) {
   return reals(std::move(shape), p);
 }
 
-// A tensor's bytes between pages that nobody may read: right behind the first ones, or right before
+// A tensor's bytes between pages that may not be read: right after the first ones, or right before
 // the last ones.
 class Fenced {
  public:
@@ -154,7 +154,7 @@ TEST(Verify, GreedyByHand) {
   expect_greedy({}, {6}, {}, {6}, 0, EXN_VERIFY_GOES_ON);
 }
 
-// A stop token is the last that comes out, whoever has made it.
+// A stop token is the last that comes out, drafted or not.
 TEST(Verify, StopsByHand) {
   expect_greedy({5, 7, 9, 2}, {5, 7, 9, 2, 3}, {1, 7}, {5, 7}, 2, EXN_VERIFY_STOPPED);
   expect_greedy({5, 7, 9, 2}, {5, 7, 8, 1, 3}, {8}, {5, 7, 8}, 2, EXN_VERIFY_STOPPED);
@@ -218,8 +218,8 @@ TEST(Verify, AShareThatIsReachedIsNotEnough) {
   }
 }
 
-// A draft may give its token no probability at all: what p gives it decides. A token without a share
-// of p is not kept, even by a uniform of 0.
+// A draft may give its token no probability at all: what p gives it decides. A token without a
+// share of p is not kept, even by a uniform of 0.
 TEST(Verify, ADraftOfNoProbability) {
   for (const double u : {0., .5, 1.}) {
     SCOPED_TRACE(u);
@@ -253,7 +253,7 @@ TEST(Verify, TilesWithoutAShareAreNeverDrawn) {
   }
 }
 
-// A row of no token leads nowhere, and behind the last drafted token a draft has no row.
+// A row of no token leads nowhere, and after the last drafted token a draft has no row.
 TEST(Verify, ReadsNoRowThatIsNotThere) {
   const double none = -std::numeric_limits<double>::infinity();
   std::vector<double> z(2 * 70, none);
@@ -292,7 +292,7 @@ TEST(Verify, AnEmptyResidual) {
   }
 }
 
-// Rows behind a rejection do not matter, nor do their uniforms.
+// Rows after a rejection do not matter, nor do their uniforms.
 TEST(Verify, RowsBehindARejection) {
   const double nan = kNaN, u = .9;
   for (const Target& target : targets()) {

@@ -28,7 +28,7 @@ function luminance(colour) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
-function behind(element) {
+function backgroundOf(element) {
   for (let e = element; e; e = e.parentElement) {
     const colour = channels(getComputedStyle(e).backgroundColor);
     if (colour) return colour;
@@ -39,7 +39,7 @@ function behind(element) {
 function contrast(element) {
   const style = getComputedStyle(element);
   const text = channels(element instanceof SVGElement ? style.fill : style.color);
-  const [a, b] = [luminance(text), luminance(behind(element))].sort((x, y) => y - x);
+  const [a, b] = [luminance(text), luminance(backgroundOf(element))].sort((x, y) => y - x);
   return (a + 0.05) / (b + 0.05);
 }
 

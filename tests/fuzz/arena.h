@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory for the tensors of a case: slots between pages that nobody may touch. Each is mapped
+// Memory for the tensors of a case: slots between pages that may not be touched. Each is mapped
 // twice. What an op may only read it gets through a view that faults when written, so no page's
 // protection changes from case to case.
 #pragma once

@@ -117,7 +117,7 @@ void device_calls(Core* c) {
     c->judge("exn_stream_wait", exn_stream_wait(type, id, nullptr, event), 1);
     c->judge("exn_event_synchronize", exn_event_synchronize(type, id, event), 1);
     c->judge("exn_event_query", exn_event_query(type, id, event, &reached), 1);
-    if (reached != 1) c->bench->complain("an event is not reached behind a wait for it");
+    if (reached != 1) c->bench->complain("an event is not reached after a wait for it");
     c->judge("exn_event_elapsed", exn_event_elapsed(type, id, event, event, &milliseconds),
              recorded);
     c->judge("exn_event_destroy", exn_event_destroy(type, id, event), 1);
@@ -166,7 +166,7 @@ void probes(Core* c) {
   c->judge("exn_fma_probe", exn_fma_probe(count, out), out != nullptr);
 }
 
-// Pages that are guarded, or not, or by halves; nobody reads them meanwhile.
+// Pages that are guarded, or not, or by halves; they are not read meanwhile.
 void mappings(Core* c) {
   Arena& arena = c->bench->arena();
   arena.reset();

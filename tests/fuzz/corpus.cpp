@@ -128,7 +128,7 @@ exn_kv_cache one_cache(Call& call, int32_t layout, std::vector<int64_t> shape,
   return {call.floats(shape), call.floats(shape), table, layout, 0};
 }
 
-// ---- a list without room is a list --------------------------------------------------------------
+// ---- a list without space is a list -------------------------------------------------------------
 
 std::string list_without_room_of_scores(Arena* arena, int32_t device) {
   Call call(arena, device);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // fuzz: calls every op of the C ABI with sound and unsound arguments until told to stop. A worker
-// process calls; when it dies, its supervisor says of which case, and starts another behind it.
+// process calls; when it dies, its supervisor says of which case, and starts another after it.
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -118,7 +118,7 @@ void on_fault(int signal, siginfo_t* info, void*) {
   const TensorField* f = slot != nullptr && c != nullptr ? c->maker.field_of(slot) : nullptr;
   if (f != nullptr) {
     size += std::snprintf(text + size, sizeof text - static_cast<size_t>(size),
-                          ", %lld bytes behind the begin of the memory of %s (%zu bytes, %s)",
+                          ", %lld bytes after the begin of the memory of %s (%zu bytes, %s)",
                           static_cast<long long>(offset - f->tensor->offset()), f->name,
                           slot->bytes - static_cast<size_t>(f->tensor->offset()),
                           writable ? "writable" : "read-only");
@@ -330,7 +330,7 @@ int check_fields() {
     if (std::any_of(all.begin(), all.end(),
                     [&](const auto& op) { return std::strcmp(op.name, name) == 0; }))
       continue;
-    std::printf("%s: no description in its room\n", name);
+    std::printf("%s: no description in its folder\n", name);
     ++missing;
   }
   for (const OpUnderTest& op : ops_under_test()) {
@@ -355,7 +355,7 @@ int check_fields() {
     }
     const size_t at = known.find('\0');
     if (at == std::string::npos) continue;
-    std::printf("%s: no description of the field %zu bytes behind the begin of its params\n",
+    std::printf("%s: no description of the field %zu bytes after the begin of its params\n",
                 op.name, at);
     ++missing;
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What callers do wrong, or do in an unusual way. Each way says what it makes of a sound call:
-// still sound, broken, or nobody knows, since that depends on the other arguments.
+// still sound, broken, or unknown, since that depends on the other arguments.
 #include "spoil.h"
 
 #include <algorithm>
@@ -135,7 +135,7 @@ Effect rank(Case* c) {
   const bool readable = (f->flags & kAnyRank) != 0 && ndim > before && ndim <= 64;
   const int32_t axes = readable ? ndim : before;
   const size_t bytes = static_cast<size_t>(axes) * sizeof(int64_t);
-  Slot* slot = c->maker.room(bytes);
+  Slot* slot = c->maker.take_slot(bytes);
   int64_t* shape = reinterpret_cast<int64_t*>(slot->begin + slot->bytes - bytes);
   for (int32_t i = 0; i < axes; ++i) shape[i] = i < before ? t.shape[i] : 1;
   t.shape = reinterpret_cast<int64_t*>(slot->read_only + slot->bytes - bytes);
@@ -310,8 +310,8 @@ Effect overlap(Case* c) {
   if (may_be_equal && shift == 0) return Effect::kNone;
   out->tensor->dl.data = static_cast<char*>(at.data) + shift * (at.dtype.bits / 8);
   out->tensor->dl.byte_offset = at.byte_offset;
-  c->tell("%s begins %lld elements behind the begin of %s", out->name,
-          static_cast<long long>(shift), other->name);
+  c->tell("%s begins %lld elements after the begin of %s", out->name, static_cast<long long>(shift),
+          other->name);
   return Effect::kBroken;
 }
 
@@ -338,7 +338,7 @@ Effect interleaved(Case* c) {
   const int64_t row = columns(*a->tensor) + columns(*b->tensor);
   const int64_t rows = std::max(a->tensor->shape[0], b->tensor->shape[0]);
   const size_t element = a->tensor->dl.dtype.bits / 8;
-  Slot* slot = c->maker.room(static_cast<size_t>(rows * row) * element);
+  Slot* slot = c->maker.take_slot(static_cast<size_t>(rows * row) * element);
   if (!c->maker.complete()) return Effect::kNone;
   std::memset(slot->begin, Slot::kCanary, slot->bytes);
   size_t at = 0;
@@ -471,10 +471,10 @@ Effect struct_size(Case* c) {
   // Below what it is now it may be that of an earlier version.
   Effect effect = size >= 32 && size < known ? Effect::kUnknown : Effect::kBroken;
   if (size > known && size <= 4096) {  // of a later version
-    const size_t room = (size + 7) / 8 * 8;
-    Slot* slot = c->maker.room(room);
-    char* longer = slot->begin + slot->bytes - room;
-    std::memset(longer, 0, room);
+    const size_t rounded = (size + 7) / 8 * 8;
+    Slot* slot = c->maker.take_slot(rounded);
+    char* longer = slot->begin + slot->bytes - rounded;
+    std::memset(longer, 0, rounded);
     std::memcpy(longer, c->maker.mutable_params(), known);
     std::memcpy(longer, &size, sizeof size);
     effect = Effect::kSound;
@@ -482,7 +482,7 @@ Effect struct_size(Case* c) {
       longer[random.between(static_cast<int64_t>(known), static_cast<int64_t>(size) - 1)] = 1;
       effect = Effect::kBroken;
     }
-    c->params = slot->read_only + slot->bytes - room;
+    c->params = slot->read_only + slot->bytes - rounded;
   } else {
     std::memcpy(c->maker.mutable_params(), &size, sizeof size);
   }

@@ -191,12 +191,12 @@ bool Bench::may_run() const {
 }
 
 exn_status Bench::run(const void* params, size_t bytes, unsigned char rubbish, Count* count) {
-  const size_t room = (bytes + 63) / 64 * 64;
-  char* at = workspace_end_ - room;
-  std::memset(at, rubbish, room);
-  std::memset(at + bytes, Slot::kCanary, room - bytes);
+  const size_t rounded = (bytes + 63) / 64 * 64;
+  char* at = workspace_end_ - rounded;
+  std::memset(at, rubbish, rounded);
+  std::memset(at + bytes, Slot::kCanary, rounded - bytes);
   size_t said = bytes;
-  void* given = room > 0 ? at : nullptr;
+  void* given = rounded > 0 ? at : nullptr;
   switch (case_->workspace) {
     case Workspace::kExact:
       break;
@@ -221,7 +221,7 @@ exn_status Bench::run(const void* params, size_t bytes, unsigned char rubbish, C
     if (status != EXN_OK) complain("the device failed: %s", exn_last_error());
   }
   step("judging");
-  for (size_t i = bytes; i < room && case_->workspace == Workspace::kExact; ++i) {
+  for (size_t i = bytes; i < rounded && case_->workspace == Workspace::kExact; ++i) {
     if (static_cast<unsigned char>(at[i]) != Slot::kCanary)
       return complain("byte %zu of a workspace of %zu was written", i, bytes), status;
   }
@@ -294,7 +294,7 @@ void Bench::check_written() {
     size_t at = 0;
     while (expected[at] == slot.begin[at]) ++at;
     const TensorField* f = maker_->field_of(&slot);
-    complain("%s wrote %lld bytes behind the begin of %s, which is no element of it",
+    complain("%s wrote %lld bytes after the begin of %s, which is no element of it",
              case_->op->name, static_cast<long long>(at) - t.offset(),
              f != nullptr ? f->name : "?");
   }

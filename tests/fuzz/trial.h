@@ -19,7 +19,7 @@ struct Count {
   uint64_t not_run;  // cases whose tensors claim memory that is not there
 };
 
-// Where a worker is, for whoever has to say what it was doing when it died.
+// Where a worker is, to say what it was doing when it died.
 struct Progress {
   volatile uint64_t iteration;
   volatile uint64_t cases;

@@ -128,7 +128,7 @@ def read(path):
 
 
 def rounded(values):
-    """f64 with 32 significant bits, of which the empty ones need no room in an archive."""
+    """f64 with 32 significant bits, of which the empty ones take no space in an archive."""
     bits = np.ascontiguousarray(values, "<f8").view("<u8")
     return ((bits + (1 << 20)) & ~np.uint64((1 << 21) - 1)).view("<f8").reshape(values.shape)
 

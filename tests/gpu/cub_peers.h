@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-/* The name of way 0, 1, ...; null behind the last one. Not each is in every version of CUB. */
+/* The name of way 0, 1, ...; null after the last one. Not each is in every version of CUB. */
 EXEUNT_PEER_API const char* exeunt_peer_cub_name(int way);
 /* With its memory on the device; null if there is too little, or the way does not take so many rows. */
 EXEUNT_PEER_API void* exeunt_peer_cub_make(int way, int64_t rows, int64_t cols, int64_t k);

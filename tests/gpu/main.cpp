@@ -41,7 +41,7 @@ constexpr const char* kUsage =
     "  --no-check       leave out the checks\n"
     "  --no-bench       leave out the timings\n"
     "  --no-model       leave out the shapes of a large model\n"
-    "  --profile        instead of all that, run model shapes once each, behind a marker\n"
+    "  --profile        instead of all that, run model shapes once each, after a marker\n"
     "  --traffic        instead of all that, count the bytes that realistic cases move and fail\n"
     "                   if one moves too many; with the race build of the emulator only\n"
     "  --counts FILE    instead of all that, count what machine code does at model shapes, and fail\n"

@@ -76,7 +76,7 @@ int probe_type(Type type) {
 
 constexpr size_t kGuardBytes = GuardedMemory::kGuard;
 
-// Between guards that nobody may touch.
+// Between guards that may not be touched.
 class DeviceTensor {
  public:
   DeviceTensor(Type type, std::vector<int64_t> shape)

@@ -375,7 +375,7 @@ def attention(shape):
 
 
 def kv_propagate(shape):
-    """Layer by layer. Rows that owe a layer nothing write to a slot that nobody reads: which ones
+    """Layer by layer. Rows that owe a layer nothing write to a slot that is not read: which ones
     those are a composition would have to ask the device."""
     rows, dim, heads, size = shape["rows"], shape["dim"], shape["heads"], shape["head_dim"]
     x = randn(rows, dim, dtype=dtype_of(shape))

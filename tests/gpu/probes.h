@@ -17,7 +17,7 @@ enum { EXEUNT_PROBE_F32, EXEUNT_PROBE_F16, EXEUNT_PROBE_BF16 };
 /* Element i becomes bell(word(seed, stream_of_values, i)) * scale of ops/common/tensor.h. */
 EXEUNT_PROBE_API int exeunt_probe_fill(void* data, int dtype, int64_t count, uint64_t seed,
                                        uint64_t stream_of_values, float scale, void* stream);
-/* Reads all bytes, but for less than one round of all threads. `sink` has room for a word. */
+/* Reads all bytes, but for less than one round of all threads. `sink` has space for a word. */
 EXEUNT_PROBE_API int exeunt_probe_read(const void* data, uint64_t bytes, void* sink, void* stream);
 /* Multiplies and adds in registers; two operations for each. The second: on the tensor cores, bf16
    summed in f32; 0 operations where there are none. */

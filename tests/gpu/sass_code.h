@@ -110,7 +110,7 @@ enum class Op {
   kUnknown
 };
 
-// Of an opcode, what is written behind a dot; those that no operation looks at are left out.
+// Of an opcode, what is written after a dot; those that no operation looks at are left out.
 enum class Mod {
   k128,
   k64,

@@ -69,7 +69,7 @@ class Warp {
   void execute(const SassInstruction& in);
   [[noreturn]] void refuse(const SassInstruction& in, const std::string& why) const;
 
-  const Lanes& read(const SassInstruction& in, const Operand& o, Lanes* room);
+  const Lanes& read(const SassInstruction& in, const Operand& o, Lanes* expanded);
   // Both words of a pair of registers; of an immediate, its sign follows.
   void read_pair(const SassInstruction& in, const Operand& o, uint64_t* to);
   uint32_t predicate(const Operand& o) const;
@@ -163,25 +163,25 @@ void Warp::await(int first, int count) {
   }
 }
 
-const Lanes& Warp::read(const SassInstruction& in, const Operand& o, Lanes* room) {
-  const Lanes* from = room;
+const Lanes& Warp::read(const SassInstruction& in, const Operand& o, Lanes* expanded) {
+  const Lanes* from = expanded;
   switch (o.kind) {
     case Kind::kRegister:
       if (flying_ > 0) await(o.index, 1);
       from = &registers_[o.index];
       break;
     case Kind::kUniform:
-      std::fill_n(room->v, kLanes, uniforms_[o.index]);
+      std::fill_n(expanded->v, kLanes, uniforms_[o.index]);
       break;
     case Kind::kImmediate:
-      std::fill_n(room->v, kLanes, static_cast<uint32_t>(o.value));
+      std::fill_n(expanded->v, kLanes, static_cast<uint32_t>(o.value));
       break;
     case Kind::kConstant: {
       uint32_t word = 0;
       const auto at = static_cast<size_t>(o.value);
       if (o.bank != 0 || at + 4 > block_->constants.size()) refuse(in, "unknown constant");
       std::memcpy(&word, block_->constants.data() + at, 4);
-      std::fill_n(room->v, kLanes, word);
+      std::fill_n(expanded->v, kLanes, word);
       break;
     }
     default:
@@ -198,25 +198,25 @@ const Lanes& Warp::read(const SassInstruction& in, const Operand& o, Lanes* room
       if (o.negate) v = 0u - v;
       if (o.invert) v = ~v;
     }
-    (*room)[i] = v;
+    (*expanded)[i] = v;
   }
-  return *room;
+  return *expanded;
 }
 
 void Warp::read_pair(const SassInstruction& in, const Operand& o, uint64_t* to) {
-  Lanes low_room, high_room;
-  const Lanes* low = &low_room;
-  const Lanes* high = &high_room;
+  Lanes low_lanes, high_lanes;
+  const Lanes* low = &low_lanes;
+  const Lanes* high = &high_lanes;
   if (o.kind == Kind::kRegister) {
     if (flying_ > 0) await(o.index, 2);
     low = &registers_[o.index];
     high = &registers_[o.index == kZero ? kZero : o.index + 1];
   } else if (o.kind == Kind::kUniform) {
-    std::fill_n(low_room.v, kLanes, uniforms_[o.index]);
-    std::fill_n(high_room.v, kLanes, o.index == kUniformZero ? 0 : uniforms_[o.index + 1]);
+    std::fill_n(low_lanes.v, kLanes, uniforms_[o.index]);
+    std::fill_n(high_lanes.v, kLanes, o.index == kUniformZero ? 0 : uniforms_[o.index + 1]);
   } else if (o.kind == Kind::kImmediate) {
-    std::fill_n(low_room.v, kLanes, static_cast<uint32_t>(o.value));
-    std::fill_n(high_room.v, kLanes, static_cast<uint32_t>(o.value >> 32));
+    std::fill_n(low_lanes.v, kLanes, static_cast<uint32_t>(o.value));
+    std::fill_n(high_lanes.v, kLanes, static_cast<uint32_t>(o.value >> 32));
   } else {
     refuse(in, "unknown pair " + o.text);
   }
@@ -270,13 +270,13 @@ void Warp::write_predicate(const Operand& o, uint32_t values) {
   }
 }
 
-// The operation on the first `count` operands behind the first, which takes the result.
+// The operation on the `count` operands after the first, which takes the result.
 template <class F>
 void Warp::map(const SassInstruction& in, int count, F f) {
-  Lanes rooms[3], out;
-  const Lanes* from[3] = {&rooms[0], &rooms[0], &rooms[0]};
+  Lanes expanded[3], out;
+  const Lanes* from[3] = {&expanded[0], &expanded[0], &expanded[0]};
   for (int i = 0; i < count; ++i)
-    from[i] = &read(in, in.operands[static_cast<size_t>(i) + 1], &rooms[i]);
+    from[i] = &read(in, in.operands[static_cast<size_t>(i) + 1], &expanded[i]);
   for (int i = 0; i < kLanes; ++i) out[i] = f((*from[0])[i], (*from[1])[i], (*from[2])[i]);
   write(in.operands[0], out);
 }
@@ -292,7 +292,7 @@ void Warp::add_group(size_t pc, uint32_t mask) {
   others_.push_back({pc, mask});
 }
 
-// Those who are furthest behind run first: so they meet again.
+// The lanes that are furthest back run first: so they meet again.
 void Warp::take_lowest_group() {
   if (others_.empty()) return;
   add_group(now_.pc, now_.mask);
@@ -584,14 +584,14 @@ void Warp::execute(const SassInstruction& in) {
     if (i >= ops.size()) refuse(in, "has too few operands");
     return ops[i];
   };
-  // Of an integer operation: its result, the predicates behind it that take carries, the sources.
+  // Of an integer operation: its result, the predicates after it that take carries, the sources.
   const auto first_source = [&](size_t from) {
     while (from < ops.size() &&
            (ops[from].kind == Kind::kPredicate || ops[from].kind == Kind::kUniformPredicate))
       ++from;
     return from;
   };
-  Lanes room_a, room_b, room_c, out;
+  Lanes lanes_a, lanes_b, lanes_c, out;
   switch (in.op) {
     case Op::kNop:
       break;
@@ -611,8 +611,8 @@ void Warp::execute(const SassInstruction& in) {
         // With carries, -x is ~x and one more.
         plain.negate = false;
         plain.invert |= negated;
-        Lanes room;
-        const Lanes& v = read(in, plain, &room);
+        Lanes expanded;
+        const Lanes& v = read(in, plain, &expanded);
         for (int i = 0; i < kLanes; ++i) sum[i] += static_cast<uint64_t>(v[i]) + negated;
       }
       uint32_t once = 0, twice = 0;
@@ -627,9 +627,9 @@ void Warp::execute(const SassInstruction& in) {
       break;
     }
     case Op::kMad: {
-      const Lanes& a = read(in, operand(1), &room_a);
-      const Lanes& b = read(in, operand(2), &room_b);
-      const Lanes& c = read(in, operand(3), &room_c);
+      const Lanes& a = read(in, operand(1), &lanes_a);
+      const Lanes& b = read(in, operand(2), &lanes_b);
+      const Lanes& c = read(in, operand(3), &lanes_c);
       const uint32_t carry = in.has(Mod::kX) ? predicate(operand(4)) : 0;
       for (int i = 0; i < kLanes; ++i) out[i] = a[i] * b[i] + c[i] + (carry >> i & 1);
       write(operand(0), out);
@@ -638,8 +638,8 @@ void Warp::execute(const SassInstruction& in) {
     case Op::kMadWide:
     case Op::kMadHigh: {
       const size_t s = first_source(1);
-      const Lanes& a = read(in, operand(s), &room_a);
-      const Lanes& b = read(in, operand(s + 1), &room_b);
+      const Lanes& a = read(in, operand(s), &lanes_a);
+      const Lanes& b = read(in, operand(s + 1), &lanes_b);
       uint64_t sum[kLanes];
       read_pair(in, operand(s + 2), sum);
       uint32_t carry = 0;
@@ -663,11 +663,11 @@ void Warp::execute(const SassInstruction& in) {
     }
     case Op::kLea: {
       const size_t s = first_source(1);
-      const Lanes& a = read(in, operand(s), &room_a);
-      const Lanes& b = read(in, operand(s + 1), &room_b);
+      const Lanes& a = read(in, operand(s), &lanes_a);
+      const Lanes& b = read(in, operand(s + 1), &lanes_b);
       const bool high = in.has(Mod::kHI), extended = in.has(Mod::kSX32);
       const bool has_high = high && !extended;
-      const Lanes& c = has_high ? read(in, operand(s + 2), &room_c) : a;
+      const Lanes& c = has_high ? read(in, operand(s + 2), &lanes_c) : a;
       const Operand& by = operand(s + (has_high ? 3 : 2));
       const uint32_t carry_in = in.has(Mod::kX) ? predicate(ops.back()) : 0;
       uint32_t carry = 0;
@@ -686,9 +686,9 @@ void Warp::execute(const SassInstruction& in) {
     }
     case Op::kLogic: {
       const size_t d = first_source(0);
-      const Lanes& a = read(in, operand(d + 1), &room_a);
-      const Lanes& b = read(in, operand(d + 2), &room_b);
-      const Lanes& c = read(in, operand(d + 3), &room_c);
+      const Lanes& a = read(in, operand(d + 1), &lanes_a);
+      const Lanes& b = read(in, operand(d + 2), &lanes_b);
+      const Lanes& c = read(in, operand(d + 3), &lanes_c);
       const auto table = static_cast<int>(operand(d + 4).value);
       uint32_t nonzero = 0;
       out = logic(a, b, c, table);
@@ -698,11 +698,11 @@ void Warp::execute(const SassInstruction& in) {
       break;
     }
     case Op::kLogicOfPredicates: {
-      room_a[0] = predicate(operand(2));
-      room_b[0] = predicate(operand(3));
-      room_c[0] = predicate(operand(4));
+      lanes_a[0] = predicate(operand(2));
+      lanes_b[0] = predicate(operand(3));
+      lanes_c[0] = predicate(operand(4));
       const auto of_table = [&](size_t i) {
-        return logic(room_a, room_b, room_c, static_cast<int>(operand(i).value))[0];
+        return logic(lanes_a, lanes_b, lanes_c, static_cast<int>(operand(i).value))[0];
       };
       const uint32_t first = of_table(5), second = of_table(6);
       write_predicate(operand(0), first);
@@ -716,8 +716,8 @@ void Warp::execute(const SassInstruction& in) {
       map(in, 3, permuted);
       break;
     case Op::kSelect: {
-      const Lanes& a = read(in, operand(1), &room_a);
-      const Lanes& b = read(in, operand(2), &room_b);
+      const Lanes& a = read(in, operand(1), &lanes_a);
+      const Lanes& b = read(in, operand(2), &lanes_b);
       const uint32_t which = predicate(operand(3));
       for (int i = 0; i < kLanes; ++i) out[i] = which >> i & 1 ? a[i] : b[i];
       write(operand(0), out);
@@ -725,8 +725,8 @@ void Warp::execute(const SassInstruction& in) {
     }
     case Op::kCompare:
     case Op::kFloatCompare: {
-      const Lanes& a = read(in, operand(2), &room_a);
-      const Lanes& b = read(in, operand(3), &room_b);
+      const Lanes& a = read(in, operand(2), &lanes_a);
+      const Lanes& b = read(in, operand(3), &lanes_b);
       const uint32_t below = in.has(Mod::kEX) ? predicate(operand(5)) : 0;
       uint32_t result = 0;
       for (int i = 0; i < kLanes; ++i) {
@@ -757,9 +757,9 @@ void Warp::execute(const SassInstruction& in) {
       break;
     case Op::kAddMinMax: {
       const uint32_t least = predicate(operand(4));
-      const Lanes& a = read(in, operand(1), &room_a);
-      const Lanes& b = read(in, operand(2), &room_b);
-      const Lanes& c = read(in, operand(3), &room_c);
+      const Lanes& a = read(in, operand(1), &lanes_a);
+      const Lanes& b = read(in, operand(2), &lanes_b);
+      const Lanes& c = read(in, operand(3), &lanes_c);
       for (int i = 0; i < kLanes; ++i)
         out[i] = min_max(in, a[i] + b[i], c[i], (least >> i & 1) != 0);
       write(operand(0), out);
@@ -768,8 +768,8 @@ void Warp::execute(const SassInstruction& in) {
     case Op::kMinMax:
     case Op::kFloatMinMax: {
       const uint32_t least = predicate(operand(3));
-      const Lanes& a = read(in, operand(1), &room_a);
-      const Lanes& b = read(in, operand(2), &room_b);
+      const Lanes& a = read(in, operand(1), &lanes_a);
+      const Lanes& b = read(in, operand(2), &lanes_b);
       for (int i = 0; i < kLanes; ++i) {
         const bool wants_least = (least >> i & 1) != 0;
         out[i] = in.op == Op::kMinMax ? min_max(in, a[i], b[i], wants_least)
@@ -846,8 +846,8 @@ void Warp::execute(const SassInstruction& in) {
       break;
     case Op::kFloatCheck: {
       // Whether a quotient needs the slow way.
-      const Lanes& a = read(in, operand(1), &room_a);
-      const Lanes& b = read(in, operand(2), &room_b);
+      const Lanes& a = read(in, operand(1), &lanes_a);
+      const Lanes& b = read(in, operand(2), &lanes_b);
       uint32_t slow = 0;
       for (int i = 0; i < kLanes; ++i) {
         const double x = std::fabs(wide(a[i])), y = std::fabs(wide(b[i]));
@@ -868,7 +868,7 @@ void Warp::execute(const SassInstruction& in) {
       const int by = 16 * operand(2).half;
       Operand plain = operand(2);
       plain.half = -1;
-      const Lanes& a = read(in, plain, &room_a);
+      const Lanes& a = read(in, plain, &lanes_a);
       for (int i = 0; i < kLanes; ++i)
         out[i] = bits_of(float_from_f16(static_cast<uint16_t>(a[i] >> by)));
       write(operand(0), out);
@@ -894,7 +894,7 @@ void Warp::execute(const SassInstruction& in) {
       }
       break;
     case Op::kFloatToInt: {
-      const Lanes& a = read(in, operand(1), &room_a);
+      const Lanes& a = read(in, operand(1), &lanes_a);
       uint64_t values[kLanes];
       for (int i = 0; i < kLanes; ++i) values[i] = integer_of(in, a[i]);
       if (in.has(Mod::kU64) || in.has(Mod::kS64)) {
@@ -910,7 +910,7 @@ void Warp::execute(const SassInstruction& in) {
       if (in.has(Mod::kU64) || in.has(Mod::kS64)) {
         read_pair(in, operand(1), values);
       } else {
-        const Lanes& a = read(in, operand(1), &room_a);
+        const Lanes& a = read(in, operand(1), &lanes_a);
         for (int i = 0; i < kLanes; ++i) values[i] = a[i];
       }
       for (int i = 0; i < kLanes; ++i) out[i] = float_from_integer(in, values[i]);
@@ -927,9 +927,9 @@ void Warp::execute(const SassInstruction& in) {
       });
       break;
     case Op::kShuffle: {
-      const Lanes& a = read(in, operand(2), &room_a);
-      const Lanes& b = read(in, operand(3), &room_b);
-      const Lanes& c = read(in, operand(4), &room_c);
+      const Lanes& a = read(in, operand(2), &lanes_a);
+      const Lanes& b = read(in, operand(3), &lanes_b);
+      const Lanes& c = read(in, operand(4), &lanes_c);
       uint32_t inside = 0;
       for (int i = 0; i < kLanes; ++i) {
         const auto segment = static_cast<int>(c[i] >> 8 & 0x1f);
@@ -962,7 +962,7 @@ void Warp::execute(const SassInstruction& in) {
       break;
     }
     case Op::kReduce: {
-      const Lanes& a = read(in, operand(1), &room_a);
+      const Lanes& a = read(in, operand(1), &lanes_a);
       bool first = true;
       uint32_t all = 0;
       for (int i = 0; i < kLanes; ++i) {
@@ -1006,7 +1006,7 @@ void Warp::execute(const SassInstruction& in) {
       break;
     }
     case Op::kPredicates: {
-      const Lanes& a = read(in, operand(2), &room_a);
+      const Lanes& a = read(in, operand(2), &lanes_a);
       const auto which = static_cast<uint32_t>(operand(3).value);
       for (int i = 0; i < kLanes; ++i) {
         uint32_t all = 0;

@@ -12,7 +12,7 @@ constexpr double kMostWaste = 1.02;
 constexpr double kEnoughBytes = 16384;
 constexpr double kEnoughBytesUnlessTimed = 65536;
 
-// What may waste more than that, and why. It is printed, so that nobody takes it for the rule. The
+// What may waste more than that, and why. It is printed, so that it is not taken for the rule. The
 // limits are what was measured, rounded up, with the multiprocessors of an A100: launchers give
 // each of them a block where they can, and what blocks share is read by every one.
 struct KnownWaste {

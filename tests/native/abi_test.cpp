@@ -566,7 +566,7 @@ TEST(Library, ConcurrentCallers) {
   EXPECT_EQ(exn_cpu_set_threads(0), EXN_OK);
 }
 
-// What a child that was forked does and says by its exit status: workers stay behind in the parent.
+// What a child that was forked does and says by its exit status: workers stay in the parent.
 [[noreturn]] void compute_in_a_child(const exn_row_stats_params& p, void* workspace, size_t size) {
   alarm(60);  // rather than wait for ever
   for (int32_t threads : {0, 3, 1, 2}) {

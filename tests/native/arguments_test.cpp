@@ -91,7 +91,7 @@ class SampleCall {
  private:
   void add(const TensorField* fields, int index, bool complete) {
     const TensorField& f = fields[index];
-    for (int i = 0; i < index; ++i) {  // one tensor behind two fields
+    for (int i = 0; i < index; ++i) {  // one tensor in two fields
       if (fields[i].tensor == nullptr || fields[i].tensor->slot != f.tensor->slot) continue;
       Argument* a = arguments[owners_[fields[i].tensor->slot]].get();
       a->fields.push_back(f.place);
@@ -337,8 +337,8 @@ std::string list_of(const Named& extents) {
 
 class AnyOp : public ::testing::TestWithParam<Sample> {};
 
-// Arguments are checked before anybody asks which processor runs: a share of the ops is enough where
-// a run takes one.
+// Arguments are checked before anybody asks which processor runs: a share of the ops is enough
+// where a run takes one.
 std::vector<Sample> samples_of_this_run() {
   std::vector<Sample> chosen;
   size_t index = 0;
@@ -493,7 +493,7 @@ TEST(EmptyTensors, CachesOfNothing) {
 
 // ---- ranks --------------------------------------------------------------------------------------
 
-// An array whose last entry is followed by memory that nobody may read.
+// An array whose last entry is followed by memory that may not be read.
 class AtTheEnd {
  public:
   explicit AtTheEnd(const std::vector<int64_t>& values)
@@ -622,8 +622,8 @@ TEST_P(AnyOp, ComparesEverySizeThatSeveralHave) {
   }
 }
 
-// Nor in two of them alone, where a third has it: those that are compared with each other may not be
-// compared with the others.
+// Nor in two of them alone, where a third has it: those that are compared with each other may not
+// be compared with the others.
 TEST_P(AnyOp, ComparesSizesOfPairsWithTheOthers) {
   const Target& target = targets().front();
   if (!takes(GetParam(), target)) GTEST_SKIP() << "not on " << target.name();
@@ -843,9 +843,9 @@ class Spread {
   std::vector<int64_t> strides_;
 };
 
-// Each tensor in turn: what may have gaps gives what it gives without, to the bit, and what a header
-// calls compact is refused. A check that is the other one, or a kernel that takes rows for the
-// neighbours that they are not, is seen here.
+// Each tensor in turn: what may have gaps gives what it gives without, to the bit, and what a
+// header calls compact is refused. A check that is the other one, or a kernel that takes rows for
+// the neighbours that they are not, is seen here.
 TEST_P(AnyOp, RowsWithGapsAreTakenOrRefused) {
   for (const Target& target : targets()) {
     if (!takes(GetParam(), target)) continue;
@@ -1171,7 +1171,7 @@ class OlderParams {
   for (volatile unsigned char& byte : dirt) byte = 0xA5;
 }
 
-// Each size that a struct has had, without a byte behind it: the fields that came later count as 0.
+// Each size that a struct has had, without a byte after it: the fields that came later count as 0.
 // And each size between, which would cut a field: refused.
 TEST_P(AnyOp, TakesTheStructsOfEarlierVersions) {
   const OpUnderTest& op = *GetParam().op;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The suite that every op has: each case of its room passes the protocol of a call on every target,
-// and its results are judged by the room's oracle. Linked into <op>_test, whose name says which op.
+// The suite that every op has: each case of the op passes the protocol of a call on every target,
+// and its results are judged by the op's oracle. Linked into <op>_test, whose name says which op.
 #include <errno.h>
 
 #include "harness.h"

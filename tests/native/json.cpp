@@ -80,7 +80,7 @@ class Json::Reader {
     return j;
   }
 
-  // Escapes stay as they are written, but for quotes and backslashes: nobody compares such text.
+  // Escapes stay as they are written, but for quotes and backslashes: such text is not compared.
   Json string() {
     Json j;
     j.kind_ = Kind::kText;

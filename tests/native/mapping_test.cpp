@@ -90,7 +90,7 @@ TEST(Mapping, ReadsZerosWhereAFileWasCut) {
         EXPECT_EQ(file.at(63), 1);
         EXPECT_EQ(exn_mapping_check(file.begin()), EXN_OK);
         file.cut(10);
-        EXPECT_EQ(exn_mapping_check(file.begin()), EXN_OK) << "nobody has read it";
+        EXPECT_EQ(exn_mapping_check(file.begin()), EXN_OK) << "it was not read";
         EXPECT_EQ(file.at(20), 0);
         EXPECT_EQ(file.at(63), 0);
         EXPECT_EQ(file.at(10), 0) << "a second time, before the first";

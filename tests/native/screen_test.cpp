@@ -265,7 +265,7 @@ int64_t expect_same(const Model& m, const Question& q) {
               q.mode == EXN_SCREEN_PROVEN ? EXN_CERTIFIED_PROVEN : EXN_CERTIFIED_CALIBRATED);
     EXPECT_GE(got.read[r], 1);
     EXPECT_LE(got.read[r], q.budget != 0 ? q.budget : m.vocabulary);
-    // Around the estimate there is room for what f32 loses, but no more than that of rows read.
+    // Around the estimate there is slack for what f32 loses, but no more than that of rows read.
     EXPECT_LE(got.low[r], got.p1[r] * (1 - 0.9e-5f));
     EXPECT_GE(got.high[r], std::min(1.0f, got.p1[r] * (1 + 0.9e-5f)));
     EXPECT_LE(got.high[r], 1);
@@ -395,7 +395,7 @@ INSTANTIATE_TEST_SUITE_P(Heads, Screen, ::testing::ValuesIn(heads_of_this_run())
 
 // ---- the bounds, from the image alone -----------------------------------------------------------
 
-// Bytes of a header that its checksum is of, which comes behind them, in version 1.
+// Bytes of a header that its checksum is of, which comes after them, in version 1.
 constexpr size_t kSigned = 184;
 
 // Makes the header's checksum what it should be.
@@ -490,8 +490,9 @@ struct Image {
   static constexpr int64_t kBytes[3] = {34, 22, 18};
 };
 
-// An element of a head in blocks as a product and what is added to it, |d q| + |m|, and the step |d|.
-// Without a look at the format: of blocks whose quants are all 0, and whose low ones are all 1.
+// An element of a head in blocks as a product and what is added to it, |d q| + |m|, and the step
+// |d|. Without a look at the format: of blocks whose quants are all 0, and whose low ones are all
+// 1.
 std::vector<double> head_parts(const HostTensor& head, int64_t row) {
   const std::vector<double> w = head_row(head, row);
   std::vector<double> parts;
@@ -562,8 +563,8 @@ std::vector<double> by_groups(const Image& image, const std::vector<double>& x, 
   return by;
 }
 
-// Of exact arithmetic on both sides: |w_v (x - m) - Q_v y| <= the sums over groups, + K_v |r|, for y
-// = P (x - m); and the norms are those of the errors, rounded up by less than a unit and 1 %. The
+// Of exact arithmetic on both sides: |w_v (x - m) - Q_v y| <= the sums over groups, + K_v |r|, for
+// y = P (x - m); and the norms are those of the errors, rounded up by less than a unit and 1 %. The
 // largest of them is no multiple that is rounded: it is the error's, and what the rotation may have
 // moved, to the last bits.
 void expect_bounds(const Model& m, const HostTensor& hidden, int32_t level, int64_t* pairs) {
@@ -926,10 +927,10 @@ TEST(ScreenBuilder, TellsWhatItSaw) {
 
 // ---- the bounds as a run makes them -------------------------------------------------------------
 
-// A screen of a head of zeros, whose numbers a test makes up: all logits are their biases, and their
-// bounds are made of the image's numbers alone. All rows are masked but row 0, which lies a little
-// above, is read alone and has no bound, and one other: how far its bounds are apart is what p1's
-// are made of.
+// A screen of a head of zeros, whose numbers a test makes up: all logits are their biases, and
+// their bounds are made of the image's numbers alone. All rows are masked but row 0, which lies a
+// little above, is read alone and has no bound, and one other: how far its bounds are apart is what
+// p1's are made of.
 class Bound {
  public:
   explicit Bound(int64_t dim, const char* blocks = nullptr)
@@ -1196,7 +1197,7 @@ TEST(ScreenSteps, AreNeverNothing) {
   b.expect(0x1p-80, 2e-5);
 }
 
-// Of rows that were read there is no bound, but neighbours may be in the wrong order behind tanh.
+// Of rows that were read there is no bound, but neighbours may be in the wrong order after tanh.
 TEST(ScreenProbabilities, KnowThatTanhIsRounded) {
   HostTensor head = emptied(make_tensor(Type::kF32, {90, 40}));
   for (int64_t i = 0; i < 40; ++i) head.set(3, i, 0.25);
@@ -1355,7 +1356,8 @@ TEST(ScreenAnswers, BoundsThatAreReachedCount) {
 
 // The rows with the largest bounds are read first, and where p1 is wide also last.
 TEST(ScreenAnswers, TheWidestAreReadFirst) {
-  // 256 rows whose bounds are 128 to 255 units, two of each, in no order; one is as large as it may.
+  // 256 rows whose bounds are 128 to 255 units, two of each, in no order; one is as large as it
+  // may.
   constexpr int64_t kRows = 600, kWide = 256;
   const std::vector<int64_t> order = shuffled(kWide, 5, 1);
   std::vector<double> logits(kRows, 0);
@@ -1388,7 +1390,7 @@ TEST(ScreenAnswers, TheWidestAreReadFirst) {
     EXPECT_NEAR(static_cast<double>(a.high[0]), 1 / low, 0.003 / low);
     EXPECT_NEAR(static_cast<double>(a.low[0]), 1 / high, 0.003 / high);
   }
-  // Of what is 16 temperatures lower nobody would notice a difference.
+  // Of what is 16 temperatures lower no difference would show.
   a = plain.ask_with(1.0 / 128, 255, 0.02f);
   EXPECT_EQ(a.read[0], 32 + 2 * (239 - 202));  // from 1.9 - 0.32 = 202.2 units on
   // Enough of them for all: nothing else is read.
@@ -1596,7 +1598,7 @@ TEST_F(Hostile, AreRefusedInASentence) {
     for (const uint32_t value : {0u, 1u, 0x7fffffffu, 0x80000000u, 0xffffffffu}) {
       uint32_t now;
       std::memcpy(&now, p + i, 4);
-      // Unused ends of groups are nobody's concern.
+      // Unused ends of groups are not read.
       const bool unused = i >= 56 + 4 * static_cast<size_t>(Image(m_).groups);
       std::memcpy(p + i, &value, 4);
       sign();
@@ -1792,10 +1794,10 @@ TEST(ScreenArguments, AreNamed) {
     static std::vector<int32_t> more(23, 0);
     more[3] = 1;
     static View wide = view_of(states, {23, 20}), of = view_of(more);
-    static Aligned room(1 << 16);
+    static Aligned aligned(1 << 16);
     size_t size = 0;
     ASSERT_EQ(exn_screen_size(q, &size), EXN_OK);
-    static View out(room.at.get(), kDLUInt, 8, {static_cast<int64_t>(size)});
+    static View out(aligned.at.get(), kDLUInt, 8, {static_cast<int64_t>(size)});
     q->states = wide.dl();
     q->levels = of.dl();
     q->image = out.dl();

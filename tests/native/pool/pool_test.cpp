@@ -166,7 +166,7 @@ TEST_F(Pool, CallersShareTheThreads) {
   for (const auto& c : cases) {
     ASSERT_TRUE(set_threads(c.threads));
     // A team that was formed before the last caller came may have a worker in common with another,
-    // and one of them does without; nobody ever has more.
+    // and one of them does without; no caller ever has more.
     std::vector<int> found;
     for (int i = 0; i < 20 && found != c.shares; ++i) {
       found = shares(static_cast<int>(c.shares.size()));

@@ -97,7 +97,7 @@ const Registration registration_chunks({
      run_chunks<ChunkBug::kLeavesAlone, true>},
 });
 
-// ---- pages: whoever comes first has it ----------------------------------------------------------
+// ---- pages: the first to come has it ------------------------------------------------------------
 
 constexpr int kPages = 8;
 

@@ -73,7 +73,7 @@ Outcome run(void (*body)(), const Schedule& schedule) {
   close(ends[0]);
   int status = 0;
   waitpid(child, &status, 0);
-  // A sanitizer ends the process with its own exit code; a crash that nobody explains is no
+  // A sanitizer ends the process with its own exit code; an unexplained crash is no
   // finding.
   const bool sanitizer = outcome.text.find("AddressSanitizer") != std::string::npos ||
                          outcome.text.find("runtime error") != std::string::npos;

@@ -29,7 +29,7 @@ struct Registration {
   explicit Registration(const std::vector<Mutant>& mutants) { register_mutants(mutants); }
 };
 
-// A device array of zeros; the process ends soon, so nobody frees it.
+// A device array of zeros; the process ends soon, so it is not freed.
 template <class T>
 T* device_zeros(size_t count) {
   T* data = nullptr;

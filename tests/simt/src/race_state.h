@@ -37,7 +37,7 @@ struct ThreadClock {
   LaneClocks lanes{};       // of the thread's own warp; its own entry numbers its accesses
   uint32_t warp_epoch = 0;  // __syncwarp calls in which the whole warp took part
   bool has_fenced = false;
-  RemoteClock released;  // what the last fence makes available to whoever synchronises
+  RemoteClock released;  // what the last fence makes available to a thread that synchronises
   RemoteClock observed;  // seen through atomics, not yet ordered by a fence
   RemoteClock acquired;  // ordered before everything that follows in this thread
 };

@@ -73,7 +73,7 @@ void run_and_note_failure(const char* name, const void* kernel, const LaunchShap
     pending_error = static_cast<cudaError_t>(config().fail_launch);
     config().fail_launch = 0;
   }
-  if (pending_error != cudaSuccess) return;  // what a graph holds behind it does not run
+  if (pending_error != cudaSuccess) return;  // what follows it in a graph does not run
   const DeviceMemoryAccess access;
   if (!run_launch(name, shape, invocation)) pending_error = cudaErrorLaunchFailure;
 }

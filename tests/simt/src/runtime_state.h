@@ -38,13 +38,13 @@ struct HostThread {
 };
 HostThread& this_host_thread();
 
-// What simt_use_device named; all null if nobody did.
+// What simt_use_device named; all null if it was not called.
 simt_device& other_device();
 
 // Remembers the error for cudaGetLastError and returns it.
 cudaError_t fail(cudaError_t error);
 
-// cudaSuccess, or the error that a failed launch left behind, which sticks.
+// cudaSuccess, or the error that a failed launch left, which sticks.
 cudaError_t context_error();
 void clear_errors();
 

@@ -252,7 +252,7 @@ Block* Scheduler::choose_block() {
       report_stuck("deadlock");
       return nullptr;
     }
-    // Whoever spins may be waiting for a block that has not started.
+    // A thread that spins may be waiting for a block that has not started.
     if (resident_.size() < kMaxResident && next_block_ < block_order_.size()) {
       ++resident_limit_;
       start_block();

@@ -53,7 +53,7 @@ SIMT_API uint64_t simt_bytes_written(void);
 /* With TRAFFIC, of those bytes what goes to or comes from memory, in sectors of 32 bytes.
  * past_cache: past one L2 cache of the size that the device claims, first in, first out, whose
  * content survives a launch. It sees accesses in the order of the emulator's schedule, one block
- * after the other, where a GPU runs many at once: an estimate for what fits with room to spare.
+ * after the other, where a GPU runs many at once: an estimate for what fits with a margin.
  * first_touched: each sector once per launch and direction, however much lies in between. */
 SIMT_API uint64_t simt_bytes_past_cache(void);
 SIMT_API uint64_t simt_bytes_first_touched(void);
@@ -63,7 +63,7 @@ SIMT_API uint64_t simt_launch_count(void);
 
 /* A device that takes launches instead of the emulator: tests/gpu/counts.cpp. `launch` must have run
  * the kernel when it returns; `blocks` says how many blocks of a kernel fit on a multiprocessor. Also
- * fresh device memory is no longer filled, so that what nobody touches takes none of the host's. */
+ * fresh device memory is no longer filled, so that what is not touched takes none of the host's. */
 typedef struct simt_launch {
   const void* kernel; /* its address in this library */
   unsigned grid[3];

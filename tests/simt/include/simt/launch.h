@@ -14,7 +14,7 @@ struct Invocation {
   virtual ~Invocation() = default;
   virtual void run() const = 0;
   virtual size_t size() const = 0;
-  // The arguments as a GPU gets them: one behind the other, each at a multiple of its alignment.
+  // The arguments as a GPU gets them: one after the other, each at a multiple of its alignment.
   virtual std::vector<unsigned char> packed() const = 0;
 };
 

@@ -12,7 +12,7 @@ import org.exeunt.Backend;
 import org.exeunt.Device;
 
 /**
- * The rooms of the ops (the folder {@code ops}) as Java sees them: each op's cases, their inputs on
+ * The folders of the ops ({@code ops}) as Java sees them: each op's cases, their inputs on
  * a device, the call through the C ABI, and the double-precision oracle that judges it.
  *
  * <p>Loads {@code libexeunt_cases_jni.so}, which calls the {@code libexeunt.so} that this JVM runs
@@ -20,7 +20,7 @@ import org.exeunt.Device;
  */
 public final class Cases {
   static {
-    Backend.CPU.available(); // loads the library that the rooms call
+    Backend.CPU.available(); // loads the library that the cases call
     Path folder = Path.of(System.getProperty("exeunt.cases.library", "build/native/lib"));
     System.load(folder.resolve("libexeunt_cases_jni.so").toAbsolutePath().toString());
   }
@@ -60,7 +60,7 @@ public final class Cases {
     }
   }
 
-  /** The ops that have a room, in alphabetical order. */
+  /** The ops that have cases, in alphabetical order. */
   public static native String[] ops();
 
   /** The cases of an op in the order of its table. */

@@ -39,7 +39,7 @@ public final class Browser {
     Optional<String> program = program();
     if (program.isEmpty()) {
       System.out.println("No Chromium here (chromium-headless-shell, chromium, google-chrome):"
-          + " nobody looks at the pages of reports.");
+          + " the pages of reports are not tested.");
     }
     assumeTrue(program.isPresent(), "no Chromium");
     StringBuilder probes = new StringBuilder();

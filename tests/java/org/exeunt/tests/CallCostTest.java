@@ -53,7 +53,7 @@ class CallCostTest {
     }
   }
 
-  /** A run holds the pointer so that nobody frees it; both tensors are over the same one. */
+  /** A run holds the pointer so that it is not freed; both tensors are over the same one. */
   @Test
   void facadeOverNativeMethodWithAPointer() {
     try (Scope scope = Scope.open(); FloatPointer pointer = new FloatPointer(16)) {

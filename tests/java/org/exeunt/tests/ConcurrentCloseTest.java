@@ -221,7 +221,7 @@ class ConcurrentCloseTest {
           -> Threads.close(round % 15 == 0 ? round : 0, 30, pointer), // twice
           round -> Threads.close(round, 40, scope), round -> Threads.close(round, 50, other));
       Threads.run(kind, 60, all);
-      // Nobody runs any more, so all of it closes.
+      // No op runs any more, so all of it closes.
       first.close();
       second.close();
       third.close();

@@ -48,7 +48,7 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
 
-/** What builders say where nobody told them, and shortcuts: the same as saying it. */
+/** The defaults of builders, and shortcuts: the same as setting the values. */
 @Tag("kernels")
 @ExtendWith(ForcedPath.class)
 class DefaultsTest {
@@ -179,7 +179,7 @@ class DefaultsTest {
         .scores(numbers(1, heads, columns));
   }
 
-  /** Without scores the columns are the slots behind the first. */
+  /** Without scores the columns are the slots after the first. */
   @Test
   void ofColumnsThatAreOnlySelected() {
     assertSays("columns=2, first=1, kind=1, reduction=1, scale=0.5, selection.k=1, window=1",

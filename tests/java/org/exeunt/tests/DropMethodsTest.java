@@ -64,7 +64,7 @@ class DropMethodsTest {
               scope, Arrays.copyOfRange(allKeys, b * size, (b + 1) * size), kvHeads, tokens, width);
           Selection kept = method.choose(
               scope, Stream.DEFAULT, 0, prompt(scope, last, heads, 1, width, keys, end + 1));
-          // What stands behind the last token of a shorter prompt is kept by the authors; here it
+          // What stands after the last token of a shorter prompt is kept by the authors; here it
           // is no part of the prompt.
           int[] valid = row(recorded.ints("kept_valid"), batch, b);
           int[] official = row(recorded.ints("kept_indices"), batch, b);

@@ -99,7 +99,7 @@ class FacadeTest {
     }
   }
 
-  /** The sentence of the first call that is refused, behind which none is made; null if all run. */
+  /** The sentence of the first call that is refused, after which none is made; null if all run. */
   private static String refusal(
       OpCase c, Class<? extends RuntimeException> kind, Consumer<Call> action) {
     for (int i = 0; i < c.calls(); i++) {
@@ -126,7 +126,7 @@ class FacadeTest {
     }
   }
 
-  /** Whether nobody looks at the field beside the others, so that no builder takes it. */
+  /** Whether the field is not read beside the others, so that no builder takes it. */
   static boolean isIdle(String op, String name, Map<String, Object> beside) {
     return switch (name) {
       case "eps", "norm_eps" -> beside.get("norm").equals(exeunt.EXN_NORM_NONE);
@@ -176,12 +176,12 @@ class FacadeTest {
     return Facade.ops().stream();
   }
 
-  /** Every op has a room, and its door here. */
+  /** Every op has cases, and its builder here. */
   @Test
   void everyOpHasARoom() {
-    Set<String> rooms = new TreeSet<>(Arrays.asList(Cases.ops()));
-    rooms.remove("decode_step"); // made of several
-    assertEquals(new TreeSet<>(Facade.ops()), rooms);
+    Set<String> ops = new TreeSet<>(Arrays.asList(Cases.ops()));
+    ops.remove("decode_step"); // made of several
+    assertEquals(new TreeSet<>(Facade.ops()), ops);
     Set<String> classes = new TreeSet<>();
     for (Class<?> op : Op.class.getPermittedSubclasses()) {
       classes.add(op.getSimpleName().toLowerCase());

@@ -49,7 +49,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
- * Which files are loaded as native libraries: those that were packed, and nobody else's. What a file
+ * Which files are loaded as native libraries: those that were packed, and no others. What a file
  * system holds is the same for every JDK, how a library is loaded is not.
  */
 class LibraryTest {

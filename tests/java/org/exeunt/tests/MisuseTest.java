@@ -67,7 +67,7 @@ class MisuseTest {
 
   // ---- arguments that are not there -------------------------------------------------------------
 
-  /** What is no tensor has no check in C behind it. */
+  /** What is no tensor is not checked in C. */
   @Test
   void nullsAreNamed() {
     Tensor rows = f32(2, 4);

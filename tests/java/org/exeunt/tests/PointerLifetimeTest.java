@@ -106,7 +106,7 @@ class PointerLifetimeTest {
         while (true) {
           use.run();
           runs.incrementAndGet();
-          // What somebody holds may be taken again, closed or not: at times nobody must.
+          // A pointer that is held may be taken again, closed or not: at times it must not be held.
           Thread.sleep(ThreadLocalRandom.current().nextInt(4));
         }
       } catch (IllegalStateException e) {

@@ -38,9 +38,9 @@ final class Prompts {
 
   /** One list of a selection that has run. */
   static int[] list(Selection kept, int row) {
-    int room = (int) kept.indices().size(1);
+    int capacity = (int) kept.indices().size(1);
     int count = kept.count().toIntArray()[row];
-    return Arrays.copyOfRange(kept.indices().toIntArray(), row * room, row * room + count);
+    return Arrays.copyOfRange(kept.indices().toIntArray(), row * capacity, row * capacity + count);
   }
 
   /** One of so many rows. */

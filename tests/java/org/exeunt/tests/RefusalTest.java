@@ -69,7 +69,7 @@ class RefusalTest {
     });
   }
 
-  /** A tensor that the other arguments leave no room for, as far as a builder takes one. */
+  /** A tensor that the other arguments leave no place for, as far as a builder takes one. */
   @ParameterizedTest
   @MethodSource("ops")
   void unwantedTensors(String op) {

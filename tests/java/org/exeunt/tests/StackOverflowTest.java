@@ -21,7 +21,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /**
- * Runs that end in a StackOverflowError, wherever it hits, leave nothing behind: the op runs again
+ * Runs that end in a StackOverflowError, wherever it hits, leave nothing taken: the op runs again
  * and its scope closes. In processes of their own, each with another compiler.
  */
 class StackOverflowTest {
@@ -160,7 +160,7 @@ class StackOverflowTest {
         try {
           use.once();
         } catch (StackOverflowError e) {
-          overflows++; // no call: there is no room for one
+          overflows++; // no call: there is no stack for one
         }
       }
       descend(use, level + 1, first);

@@ -95,7 +95,7 @@ final class ApiCalls {
     return all;
   }
 
-  /** What the language makes, and nobody wrote. */
+  /** What the compiler makes. */
   private static boolean isGiven(Class<?> type, Method method) {
     Set<String> names = type.isEnum() ? Set.of("values", "valueOf")
         : type.isRecord()
@@ -616,7 +616,7 @@ final class ApiCalls {
     return dl;
   }
 
-  /** Names of what nobody called yet. */
+  /** Names of what was not called yet. */
   static List<String> missing(Set<Executable> reached, Map<String, String> excused) {
     return publicApi()
         .stream()

@@ -86,7 +86,7 @@ final class CloseRaces {
     } catch (InterruptedException e) {
       throw new IllegalStateException(e);
     } catch (IllegalStateException e) {
-      throw new FacadeFuzz.Found("what nobody uses cannot be closed: " + e + "\n    " + plan, e);
+      throw new FacadeFuzz.Found("what is not in use cannot be closed: " + e + "\n    " + plan, e);
     }
   }
 

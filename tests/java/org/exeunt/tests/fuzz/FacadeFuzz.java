@@ -23,7 +23,7 @@ import org.exeunt.Workspace;
 
 /** Trials of the facade, each repeatable by a seed and its number. */
 final class FacadeFuzz {
-  /** Nobody can be asked for these: they need a device, or end what others use. */
+  /** These cannot be asked for: they need a device, or end what others use. */
   static final Map<String, String> EXCUSED = Map.of("Graph.device", "a CPU has no graphs",
       "Graph.launch", "a CPU has no graphs", "Graph.close", "a CPU has no graphs");
 
@@ -213,7 +213,7 @@ final class FacadeFuzz {
     }
   }
 
-  /** Not where the ending asks for more than the call: another layer, room for two runs. */
+  /** Not where the ending asks for more than the call: another layer, space for two runs. */
   private static boolean runsAsItIs(Plan plan) {
     return switch (plan.ending) {
       case STEP -> plan.op.equals("exit_rule");

@@ -20,7 +20,7 @@ import org.exeunt.cases.Cases;
 import org.exeunt.cases.Facade;
 import org.exeunt.cases.Steps;
 
-/** A sound call of an op as its room describes it, into which faults may be put. */
+/** A sound call of an op as its folder describes it, into which faults may be put. */
 final class Plan implements AutoCloseable {
   /** What is done with the filled builder. */
   enum Ending {

@@ -116,7 +116,7 @@ final class Spec {
   Tensor value(Trial trial) {
     used = !isArray();
     Tensor tensor = tensor(trial);
-    boolean exact = owner == Owner.SCOPE || owner == Owner.OWN_POINTER; // without room for gaps
+    boolean exact = owner == Owner.SCOPE || owner == Owner.OWN_POINTER; // without space for gaps
     return tensor == null || strides == null || exact ? tensor : tensor.strided(shape, strides);
   }
 

@@ -19,7 +19,7 @@ import org.exeunt.Device;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
-/** One experiment: its chance, its memory, and what has to be closed behind it. */
+/** One experiment: its chance, its memory, and what has to be closed after it. */
 final class Trial implements AutoCloseable {
   private final Arena arena;
   private final Random random;
@@ -134,7 +134,7 @@ final class Trial implements AutoCloseable {
     return Tensor.of(pointer, spec.dtype, Device.CPU, spec.shape);
   }
 
-  /** Those behind tensors, which a race may close. */
+  /** The owners of tensors' memory, which a race may close. */
   Queue<BytePointer> pointers() {
     return pointers;
   }

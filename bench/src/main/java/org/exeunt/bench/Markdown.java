@@ -45,7 +45,7 @@ final class Markdown {
       "* Vector API is hand-written `jdk.incubator.vector` code on heap arrays in huge pages; for",
       "  selections, rules and single logits plain loops, which the JVM inlines: they make no call",
       "  and check no argument. Peers are left out where a case has no counterpart in them, and",
-      "  where nobody would write the op by other means.",
+      "  where no peer writes the op by other means.",
       "* *on the GPU*: all tensors lie there, and each call waits until it is done, exeunt's as",
       "  the peer's, so that small ones are mostly the cost of a launch. cuDNN and cuBLAS are",
       "  called through org.bytedeco:cuda; beside softmax they give the most probable column and",

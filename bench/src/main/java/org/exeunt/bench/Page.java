@@ -221,7 +221,7 @@ final class Page {
 
   private static String lead(double lead) {
     return String.format(Locale.ROOT, " <em%s>%.2f x the best peer's speed</em>",
-        lead < 1 ? " class=\"behind\"" : "", lead);
+        lead < 1 ? " class=\"slower\"" : "", lead);
   }
 
   private void bar(Group group, Figure figure) {

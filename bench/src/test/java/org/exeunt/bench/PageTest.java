@@ -71,7 +71,7 @@ class PageTest {
     assertTrue(page.contains("kv, in cache, 1 thread: 67 % of the limit (63 to 71)</title>"), page);
     assertTrue(page.contains("kv, in cache, 1 thread: 0.67 times the best peer's speed"), page);
     assertTrue(page.contains("&lt;&amp;peer&gt; kv: 80 % of the limit, 25.0 us"), page);
-    assertTrue(page.contains("<em class=\"behind\">0.67 x the best peer's speed</em>"), page);
+    assertTrue(page.contains("<em class=\"slower\">0.67 x the best peer's speed</em>"), page);
     // 2 * 1000 operations in 50 us, of 196608 bytes.
     assertTrue(page.contains("linear/peak, in cache: 0.0102 operations a byte, 0.0400 GFLOP/s, "
                    + "40 % of the roof"),
@@ -88,8 +88,8 @@ class PageTest {
     assertEquals(width, probed.width);
     assertEquals(dark, probed.dark);
     assertEquals(7, probed.bars);
-    // In the roofline linear/peak, its peer, and the other case in one place; in the overview shares
-    // of five cases, and two with a peer.
+    // In the roofline linear/peak, its peer, and the other case in one place; in the overview
+    // shares of five cases, and two with a peer.
     assertEquals(3 + 5 + 2, probed.dots);
     assertEquals(0, probed.untold, "bars and dots without a text");
   }

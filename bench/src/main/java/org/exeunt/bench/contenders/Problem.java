@@ -10,7 +10,7 @@ import org.exeunt.cases.Facade;
 import org.exeunt.cases.OpCase;
 import org.exeunt.jni.DLTensor;
 
-/** An open case of an op's room: tensors in memory, and a judge of what is left there. */
+/** An open case of an op: tensors in memory, and a judge of what is left there. */
 public final class Problem implements AutoCloseable {
   /** So many times the bounds of exeunt peers may be off, which add in one chain of f32. */
   public static final double PEERS = 4;

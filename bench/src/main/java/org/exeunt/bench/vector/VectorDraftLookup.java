@@ -72,8 +72,8 @@ final class VectorDraftLookup extends VectorPeer {
     int next = find(from, end);
     int n = 0;
     if (next >= 0) {
-      int room = Math.min(most, capacity - 1 - length[s]);
-      for (int at = next; n < room && context[at] >= 0; n++) {
+      int space = Math.min(most, capacity - 1 - length[s]);
+      for (int at = next; n < space && context[at] >= 0; n++) {
         drafted[s * most + n] = context[at];
         at = at + 1 == end ? next : at + 1;
       }

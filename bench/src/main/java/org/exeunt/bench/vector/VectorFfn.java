@@ -7,7 +7,7 @@ import org.exeunt.bench.vector.lanes.VectorPeer;
 import org.exeunt.jni.DLTensor;
 import org.exeunt.jni.exn_ffn_params;
 
-/** A SwiGLU block behind RMSNorm: two meetings of the workers, between the projections. */
+/** A SwiGLU block after RMSNorm: two meetings of the workers, between the projections. */
 final class VectorFfn extends VectorPeer {
   private final DLTensor target;
   private final int rows;

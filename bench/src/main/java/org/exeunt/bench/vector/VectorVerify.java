@@ -117,9 +117,9 @@ final class VectorVerify extends VectorPeer {
       int n = drafts(s);
       int at = s * (most + 1);
       kept = argmax != null ? agreed(s, n) : kept(s, n, part);
-      int behind = argmax != null ? argmax[at + kept] : draw(s, part);
+      int after = argmax != null ? argmax[at + kept] : draw(s, part);
       for (int i = 0; i <= kept && !stopped; i++) {
-        int next = i < kept ? drafted[s * most + i] : behind;
+        int next = i < kept ? drafted[s * most + i] : after;
         out[at + count++] = next;
         for (int end : stop) {
           stopped |= end == next;
@@ -158,7 +158,7 @@ final class VectorVerify extends VectorPeer {
     return kept;
   }
 
-  /** How many are kept by chance; leaves the shares of the row behind them, and of its draft. */
+  /** How many are kept by chance; leaves the shares of the row after them, and of its draft. */
   private int kept(int s, int n, int part) {
     for (int i = 0;; i++) {
       double scale = shares(logits, halves, s * (most + 1) + i, temperature, target[part]);

@@ -115,7 +115,7 @@ public final class VectorRows {
     }
   }
 
-  /** Widens {@code count} packed pairs: even elements to out, odd ones {@code count} behind. */
+  /** Widens {@code count} packed pairs: even elements to out, odd ones {@code count} further on. */
   @CompilerControl(CompilerControl.Mode.DONT_INLINE)
   public static void unpack(int[] pairs, int from, int count, float[] out) {
     int whole = Lanes.whole(count, COUNT);
