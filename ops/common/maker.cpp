@@ -185,8 +185,8 @@ Tensor* Maker::tensor(const DLTensor*& field, const char* name, Role role, TypeO
   const size_t bytes = static_cast<size_t>(times(span, size_of(type.type)));
   t->slot = take_slot(bytes);
   // Against one guard or the other: after the front one the data are aligned as well as can be.
-  const bool behind = random().below(4) != 0 || bytes > t->slot->bytes;
-  const size_t at = behind && bytes <= t->slot->bytes ? t->slot->bytes - bytes : 0;
+  const bool at_back = random().below(4) != 0 || bytes > t->slot->bytes;
+  const size_t at = at_back && bytes <= t->slot->bytes ? t->slot->bytes - bytes : 0;
   if (t->written) std::memset(t->slot->begin, Slot::kCanary, t->slot->bytes);
   char* data = t->slot->view(t->written) + at;
   t->dl = {data,     {static_cast<DLDeviceType>(device_type_), 0}, f->rank, dl_type(type.type),

@@ -87,9 +87,9 @@ GuardedMemory::GuardedMemory(int32_t device_type, size_t bytes, unsigned char di
 bool GuardedMemory::guards_intact() const {
   std::vector<unsigned char> copy;
   const unsigned char* now = memory_.look(&copy);
-  const auto behind = image_.begin() + distance(kGuard + bytes_);
+  const auto after = image_.begin() + distance(kGuard + bytes_);
   return std::equal(image_.begin(), image_.begin() + distance(kGuard), now) &&
-         std::equal(behind, image_.end(), now + kGuard + bytes_);
+         std::equal(after, image_.end(), now + kGuard + bytes_);
 }
 
 size_t Placed::begin() const {

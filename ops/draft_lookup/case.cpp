@@ -73,18 +73,18 @@ int64_t appended_to(const Inputs& in, int64_t s) {
 // Token i of text s, which has `length` of them after everything is appended.
 int64_t token_at(const DraftLookupCase& c, int64_t s, int64_t i, int64_t length) {
   const int64_t random = pick(c.seed, 1, s * c.capacity + i, c.vocabulary);
-  const int64_t behind = length - i;  // of the last token 1
+  const int64_t from_end = length - i;  // of the last token 1
   if (c.text == "random") return random;
   if (c.text == "holes") return random % 5 == 0 ? -1 - random : random;
   if (c.text == "cycle") return i % c.vocabulary;
   // All that is there again is one token short of max_ngram, but for the last tokens.
-  if (c.text == "nearly") return behind == c.max_ngram ? INT32_MAX : i % c.vocabulary;
+  if (c.text == "nearly") return from_end == c.max_ngram ? INT32_MAX : i % c.vocabulary;
   if (c.text == "distinct") return i;
   // The last tokens are those of an earlier place, but for where that is cut off.
   if (c.text == "quote") {
     const int64_t quoted = std::min<int64_t>(24, length / 3);
     const int64_t first = pick(c.seed, 2, s, std::max<int64_t>(1, length - 2 * quoted));
-    return behind <= quoted ? first + quoted - behind : i;
+    return from_end <= quoted ? first + quoted - from_end : i;
   }
   return fail("text: unknown word '" + c.text + "'"), 0;
 }

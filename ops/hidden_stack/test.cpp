@@ -166,9 +166,9 @@ TEST(HiddenStackCount, OutOfRange) {
       EXPECT_GT(overflow.read().integer_at(0), 0);
       EXPECT_TRUE(rows.unchanged());
       overflow.reset();
-      Placed nobody(target, filled(Type::kU8, {7}, 0));
+      Placed no_row(target, filled(Type::kU8, {7}, 0));
       P push = p;
-      push.mask = nobody.dl();
+      push.mask = no_row.dl();
       push.action = EXN_STACK_PUSH;
       ASSERT_EQ(run_once(target, kOp, push), EXN_OK) << exn_last_error();
       EXPECT_GT(overflow.read().integer_at(0), 0);

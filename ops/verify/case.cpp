@@ -277,7 +277,7 @@ VerifyInputs make_inputs(const VerifyCase& c) {
 // How a round of one sequence may go; more than one where rounding may tip a decision.
 struct Way {
   int64_t kept = 0;
-  int64_t behind = -1;  // below 0: none, or drawn
+  int64_t after = -1;  // below 0: none, or drawn
   bool draws = false;
   bool residual = false;
 };
@@ -340,7 +340,7 @@ Rounds play(const VerifyCase& c) {
       Way way;
       const auto best = [&]() { return in.argmax.integer_at(s * (c.most + 1) + way.kept); };
       while (way.kept < n && in.drafted.integer_at(s * c.most + way.kept) == best()) ++way.kept;
-      way.behind = best();
+      way.after = best();
       rounds.ways[at(s)] = {way};
     }
   }
@@ -365,7 +365,7 @@ bool may_be_drawn(const Shares& shares, double u, int64_t token) {
 bool follow(const VerifyCase& c, const VerifyInputs& in, int64_t s, const Way& way, int64_t seen,
             VerifyResult* result) {
   if (!way.draws) {
-    *result = verify_result(in, s, way.kept, way.behind);
+    *result = verify_result(in, s, way.kept, way.after);
     return true;
   }
   const double u = in.uniform.at(s, c.most);
@@ -417,11 +417,11 @@ int64_t verify_drafted(const VerifyInputs& in, int64_t s) {
   return sound ? n : -2;
 }
 
-VerifyResult verify_result(const VerifyInputs& in, int64_t s, int64_t kept, int64_t behind) {
+VerifyResult verify_result(const VerifyInputs& in, int64_t s, int64_t kept, int64_t after) {
   const int64_t n = verify_drafted(in, s), most = in.drafted.shape[1];
   std::vector<int64_t> tokens;
   for (int64_t i = 0; i < kept; ++i) tokens.push_back(in.drafted.integer_at(s * most + i));
-  if (behind >= 0) tokens.push_back(behind);
+  if (after >= 0) tokens.push_back(after);
   VerifyResult r;
   bool stopped = false;
   for (size_t i = 0; i < tokens.size() && !stopped; ++i) {
@@ -439,7 +439,7 @@ VerifyResult verify_result(const VerifyInputs& in, int64_t s, int64_t kept, int6
   r.position = id_or(in.position, s, 0) + r.count;
   r.outcome = n == -1                                      ? EXN_VERIFY_OFF
               : stopped                                    ? EXN_VERIFY_STOPPED
-              : behind < 0                                 ? EXN_VERIFY_INVALID
+              : after < 0                                  ? EXN_VERIFY_INVALID
               : in.capacity > 0 && r.length == in.capacity ? EXN_VERIFY_FULL
                                                            : EXN_VERIFY_GOES_ON;
   r.active = r.outcome == EXN_VERIFY_GOES_ON ? 1 : 0;

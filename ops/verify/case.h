@@ -49,9 +49,9 @@ struct VerifyResult {
   }
 };
 
-// Of sequence s, whose first `kept` drafted tokens are kept, with `behind` behind them; below 0: a
+// Of sequence s, whose first `kept` drafted tokens are kept, with the token `after` them; below 0: a
 // row was invalid.
-VerifyResult verify_result(const VerifyInputs& in, int64_t s, int64_t kept, int64_t behind);
+VerifyResult verify_result(const VerifyInputs& in, int64_t s, int64_t kept, int64_t after);
 
 // n of sequence s; -1: it is not active; -2: it has what it must not have.
 int64_t verify_drafted(const VerifyInputs& in, int64_t s);

@@ -268,7 +268,7 @@ void screens(Core* c) {
   const Slot* const slot = arena.take(bytes);
   char* const image = slot->begin + slot->bytes - bytes;
   std::memcpy(image, sample.image.data(), bytes);
-  const auto behind = [&] {
+  const auto beyond = [&] {
     return static_cast<size_t>(
         c->random.between(exn::kScreenHeaderBytes, static_cast<int64_t>(bytes) - 1));
   };
@@ -300,8 +300,8 @@ void screens(Core* c) {
       break;
     }
     case 3:
-      for (int64_t n = c->random.below(200); n >= 0; --n) spoil(behind());
-      spoil(behind());
+      for (int64_t n = c->random.below(200); n >= 0; --n) spoil(beyond());
+      spoil(beyond());
       all = -1;
       break;
     case 4:

@@ -243,9 +243,9 @@ int Device::blocks(const void* kernel, int threads, int64_t dynamic) const {
 }
 
 void Device::touch(uint64_t address, size_t bytes) {
-  const auto behind = unmade_.upper_bound(address + bytes - 1);
-  if (behind == unmade_.begin()) return;
-  Unmade& range = std::prev(behind)->second;
+  const auto after = unmade_.upper_bound(address + bytes - 1);
+  if (after == unmade_.begin()) return;
+  Unmade& range = std::prev(after)->second;
   const uint64_t begin = std::max(address, range.begin), end = std::min(address + bytes, range.end);
   if (begin < end) range.make(begin, end - begin);
 }

@@ -116,10 +116,10 @@ class DeviceTensor {
     return host;
   }
   bool guards_intact() const {
-    std::vector<unsigned char> before(kGuardBytes), behind(kGuardBytes);
+    std::vector<unsigned char> before(kGuardBytes), after(kGuardBytes);
     copy(before.data(), kDLCPU, memory_->data(), kDLCUDA, kGuardBytes);
-    copy(behind.data(), kDLCPU, data() + bytes(), kDLCUDA, kGuardBytes);
-    return before == guard_ && behind == guard_;
+    copy(after.data(), kDLCPU, data() + bytes(), kDLCUDA, kGuardBytes);
+    return before == guard_ && after == guard_;
   }
 
  private:

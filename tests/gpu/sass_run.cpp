@@ -73,7 +73,7 @@ class Warp {
   // Both words of a pair of registers; of an immediate, its sign follows.
   void read_pair(const SassInstruction& in, const Operand& o, uint64_t* to);
   uint32_t predicate(const Operand& o) const;
-  void write(const Operand& o, const Lanes& values, int behind = 0);
+  void write(const Operand& o, const Lanes& values, int offset = 0);
   void write_pair(const Operand& o, const uint64_t* values);
   void write_predicate(const Operand& o, uint32_t values);
   // What of a register is on its way must have come.
@@ -233,15 +233,15 @@ uint32_t Warp::predicate(const Operand& o) const {
   return o.negate ? ~value : value;
 }
 
-void Warp::write(const Operand& o, const Lanes& values, int behind) {
+void Warp::write(const Operand& o, const Lanes& values, int offset) {
   if (o.kind == Kind::kUniform) {
     if (o.index == kUniformZero || active_ == 0) return;
-    uniforms_[o.index + behind] = values[__builtin_ctz(active_)];
+    uniforms_[o.index + offset] = values[__builtin_ctz(active_)];
     return;
   }
   if (o.index == kZero) return;
-  if (flying_ > 0) await(o.index + behind, 1);
-  Lanes& to = registers_[o.index + behind];
+  if (flying_ > 0) await(o.index + offset, 1);
+  Lanes& to = registers_[o.index + offset];
   if (active_ == kAll) {
     to = values;
     return;

@@ -60,7 +60,7 @@ namespace {
 TEST(Params, AFieldThatTheCallerDidNotKnowIsZero) {
   struct {
     First known{sizeof(First), 0.5};
-    uint64_t behind = ~uint64_t{0};  // the caller's own memory
+    uint64_t trailing = ~uint64_t{0};  // the caller's own memory
   } caller;
   Second copy;
   std::memset(&copy, 0x5a, sizeof copy);

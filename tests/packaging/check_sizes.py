@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """No source file has more than 700 lines, no function of native and cuda more than 60, and no class
-of theirs more than 300, but for those that long_sources.tsv lists with their lines. An exception that
-has become longer is an error, and so is one that is no longer needed.
+of theirs more than 300, but for those that long_sources.tsv lists with their lines. An exception
+that has become longer is an error, and so is one that is no longer needed.
 
   check_sizes.py ROOT [--list]     --list prints what the table would have to be
 """

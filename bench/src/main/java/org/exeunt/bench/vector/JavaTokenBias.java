@@ -34,8 +34,8 @@ final class JavaTokenBias extends VectorPeer {
 
   @Override
   public Object run() {
-    workers.run(part -> {
-      for (int r = workers.begin(part, rows); r < workers.begin(part + 1, rows); r++) {
+    workers.run(thread -> {
+      for (int r = workers.begin(thread, rows); r < workers.begin(thread + 1, rows); r++) {
         for (int id : ids) {
           logits[r * cols + id] = logits[r * cols + id] * scale + add;
         }

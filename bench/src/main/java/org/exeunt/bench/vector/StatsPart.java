@@ -14,7 +14,7 @@ import org.exeunt.bench.vector.lanes.VectorRows;
 import org.openjdk.jmh.annotations.CompilerControl;
 
 /**
- * Running statistics of a part of a row. Blocks that fit the first-level cache are added one
+ * Running statistics of a slice of a row. Blocks that fit the first-level cache are added one
  * after another: the block's two largest values first, then the sums relative to the running
  * maximum, so memory is read once.
  */
@@ -77,7 +77,7 @@ final class StatsPart {
     return count;
   }
 
-  /** Adds the statistics of a later part of the same row. */
+  /** Adds the statistics of a later slice of the same row. */
   void merge(StatsPart later) {
     float oldMax = max;
     float laterMax = later.max;

@@ -66,8 +66,8 @@ final class VectorAttention implements Peer {
     }
     query = keys[0].arranged(queries.values(), group * heads);
     workers = Workers.of(Math.min(threads, heads));
-    scores = new float[workers.parts()][group][slots];
-    totals = new float[workers.parts()][group];
+    scores = new float[workers.threads()][group][slots];
+    totals = new float[workers.threads()][group];
     out = new float[group * heads * dim];
   }
 
@@ -77,13 +77,13 @@ final class VectorAttention implements Peer {
     return out;
   }
 
-  private void runPart(int part) {
+  private void runPart(int thread) {
     float[] queries = new float[group * dim];
-    for (int h = workers.begin(part, heads); h < workers.begin(part + 1, heads); h++) {
+    for (int h = workers.begin(thread, heads); h < workers.begin(thread + 1, heads); h++) {
       System.arraycopy(query, h * group * dim, queries, 0, queries.length);
-      keys[h].multiply(queries, group, 0, slots, scores[part]);
+      keys[h].multiply(queries, group, 0, slots, scores[thread]);
       for (int g = 0; g < group; g++) {
-        totals[part][g] = exponentials(scores[part][g], slots, scale);
+        totals[thread][g] = exponentials(scores[thread][g], slots, scale);
       }
       int first = h * group * dim;
       Arrays.fill(out, first, first + group * dim, 0);
@@ -91,12 +91,12 @@ final class VectorAttention implements Peer {
         int end = Math.min(slots, t + TILE);
         for (int g = 0; g < group; g++) {
           for (int d = 0; d < dim / 2; d += 2 * COUNT) {
-            weigh(values[h], dim / 2, d, scores[part][g], t, end, out, first + g * dim);
+            weigh(values[h], dim / 2, d, scores[thread][g], t, end, out, first + g * dim);
           }
         }
       }
       for (int i = 0; i < group * dim; i++) {
-        out[first + i] /= totals[part][i / dim];
+        out[first + i] /= totals[thread][i / dim];
       }
     }
   }

@@ -26,7 +26,7 @@ final class VectorColumnNorms extends VectorPeer {
   private final float[] wide;
   private final short[] halves;
   private final int[] active; // null: all rows are
-  private final float[][] sums; // of each part
+  private final float[][] sums; // of each thread
   private final float[] norms;
 
   VectorColumnNorms(Problem problem, int threads) {
@@ -42,17 +42,17 @@ final class VectorColumnNorms extends VectorPeer {
     if (cols % COUNT != 0 || p.accumulate() != 0) {
       throw new UnsupportedOperationException("the Vector API peer begins whole vectors at 0");
     }
-    sums = new float[workers.parts()][cols];
+    sums = new float[workers.threads()][cols];
     norms = new float[cols];
   }
 
   @Override
   public Object run() {
     workers.run(this::addPart);
-    for (int part = 1; part < sums.length; part++) {
+    for (int thread = 1; thread < sums.length; thread++) {
       for (int i = 0; i < cols; i += COUNT) {
         FloatVector.fromArray(FLOATS, sums[0], i)
-            .add(FloatVector.fromArray(FLOATS, sums[part], i))
+            .add(FloatVector.fromArray(FLOATS, sums[thread], i))
             .intoArray(sums[0], i);
       }
     }
@@ -62,20 +62,20 @@ final class VectorColumnNorms extends VectorPeer {
     return norms;
   }
 
-  private void addPart(int part) {
-    Arrays.fill(sums[part], 0);
+  private void addPart(int thread) {
+    Arrays.fill(sums[thread], 0);
     int[] next = new int[AT_ONCE]; // where rows begin that are added next
     int count = 0;
-    for (int r = workers.begin(part, rows); r < workers.begin(part + 1, rows); r++) {
+    for (int r = workers.begin(thread, rows); r < workers.begin(thread + 1, rows); r++) {
       if (active == null || active[r] != 0) {
         next[count++] = r * cols;
       }
       if (count == AT_ONCE) {
-        add(next[0], next[1], next[2], next[3], sums[part]);
+        add(next[0], next[1], next[2], next[3], sums[thread]);
         count = 0;
       }
     }
-    IntStream.range(0, count).forEach(i -> add(next[i], sums[part]));
+    IntStream.range(0, count).forEach(i -> add(next[i], sums[thread]));
   }
 
   @CompilerControl(CompilerControl.Mode.DONT_INLINE)

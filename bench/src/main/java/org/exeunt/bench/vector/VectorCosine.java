@@ -56,9 +56,9 @@ final class VectorCosine implements Peer {
     return out;
   }
 
-  private void runPart(int part) {
-    int end = workers.begin(part + 1, rows);
-    for (int r = workers.begin(part, rows); r < end; r++) {
+  private void runPart(int thread) {
+    int end = workers.begin(thread + 1, rows);
+    for (int r = workers.begin(thread, rows); r < end; r++) {
       out[r] = wideA != null
           ? wide(wideA, wideB, r * width, width)
           : packed(packedA, packedB, r * (width / 2), width / 2);

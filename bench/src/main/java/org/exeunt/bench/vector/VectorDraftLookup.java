@@ -56,9 +56,9 @@ final class VectorDraftLookup extends VectorPeer {
     if (length.length == 1) {
       lookUp(0);
     } else {
-      workers.run(part -> {
-        int end = workers.begin(part + 1, length.length);
-        for (int s = workers.begin(part, length.length); s < end; s++) {
+      workers.run(thread -> {
+        int end = workers.begin(thread + 1, length.length);
+        for (int s = workers.begin(thread, length.length); s < end; s++) {
           lookUp(s);
         }
       });

@@ -54,17 +54,17 @@ final class VectorElr extends VectorPeer {
     targets = Matrix.of(p.targets()).values();
     grad = new float[rows * cols];
     losses = new double[rows];
-    parts = new Row[workers.parts()];
-    for (int part = 0; part < parts.length; part++) {
-      parts[part] = new Row();
+    parts = new Row[workers.threads()];
+    for (int thread = 0; thread < parts.length; thread++) {
+      parts[thread] = new Row();
     }
   }
 
   @Override
   public Object run() {
-    workers.run(part -> {
-      for (int r = workers.begin(part, rows); r < workers.begin(part + 1, rows); r++) {
-        losses[r] = parts[part].run(r);
+    workers.run(thread -> {
+      for (int r = workers.begin(thread, rows); r < workers.begin(thread + 1, rows); r++) {
+        losses[r] = parts[thread].run(r);
       }
     });
     double sum = 0;

@@ -39,21 +39,21 @@ final class VectorExitHead extends VectorPeer {
   @Override
   public Object run() {
     workers.run(this::runPart);
-    VectorStats.finish(parts, workers.parts(), stats);
+    VectorStats.finish(parts, workers.threads(), stats);
     return stats;
   }
 
-  private void runPart(int part) {
+  private void runPart(int thread) {
     for (int r = 0; r < rows; r++) {
-      parts[r * workers.parts() + part].clear();
+      parts[r * workers.threads() + thread].clear();
     }
-    int end = workers.begin(part + 1, weight.rows());
-    for (int v = workers.begin(part, weight.rows()); v < end; v += StatsPart.BLOCK) {
+    int end = workers.begin(thread + 1, weight.rows());
+    for (int v = workers.begin(thread, weight.rows()); v < end; v += StatsPart.BLOCK) {
       int count = Math.min(StatsPart.BLOCK, end - v);
-      weight.multiply(hidden, rows, v, v + count, logits[part]);
+      weight.multiply(hidden, rows, v, v + count, logits[thread]);
       for (int r = 0; r < rows; r++) {
-        StatsPart target = parts[r * workers.parts() + part];
-        float[] z = logits[part][r];
+        StatsPart target = parts[r * workers.threads() + thread];
+        float[] z = logits[thread][r];
         if (target.add(z, 0, count)) {
           target.setArgmax(v + target.find(z, 0, count));
         }

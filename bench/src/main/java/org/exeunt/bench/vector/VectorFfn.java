@@ -65,26 +65,26 @@ final class VectorFfn extends VectorPeer {
     return out;
   }
 
-  private void activate(int part) {
-    int from = workers.begin(part, width);
-    int to = workers.begin(part + 1, width);
-    gate.multiply(x, rows, from, to, first[part]);
-    up.multiply(x, rows, from, to, second[part]);
+  private void activate(int thread) {
+    int from = workers.begin(thread, width);
+    int to = workers.begin(thread + 1, width);
+    gate.multiply(x, rows, from, to, first[thread]);
+    up.multiply(x, rows, from, to, second[thread]);
     for (int r = 0; r < rows; r++) {
       for (int o = from; o < to; o++) {
-        float g = first[part][r][o - from];
-        activated[r * width + o] = (float) (g / (1 + Math.exp(-g))) * second[part][r][o - from];
+        float g = first[thread][r][o - from];
+        activated[r * width + o] = (float) (g / (1 + Math.exp(-g))) * second[thread][r][o - from];
       }
     }
   }
 
-  private void project(int part) {
-    int from = workers.begin(part, dim);
-    int to = workers.begin(part + 1, dim);
-    down.multiply(arranged, rows, from, to, first[part]);
+  private void project(int thread) {
+    int from = workers.begin(thread, dim);
+    int to = workers.begin(thread + 1, dim);
+    down.multiply(arranged, rows, from, to, first[thread]);
     for (int r = 0; r < rows; r++) {
       for (int o = from; o < to; o++) {
-        out[r * dim + o] = hidden[r * dim + o] + first[part][r][o - from];
+        out[r * dim + o] = hidden[r * dim + o] + first[thread][r][o - from];
       }
     }
   }

@@ -75,13 +75,13 @@ final class VectorGate implements Peer {
     }
   }
 
-  private void block(int part) {
-    int from = workers.begin(part, width);
-    int to = workers.begin(part + 1, width);
-    hiddenWeight.multiply(arranged, rows, from, to, products[part]);
+  private void block(int thread) {
+    int from = workers.begin(thread, width);
+    int to = workers.begin(thread + 1, width);
+    hiddenWeight.multiply(arranged, rows, from, to, products[thread]);
     for (int r = 0; r < rows; r++) {
       for (int o = from; o < to; o++) {
-        float h = products[part][r][o - from] + hiddenBias[o];
+        float h = products[thread][r][o - from] + hiddenBias[o];
         state[r * width + o] += (float) (h / (1 + Math.exp(-h)));
       }
     }

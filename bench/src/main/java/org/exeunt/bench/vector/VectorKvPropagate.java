@@ -83,18 +83,18 @@ final class VectorKvPropagate extends VectorPeer {
     return out;
   }
 
-  private void project(int part) {
-    int from = workers.begin(part, width);
-    int to = workers.begin(part + 1, width);
-    kWeights[layer].multiply(x, rows, from, to, products[part]);
-    store(part, from, to, 0);
-    vWeights[layer].multiply(x, rows, from, to, products[part]);
-    store(part, from, to, width);
+  private void project(int thread) {
+    int from = workers.begin(thread, width);
+    int to = workers.begin(thread + 1, width);
+    kWeights[layer].multiply(x, rows, from, to, products[thread]);
+    store(thread, from, to, 0);
+    vWeights[layer].multiply(x, rows, from, to, products[thread]);
+    store(thread, from, to, width);
   }
 
-  private void store(int part, int from, int to, int offset) {
+  private void store(int thread, int from, int to, int offset) {
     for (int r = 0; r < rows; r++) {
-      System.arraycopy(products[part][r], 0, out, at(layer, r) + offset + from, to - from);
+      System.arraycopy(products[thread][r], 0, out, at(layer, r) + offset + from, to - from);
     }
   }
 

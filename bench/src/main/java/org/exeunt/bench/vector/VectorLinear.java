@@ -71,15 +71,15 @@ final class VectorLinear extends VectorPeer {
     }
   }
 
-  private void runPart(int part) {
-    int from = workers.begin(part, cols);
-    int to = workers.begin(part + 1, cols);
-    weight.multiply(input, rows, from, to, products[part]);
+  private void runPart(int thread) {
+    int from = workers.begin(thread, cols);
+    int to = workers.begin(thread + 1, cols);
+    weight.multiply(input, rows, from, to, products[thread]);
     for (int r = 0; r < rows; r++) {
-      adapt(products[part][r], reduced[r], from, to);
+      adapt(products[thread][r], reduced[r], from, to);
       for (int o = from; o < to; o++) {
         float added = residual == null ? 0 : residual[r * cols + o];
-        out[r * cols + o] = products[part][r][o - from] + added;
+        out[r * cols + o] = products[thread][r][o - from] + added;
       }
     }
   }

@@ -58,9 +58,9 @@ final class VectorNorm implements Peer {
     return wide != null ? wideOut : packedOut;
   }
 
-  private void runPart(int part) {
-    int end = workers.begin(part + 1, rows);
-    for (int r = workers.begin(part, rows); r < end; r++) {
+  private void runPart(int thread) {
+    int end = workers.begin(thread + 1, rows);
+    for (int r = workers.begin(thread, rows); r < end; r++) {
       if (wide != null) {
         normalise(wide, r * width, weight, width, eps, wideOut);
       } else {

@@ -62,29 +62,29 @@ final class VectorPerpGrad extends VectorPeer {
     double wg = 0;
     double ww = 0;
     double gg = 0;
-    for (int part = 0; part < workers.parts(); part++) {
-      wg += sums[16 * part];
-      ww += sums[16 * part + 1];
-      gg += sums[16 * part + 2];
+    for (int thread = 0; thread < workers.threads(); thread++) {
+      wg += sums[16 * thread];
+      ww += sums[16 * thread + 1];
+      gg += sums[16 * thread + 2];
     }
     double projection = wg / (ww + 1e-30);
     double perp = Math.sqrt(Math.max(0, gg - projection * wg));
     double scale = Math.sqrt(gg) / (perp + 1e-30);
-    workers.run(part -> project(part, (float) (-projection * scale), (float) scale));
+    workers.run(thread -> project(thread, (float) (-projection * scale), (float) scale));
     return f32 ? wideOut : packedOut;
   }
 
-  private int begin(int part) {
-    return COUNT * workers.begin(part, units / COUNT);
+  private int begin(int thread) {
+    return COUNT * workers.begin(thread, units / COUNT);
   }
 
-  private void dots(int part) {
-    int at = 16 * part;
+  private void dots(int thread) {
+    int at = 16 * thread;
     sums[at] = 0;
     sums[at + 1] = 0;
     sums[at + 2] = 0;
-    int end = begin(part + 1);
-    for (int i = begin(part); i < end; i += BLOCK) {
+    int end = begin(thread + 1);
+    for (int i = begin(thread); i < end; i += BLOCK) {
       int to = Math.min(i + BLOCK, end);
       if (f32) {
         wideDots(i, to, at);
@@ -135,10 +135,10 @@ final class VectorPerpGrad extends VectorPeer {
   }
 
   @CompilerControl(CompilerControl.Mode.DONT_INLINE)
-  private void project(int part, float ofWeight, float ofGrad) {
-    int end = begin(part + 1);
+  private void project(int thread, float ofWeight, float ofGrad) {
+    int end = begin(thread + 1);
     if (f32) {
-      for (int i = begin(part); i < end; i += COUNT) {
+      for (int i = begin(thread); i < end; i += COUNT) {
         FloatVector w = FloatVector.fromArray(FLOATS, wideW, i).mul(ofWeight);
         FloatVector g = FloatVector.fromArray(FLOATS, wideG, i);
         g.fma(FloatVector.broadcast(FLOATS, ofGrad), w).intoArray(wideOut, i);
@@ -146,7 +146,7 @@ final class VectorPerpGrad extends VectorPeer {
       return;
     }
     FloatVector scale = FloatVector.broadcast(FLOATS, ofGrad);
-    for (int i = begin(part); i < end; i += COUNT) {
+    for (int i = begin(thread); i < end; i += COUNT) {
       IntVector pairsW = IntVector.fromArray(INTS, packedW, i);
       IntVector pairsG = IntVector.fromArray(INTS, packedG, i);
       FloatVector even = Lanes.low(pairsG).fma(scale, Lanes.low(pairsW).mul(ofWeight));

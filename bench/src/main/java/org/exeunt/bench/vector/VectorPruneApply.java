@@ -60,10 +60,10 @@ final class VectorPruneApply extends VectorPeer {
 
   @Override
   public Object run() {
-    workers.run(part -> {
+    workers.run(thread -> {
       int units = mask.length / SHORTS.length();
-      int from = SHORTS.length() * workers.begin(part, units);
-      int to = SHORTS.length() * workers.begin(part + 1, units);
+      int from = SHORTS.length() * workers.begin(thread, units);
+      int to = SHORTS.length() * workers.begin(thread + 1, units);
       for (Values values : tensors) {
         if (values.wide != null) {
           zero(mask, values.wide, from, to);

@@ -63,8 +63,8 @@ final class VectorPruneMask extends VectorPeer {
     keys = new int[size];
     mask = new boolean[size];
     near = new int[size];
-    sizes = new int[workers.parts()];
-    counts = new int[workers.parts()][1 << DIGIT_BITS];
+    sizes = new int[workers.threads()];
+    counts = new int[workers.threads()][1 << DIGIT_BITS];
   }
 
   @Override
@@ -77,25 +77,25 @@ final class VectorPruneMask extends VectorPeer {
     return mask;
   }
 
-  private int begin(int part) {
-    return cols * workers.begin(part, rows);
+  private int begin(int thread) {
+    return cols * workers.begin(thread, rows);
   }
 
-  private void markRows(int part) {
-    for (int from = begin(part); from < begin(part + 1); from += cols) {
+  private void markRows(int thread) {
+    for (int from = begin(thread); from < begin(thread + 1); from += cols) {
       makeKeys(from);
       System.arraycopy(keys, from, near, from, cols);
-      mark(from, from + cols, cut(near, from, from + cols, wanted, KEY_BITS, counts[part]));
+      mark(from, from + cols, cut(near, from, from + cols, wanted, KEY_BITS, counts[thread]));
     }
   }
 
   private void markTensor() {
     int shift = KEY_BITS - DIGIT_BITS;
-    workers.run(part -> {
-      Arrays.fill(counts[part], 0);
-      for (int from = begin(part); from < begin(part + 1); from += cols) {
+    workers.run(thread -> {
+      Arrays.fill(counts[thread], 0);
+      for (int from = begin(thread); from < begin(thread + 1); from += cols) {
         makeKeys(from);
-        count(keys, from, from + cols, shift, counts[part]);
+        count(keys, from, from + cols, shift, counts[thread]);
       }
     });
     int left = wanted;
@@ -104,14 +104,15 @@ final class VectorPruneMask extends VectorPeer {
       left -= in;
     }
     int found = bin;
-    workers.run(part -> sizes[part] = list(keys, begin(part), begin(part + 1), shift, found, near));
+    workers.run(
+        thread -> sizes[thread] = list(keys, begin(thread), begin(thread + 1), shift, found, near));
     int listed = 0;
-    for (int part = 0; part < sizes.length; part++) {
-      System.arraycopy(near, begin(part), near, listed, sizes[part]);
-      listed += sizes[part];
+    for (int thread = 0; thread < sizes.length; thread++) {
+      System.arraycopy(near, begin(thread), near, listed, sizes[thread]);
+      listed += sizes[thread];
     }
     Cut cut = cut(near, 0, listed, left, shift, counts[0]);
-    workers.run(part -> markBelow(begin(part), begin(part + 1), cut.key));
+    workers.run(thread -> markBelow(begin(thread), begin(thread + 1), cut.key));
     keepEqual(mask.length, cut);
   }
 

@@ -42,11 +42,11 @@ final class VectorRopeTable extends VectorPeer {
     return table;
   }
 
-  private void runPart(int part) {
+  private void runPart(int thread) {
     double[] cosines = new double[pairs];
     double[] sines = new double[pairs];
-    int end = workers.begin(part + 1, positions);
-    for (int t = workers.begin(part, positions); t < end; t++) {
+    int end = workers.begin(thread + 1, positions);
+    for (int t = workers.begin(thread, positions); t < end; t++) {
       turn(t, cosines, sines);
       int to = 2 * t * pairs;
       for (int i = 0; i < pairs; i++) {

@@ -57,16 +57,16 @@ final class VectorScores implements Peer {
     }
     query = keys[0].arranged(queries.values(), group * heads);
     workers = Workers.of(Math.min(threads, heads));
-    scores = new float[workers.parts()][group][slots];
-    sums = new float[workers.parts()][slots];
+    scores = new float[workers.threads()][group][slots];
+    sums = new float[workers.threads()][slots];
     select = choice.indices() == null ? null : new JavaSelect(sums[0], 1, 1, slots, choice);
   }
 
   @Override
   public Object run() {
     workers.run(this::runPart);
-    for (int part = 1; part < sums.length; part++) {
-      add(sums[part], 1, sums[0]);
+    for (int thread = 1; thread < sums.length; thread++) {
+      add(sums[thread], 1, sums[0]);
     }
     if (select != null) {
       select.run();
@@ -74,16 +74,16 @@ final class VectorScores implements Peer {
     return sums;
   }
 
-  private void runPart(int part) {
-    Arrays.fill(sums[part], 0);
+  private void runPart(int thread) {
+    Arrays.fill(sums[thread], 0);
     float[] queries = new float[group * dim];
-    for (int h = workers.begin(part, heads); h < workers.begin(part + 1, heads); h++) {
+    for (int h = workers.begin(thread, heads); h < workers.begin(thread + 1, heads); h++) {
       System.arraycopy(query, h * group * dim, queries, 0, queries.length);
-      keys[h].multiply(queries, group, 0, slots, scores[part]);
+      keys[h].multiply(queries, group, 0, slots, scores[thread]);
       for (int g = 0; g < group; g++) {
-        float[] row = scores[part][g];
+        float[] row = scores[thread][g];
         float factor = softmax ? 1 / VectorAttention.exponentials(row, slots, scale) : scale;
-        add(row, factor / (heads * group), sums[part]);
+        add(row, factor / (heads * group), sums[thread]);
       }
     }
   }

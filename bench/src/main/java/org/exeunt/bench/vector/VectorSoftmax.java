@@ -85,7 +85,7 @@ final class VectorSoftmax {
   }
 
   private Object run() {
-    if (rows == 1 && wide != null && labels == null && workers.parts() > 1) {
+    if (rows == 1 && wide != null && labels == null && workers.threads() > 1) {
       runSplitRow();
     } else {
       workers.run(this::runRows);
@@ -100,16 +100,16 @@ final class VectorSoftmax {
     return out;
   }
 
-  private void runRows(int part) {
-    int end = workers.begin(part + 1, rows);
-    for (int r = workers.begin(part, rows); r < end; r++) {
+  private void runRows(int thread) {
+    int end = workers.begin(thread + 1, rows);
+    for (int r = workers.begin(thread, rows); r < end; r++) {
       if (wide != null) {
         row(wide, out, r * cols, r, labels == null ? -1 : labels[r]);
       } else {
         int half = cols / 2;
-        VectorRows.unpack(packed, r * half, half, in32[part]);
-        row(in32[part], out32[part], 0, r, labels == null ? -1 : position(labels[r], half));
-        VectorRows.pack(out32[part], half, packedOut, r * half);
+        VectorRows.unpack(packed, r * half, half, in32[thread]);
+        row(in32[thread], out32[thread], 0, r, labels == null ? -1 : position(labels[r], half));
+        VectorRows.pack(out32[thread], half, packedOut, r * half);
       }
     }
   }
@@ -145,25 +145,26 @@ final class VectorSoftmax {
 
   private void runSplitRow() {
     float max = normalizer == Normalizer.SOFTMAX ? splitMax() : 0;
-    workers.run(part
-        -> partial[16 * part] =
-               scores(wide, workers.begin(part, cols), workers.begin(part + 1, cols), max, out));
+    workers.run(thread
+        -> partial[16 * thread] = scores(
+               wide, workers.begin(thread, cols), workers.begin(thread + 1, cols), max, out));
     double sum = 0;
-    for (int part = 0; part < workers.parts(); part++) {
-      sum += partial[16 * part];
+    for (int thread = 0; thread < workers.threads(); thread++) {
+      sum += partial[16 * thread];
     }
     float factor = (float) (1 / sum);
-    workers.run(part
-        -> VectorRows.scale(out, workers.begin(part, cols), workers.begin(part + 1, cols), factor));
+    workers.run(thread
+        -> VectorRows.scale(
+            out, workers.begin(thread, cols), workers.begin(thread + 1, cols), factor));
   }
 
   private float splitMax() {
-    workers.run(part
-        -> partial[16 * part] =
-               VectorRows.max(wide, workers.begin(part, cols), workers.begin(part + 1, cols)));
+    workers.run(thread
+        -> partial[16 * thread] =
+               VectorRows.max(wide, workers.begin(thread, cols), workers.begin(thread + 1, cols)));
     double max = Double.NEGATIVE_INFINITY;
-    for (int part = 0; part < workers.parts(); part++) {
-      max = Math.max(max, partial[16 * part]);
+    for (int thread = 0; thread < workers.threads(); thread++) {
+      max = Math.max(max, partial[16 * thread]);
     }
     return (float) max;
   }

@@ -96,9 +96,9 @@ final class VectorSsmStep extends VectorPeer {
 
   @Override
   public Object run() {
-    workers.run(part -> {
-      int from = COUNT * workers.begin(part, channels / COUNT);
-      int to = COUNT * workers.begin(part + 1, channels / COUNT);
+    workers.run(thread -> {
+      int from = COUNT * workers.begin(thread, channels / COUNT);
+      int to = COUNT * workers.begin(thread + 1, channels / COUNT);
       for (int r = 0; r < rows; r++) {
         if (scans) {
           scan(r, from, to);

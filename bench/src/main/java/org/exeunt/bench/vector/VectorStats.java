@@ -60,22 +60,23 @@ final class VectorStats extends VectorPeer {
   @Override
   public Object run() {
     workers.run(this::runPart);
-    finish(parts, workers.parts(), stats);
+    finish(parts, workers.threads(), stats);
     return stats;
   }
 
-  private void runPart(int part) {
-    int from = Lanes.whole(workers.begin(part, cols), 2);
-    int to = part + 1 == workers.parts() ? cols : Lanes.whole(workers.begin(part + 1, cols), 2);
+  private void runPart(int thread) {
+    int from = Lanes.whole(workers.begin(thread, cols), 2);
+    int to =
+        thread + 1 == workers.threads() ? cols : Lanes.whole(workers.begin(thread + 1, cols), 2);
     for (int r = 0; r < rows; r++) {
-      StatsPart target = parts[r * workers.parts() + part];
+      StatsPart target = parts[r * workers.threads() + thread];
       target.clear();
       for (int c = from; c < to; c += StatsPart.BLOCK) {
         int count = Math.min(StatsPart.BLOCK, to - c);
         if (wide != null) {
           addWide(target, r, c, count);
         } else {
-          addPacked(target, scratch[part], r, c, count);
+          addPacked(target, scratch[thread], r, c, count);
         }
       }
     }

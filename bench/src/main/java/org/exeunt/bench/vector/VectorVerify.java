@@ -39,7 +39,7 @@ final class VectorVerify extends VectorPeer {
   private final float[] uniform;
   private final float temperature;
   private final float draftTemperature;
-  private final float[][] target; // of a part: shares of a row
+  private final float[][] target; // of a thread: shares of a row
   private final float[][] drawn;
   private final int[] active;
   private final int[] token;
@@ -73,8 +73,8 @@ final class VectorVerify extends VectorPeer {
     uniform = p.uniform() == null ? null : Facade.tensor(p.uniform()).toFloatArray();
     temperature = p.temperature();
     draftTemperature = p.draft_temperature();
-    target = new float[workers.parts()][vocabulary];
-    drawn = new float[workers.parts()][vocabulary];
+    target = new float[workers.threads()][vocabulary];
+    drawn = new float[workers.threads()][vocabulary];
     active = integers(p.active());
     token = integers(p.token());
     length = integers(p.length());
@@ -97,17 +97,17 @@ final class VectorVerify extends VectorPeer {
         verify(s, 0);
       }
     } else {
-      workers.run(part -> {
-        int end = workers.begin(part + 1, sequences);
-        for (int s = workers.begin(part, sequences); s < end; s++) {
-          verify(s, part);
+      workers.run(thread -> {
+        int end = workers.begin(thread + 1, sequences);
+        for (int s = workers.begin(thread, sequences); s < end; s++) {
+          verify(s, thread);
         }
       });
     }
     return out;
   }
 
-  private void verify(int s, int part) {
+  private void verify(int s, int thread) {
     Arrays.fill(out, s * (most + 1), (s + 1) * (most + 1), -1);
     boolean on = active == null || active[s] != 0;
     int count = 0;
@@ -116,8 +116,8 @@ final class VectorVerify extends VectorPeer {
     if (on) {
       int n = drafts(s);
       int at = s * (most + 1);
-      kept = argmax != null ? agreed(s, n) : kept(s, n, part);
-      int after = argmax != null ? argmax[at + kept] : draw(s, part);
+      kept = argmax != null ? agreed(s, n) : kept(s, n, thread);
+      int after = argmax != null ? argmax[at + kept] : draw(s, thread);
       for (int i = 0; i <= kept && !stopped; i++) {
         int next = i < kept ? drafted[s * most + i] : after;
         out[at + count++] = next;
@@ -159,9 +159,9 @@ final class VectorVerify extends VectorPeer {
   }
 
   /** How many are kept by chance; leaves the shares of the row after them, and of its draft. */
-  private int kept(int s, int n, int part) {
+  private int kept(int s, int n, int thread) {
     for (int i = 0;; i++) {
-      double scale = shares(logits, halves, s * (most + 1) + i, temperature, target[part]);
+      double scale = shares(logits, halves, s * (most + 1) + i, temperature, target[thread]);
       if (i == n) {
         return n;
       }
@@ -169,13 +169,13 @@ final class VectorVerify extends VectorPeer {
       double q = 1;
       double draftScale = 1;
       if (draft != null && !probabilities) {
-        draftScale = shares(draft, null, s * most + i, draftTemperature, drawn[part]);
-        q = drawn[part][x] * draftScale;
+        draftScale = shares(draft, null, s * most + i, draftTemperature, drawn[thread]);
+        q = drawn[thread][x] * draftScale;
       } else if (draft != null) {
         q = draft[(s * most + i) * vocabulary + x];
       }
-      if (!(uniform[s * (most + 1) + i] * q < target[part][x] * scale)) {
-        residual(s * most + i, x, (float) scale, (float) draftScale, part);
+      if (!(uniform[s * (most + 1) + i] * q < target[thread][x] * scale)) {
+        residual(s * most + i, x, (float) scale, (float) draftScale, thread);
         return i;
       }
     }
@@ -201,14 +201,14 @@ final class VectorVerify extends VectorPeer {
   }
 
   /** max(0, p - q) takes the place of p. */
-  private void residual(int row, int x, float scale, float draftScale, int part) {
-    float[] p = target[part];
+  private void residual(int row, int x, float scale, float draftScale, int thread) {
+    float[] p = target[thread];
     if (draft == null) {
       p[x] = 0;
     } else if (probabilities) {
       subtract(p, scale, draft, row * vocabulary, 1);
     } else {
-      subtract(p, scale, drawn[part], 0, draftScale);
+      subtract(p, scale, drawn[thread], 0, draftScale);
     }
   }
 
@@ -224,8 +224,8 @@ final class VectorVerify extends VectorPeer {
   }
 
   /** From the shares that `kept` has left: blocks are skipped until the one that has it. */
-  private int draw(int s, int part) {
-    float[] shares = target[part];
+  private int draw(int s, int thread) {
+    float[] shares = target[thread];
     double left = uniform[s * (most + 1) + most] * sum(shares, 0, vocabulary);
     int block = 1024;
     int i = 0;

@@ -7,7 +7,7 @@ import java.util.concurrent.locks.LockSupport;
 import java.util.function.IntConsumer;
 
 /**
- * Runs a task in a fixed number of parts, the first one on the calling thread. The others spin for
+ * Runs a task on a fixed number of threads, the first share on the calling one. The others spin for
  * a while between tasks before they sleep, so back-to-back tasks cost well under a microsecond.
  * They live as long as the process, and serve whatever the thread that asked for them runs.
  */
@@ -18,24 +18,24 @@ public final class Workers {
 
   private final Worker[] workers;
 
-  /** Those of the current thread, for so many parts. */
-  public static Workers of(int parts) {
-    return OWN.get().computeIfAbsent(parts, Workers::new);
+  /** Those of the current thread, for so many threads. */
+  public static Workers of(int threads) {
+    return OWN.get().computeIfAbsent(threads, Workers::new);
   }
 
-  private Workers(int parts) {
-    workers = new Worker[parts - 1];
+  private Workers(int threads) {
+    workers = new Worker[threads - 1];
     for (int i = 0; i < workers.length; i++) {
       workers[i] = new Worker(i + 1);
       workers[i].start();
     }
   }
 
-  public int parts() {
+  public int threads() {
     return workers.length + 1;
   }
 
-  /** Calls {@code task} with each part's number and returns when all parts are done. */
+  /** Calls {@code task} with each thread's number and returns when all threads are done. */
   public void run(IntConsumer task) {
     for (Worker worker : workers) {
       worker.post(task);
@@ -46,22 +46,22 @@ public final class Workers {
     }
   }
 
-  /** Where part {@code part} of {@code count} things begins; part {@code parts()} is the end. */
-  public int begin(int part, int count) {
-    return (int) ((long) count * part / parts());
+  /** Where the share of a thread begins, of {@code count} things; {@code threads()} is the end. */
+  public int begin(int thread, int count) {
+    return (int) ((long) count * thread / threads());
   }
 
   private static final class Worker extends Thread {
-    private final int part;
+    private final int thread;
     private IntConsumer task;
     private volatile int posted;
     private volatile int done;
     private volatile boolean sleeping;
     private volatile RuntimeException failure;
 
-    Worker(int part) {
-      super("vector-worker-" + part);
-      this.part = part;
+    Worker(int thread) {
+      super("vector-worker-" + thread);
+      this.thread = thread;
       setDaemon(true);
     }
 
@@ -87,7 +87,7 @@ public final class Workers {
       while (true) {
         waitForTask();
         try {
-          task.accept(part);
+          task.accept(thread);
         } catch (RuntimeException e) {
           failure = e;
         }
