@@ -146,7 +146,7 @@ Inputs make_inputs(const DraftLookupCase& c) {
       in.context.set_integer(in.place(s, i), token_at(c, s, i, length + more));
   }
   if (c.hostile != "-") spoil(c, &in);
-  for (int64_t s = 0; s < c.sequences; ++s) {  // of who takes no part all may be rubbish
+  for (int64_t s = 0; s < c.sequences; ++s) {  // of sequences left out all may be rubbish
     if (appended_to(in, s) != -1) continue;
     in.length.set_integer(s, -5);
     if (in.append_count.given()) in.append_count.set_integer(s, INT32_MAX);

@@ -290,7 +290,7 @@ TEST_F(DraftLookupMisuse, OfASequence) {
     EXPECT_EQ(integers_of(length_.read()), (Integers{10, 9}));
   }
   for (Placed* t : written_) t->reset();
-  // Of who takes no part, they may be anything.
+  // Of sequences left out, they may be anything.
   static_cast<uint8_t*>(active_.dl()->data)[active_.dl()->byte_offset + 1] = 0;
   const Poke length(&length_, 1, 99);
   EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();

@@ -305,7 +305,7 @@ TEST(Verify, RowsBehindARejection) {
   }
 }
 
-// The second round begins with what the first has left; who has ended takes no part in it.
+// The second round begins with what the first has left; a sequence that has ended is left out.
 TEST(Verify, RoundsInARow) {
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());
@@ -540,7 +540,7 @@ TEST_F(VerifyMisuse, OfASequence) {
   refused(&round_.length, 0, 17, {"length[0]", "17", "capacity", "20"});
   refused(&round_.length, 0, -2, {"length[0]", "-2", "0"});
   refused(&round_.position, 0, INT32_MAX - 3, {"position[0]", "2147483644", "2147483647"});
-  // Beyond the draft, and of who takes no part, they may be anything.
+  // Beyond the draft, and of sequences left out, they may be anything.
   const Poke beyond(&round_.drafted, 5, 10);
   EXPECT_EQ(run_once(targets().front(), kOp, p), EXN_OK) << exn_last_error();
   for (Placed* t : written_) t->reset();

@@ -135,13 +135,13 @@ constexpr const char* kScreenRows =
     "bits, and has its rows' parts in aligned pieces of 16 bytes; each warp that makes an element of "
     "y needs all of x and m: 4 * D * D * (R + 1); logits and bounds are read again";
 constexpr const char* kLayerBlocks =
-    "each block of 128 outputs and a part of the depth reads its rows for their moments, and those of "
-    "all parts read them once more to multiply them: (P + 1) * R * 2 / (128 * sizeof(weight)) of the "
+    "each block of 128 outputs and a split of the depth reads its rows for their moments, and those of "
+    "all splits read them once more to multiply them: (P + 1) * R * 2 / (128 * sizeof(weight)) of the "
     "weights' bytes where both are 16 bits wide, and its layer's coefficients once: 4 / (128 * "
-    "sizeof(weight)); P * R * 8 / (D * sizeof(weight)) of parts that are written and read";
+    "sizeof(weight)); P * R * 8 / (D * sizeof(weight)) of splits that are written and read";
 constexpr const char* kLayerBlockRows =
-    "each block of 64 outputs and a part of the depth reads its rows for their moments, and those of "
-    "all parts read them once more to multiply them, and its layer's coefficients once: ((P + 1) * R "
+    "each block of 64 outputs and a split of the depth reads its rows for their moments, and those of "
+    "all splits read them once more to multiply them, and its layer's coefficients once: ((P + 1) * R "
     "* sizeof(hidden) + 4) / 64 bytes beside each weight of half a byte or so; a row's share of a "
     "stage comes in aligned pieces of 16 bytes";
 constexpr const char* kSkipped =

@@ -41,7 +41,7 @@ __global__ void rank_by_counting(const int* keys, int* order) {
   if (threadIdx.x == 0) order[before] = row;
 }
 
-// Blocks of one tile, each with a part of the depth; the partial sums must not share a place.
+// Blocks of one tile, each with a split of the depth; the partial sums must not share a place.
 template <bool kBroken>
 __global__ void part_of_depth(const float* in, float* partials) {
   const unsigned part = blockIdx.x;
