@@ -11,10 +11,12 @@ final class Graph {
   static final int FLOAT = 1;
   static final int UINT8 = 2;
   static final int INT8 = 3;
+  static final int INT16 = 5;
   static final int INT32 = 6;
   static final int INT64 = 7;
   static final int BOOL = 9;
   static final int FLOAT16 = 10;
+  static final int DOUBLE = 11;
   static final int BFLOAT16 = 16;
 
   private final Message graph = new Message().with(2, "test");
