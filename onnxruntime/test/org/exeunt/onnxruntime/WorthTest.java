@@ -4,9 +4,11 @@ package org.exeunt.onnxruntime;
 import static org.exeunt.onnxruntime.Graph.attribute;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import ai.onnxruntime.OnnxTensor;
+import ai.onnxruntime.OrtSession;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -43,104 +45,167 @@ class WorthTest extends GraphTestBase {
     }
   }
 
+  /** The norm before a product that is left is taken by itself. */
+  @Test
+  void aNormBeforeWhatDoesNotPay() throws Exception {
+    Graph graph = graph();
+    end(graph, product(graph, graph.node("LayerNormalization", "x", row(graph, K), row(graph, K))));
+    Path report = Files.createTempFile(folder, "pay", ".txt");
+    try (OnnxTensor x = tensor(3, K)) {
+      Map<String, OnnxTensor> inputs = Map.of("x", x);
+      assertArrayEquals(run(graph.model(17), null, inputs).get(0),
+          run(graph.model(17), ExeuntProvider.configure().report(report), inputs).get(0), 1e-3f);
+    }
+    assertEquals("LayerNorm", claimed(Files.readAllLines(report)));
+  }
+
+  private static final int NEVER = 0;
+
+  /**
+   * From how many thousand weights on (K N / 1024) a product is taken: with fewer than 4 rows, with
+   * fewer than 64, and with more.
+   */
+  private static Map<String, int[]> least() {
+    int[] bytes = {16384, 1024, 1024};
+    int[] eighths = {64, 128, 512};
+    String version = ENVIRONMENT.getVersion();
+    boolean rounds = Integer.parseInt(version.split("\\.")[1]) >= 25;
+    Map<String, int[]> least = new LinkedHashMap<>();
+    least.put("norm before", new int[] {64, 1, 1});
+    least.put("norm after", new int[] {64, 1, 1});
+    least.put("plain", new int[] {2048, 512, 2048});
+    least.put("ReLU", new int[] {2048, 512, 2048});
+    least.put("GELU", new int[] {512, 512, 512});
+    least.put("SiLU", new int[] {512, 512, 512});
+    least.put("two", new int[] {1536, 1024, 2048});
+    least.put("head", new int[] {1024, 1024, NEVER});
+    least.put("narrow", new int[] {128, 512, 1024});
+    least.put("narrow head", new int[] {128, 512, 16384});
+    least.put("bf16", new int[] {1, 1, 1});
+    least.put("i8, one scale", eighths);
+    least.put("i8, a scale for a column", rounds ? bytes : eighths);
+    least.put("8 bits", eighths);
+    least.put("4 bits", new int[] {64, 128, 1024});
+    least.put("4 bits, level 1", new int[] {64, 128, 1024});
+    least.put("4 bits, level 4", bytes);
+    least.put("8 bits, level 4, long", new int[] {16384, 4096, 4096});
+    return least;
+  }
+
+  /** Of 1024 columns, without the option all; and whether all products of it are claimed. */
+  private boolean taken(String kind, int rows, int n) throws Exception {
+    final int k = 1024;
+    boolean head = kind.endsWith("head");
+    Graph graph = new Graph().input("x", Graph.FLOAT, rows, k);
+    graph.output("y", head ? Graph.INT64 : Graph.FLOAT, rows, head ? 1 : n);
+    String x = "x";
+    if (kind.equals("norm before")) {
+      x = graph.node("LayerNormalization", x, row(graph, k), row(graph, k));
+    }
+    if (kind.contains("bits")) {
+      int bits = kind.charAt(0) - '0';
+      int block = kind.endsWith("long") ? 64 : 32;
+      List<Message> attributes = new ArrayList<>(List.of(attribute("K", k), attribute("N", n),
+          attribute("block_size", block), attribute("bits", bits)));
+      if (kind.contains("level")) {
+        attributes.add(attribute("accuracy_level", kind.charAt(kind.indexOf("level ") + 6) - '0'));
+      }
+      graph.node("com.microsoft:MatMulNBits", attributes,
+          new String[] {x,
+              graph.constant(
+                  Graph.UINT8, new byte[n * k * bits / 8], n, k / block, block * bits / 8),
+              graph.floats(scales(n * k / block), (long) n * k / block)},
+          "y");
+    } else if (kind.startsWith("i8")) {
+      String scale =
+          kind.endsWith("one scale") ? graph.scalar("s", 0.01f) : graph.floats(scales(n), n);
+      graph.node("MatMul", List.of(),
+          new String[] {x,
+              graph.node("DequantizeLinear", List.of(attribute("axis", 1)),
+                  graph.constant(Graph.INT8, new byte[n * k], k, n), scale)},
+          "y");
+    } else if (kind.equals("bf16")) {
+      String y = graph.node("MatMul", cast(graph, Graph.BFLOAT16, x),
+          graph.halves(new short[n * k], Graph.BFLOAT16, k, n));
+      end(graph, cast(graph, Graph.FLOAT, y));
+    } else {
+      int products = kind.equals("two") ? 2 : 1;
+      float[] weights = new float[k * n / products];
+      Arrays.fill(weights, kind.startsWith("narrow") ? 0.5f : 0.3f);
+      String y = "";
+      for (int i = 0; i < products; i++) {
+        y = graph.node("MatMul", x, graph.floats(weights, k, n / products));
+        if (products == 2) {
+          graph.output("y" + i, Graph.FLOAT, rows, n / 2);
+          graph.node("Neg", List.of(), new String[] {y}, "y" + i);
+        }
+      }
+      String last = switch (kind) {
+        case "norm after" -> graph.node("LayerNormalization", y, row(graph, n), row(graph, n));
+        case "ReLU" -> graph.node("Relu", y);
+        case "GELU" -> graph.node("Gelu", y);
+        case "SiLU" -> graph.node("Mul", y, graph.node("Sigmoid", y));
+        case "two" -> graph.node("Concat", List.of(attribute("axis", 1)), "y0", "y1");
+        case "head", "narrow head" -> graph.node("ArgMax", List.of(attribute("axis", 1)), y);
+        default -> y;
+      };
+      end(graph, last);
+    }
+    String lines = reported(graph);
+    boolean left = lines.contains("left MatMul") && lines.contains("as fast or faster here");
+    long claims =
+        lines.lines().filter(line -> line.matches("claimed MatMul.* of \\d+ x .*")).count();
+    assertEquals(left ? 0 : kind.equals("two") ? 2 : 1, claims, kind + " " + n + ": " + lines);
+    return !left;
+  }
+
   /** Without the option all, what ONNX Runtime computes as fast is its own. */
   @Test
   void productsThatDoNotPay() throws Exception {
-    String left = "ONNX Runtime is as fast or faster here";
-    Map<String, String> cases = new LinkedHashMap<>();
-    cases.put("64 x 96", "left MatMul node_y: " + left);
-    cases.put("1448 x 1449", "claimed MatMul node_y: linear of 1449 x 1448 f32");
-    cases.put("1448 x 1448", "left MatMul node_y: " + left);
-    cases.put("256 x 256 after a norm", "claimed MatMul node_y: linear of 256 x 256 f32");
-    cases.put("256 x 255 after a norm", "left MatMul node_y: " + left);
-    cases.put("64 x 96 in few rows after a norm", "left MatMul node_y: " + left);
-    cases.put(
-        "64 x 96 in several rows after a norm", "claimed MatMul node_y: linear of 96 x 64 f32");
-    cases.put("1024 x 1024 as bf16", "claimed MatMul node_y: linear of 1024 x 1024 f32");
-    cases.put("1024 x 1023 as bf16", "left MatMul node_y: " + left);
-    cases.put("724 x 725 in several rows", "claimed MatMul node_y: linear of 725 x 724 f32");
-    for (Map.Entry<String, String> one : cases.entrySet()) {
-      String[] words = one.getKey().split(" ");
-      int k = Integer.parseInt(words[0]);
-      int n = Integer.parseInt(words[2]);
-      int rows = one.getKey().contains("few ") ? 3 : one.getKey().contains("several") ? 4 : -1;
-      float[] weights = random(k * n);
-      for (int i = 0; i < weights.length && one.getKey().endsWith("bf16"); i++) {
-        weights[i] = Float.intBitsToFloat(Float.floatToRawIntBits(weights[i]) & 0xffff0000);
-      }
-      Graph graph = new Graph().input("x", Graph.FLOAT, rows, k).output("y", Graph.FLOAT, rows, n);
-      String x = one.getKey().endsWith("norm")
-          ? graph.node("LayerNormalization", "x", row(graph, k), row(graph, k))
-          : "x";
-      graph.node("MatMul", List.of(), new String[] {x, graph.floats(weights, k, n)}, "y");
-      Path report = Files.createTempFile(folder, "pay", ".txt");
-      try (OnnxTensor in = tensor(Math.max(rows, 2), k)) {
-        Map<String, OnnxTensor> inputs = Map.of("x", in);
-        assertArrayEquals(run(graph.model(17), null, inputs).get(0),
-            run(graph.model(17), ExeuntProvider.configure().report(report), inputs).get(0), 1e-3f);
-      }
-      List<String> lines = Files.readAllLines(report);
-      assertTrue(lines.contains(one.getValue()), one.getKey() + ": " + lines);
-      // The norm before a product that is left is taken by itself.
-      assertEquals(one.getKey().endsWith("norm") && one.getValue().startsWith("left"),
-          lines.stream().anyMatch(line -> line.endsWith(": LayerNorm")), one.getKey());
-    }
-  }
-
-  /** The same of weights in blocks, and of two products of one input. */
-  @Test
-  void blocksThatDoNotPay() throws Exception {
-    // N, elements of a scale, accuracy_level (-1: not given), rows (-1: not known), whether it is
-    // taken with K = 512
-    int[][] cases = {{2048, 32, -1, -1, 1}, {2047, 32, -1, -1, 0}, {2048, 32, 1, -1, 1},
-        {2048, 32, 4, -1, 0}, {32768, 32, 4, -1, 1}, {32767, 32, 4, -1, 0}, {2048, 32, 4, 8, 1},
-        {2047, 32, 4, 8, 0}, {8192, 64, 4, 8, 1}, {8191, 64, 4, 8, 0}, {1024, 0, 0, -1, 1},
-        {1023, 0, 0, -1, 0}};
-    for (int[] one : cases) {
-      int n = one[0];
-      int block = one[1];
-      int rows = one[3];
-      Graph graph =
-          new Graph().input("x", Graph.FLOAT, rows, 512).output("y", Graph.FLOAT, rows, n);
-      if (block == 0) { // a scale for all
-        String w = graph.node("DequantizeLinear",
-            graph.constant(Graph.INT8, quants(512 * n), 512, n), graph.scalar(0.01f));
-        graph.node("MatMul", List.of(), new String[] {"x", w}, "y");
-      } else {
-        List<Message> attributes = new ArrayList<>(
-            List.of(attribute("K", 512), attribute("N", n), attribute("block_size", block)));
-        if (one[2] >= 0) {
-          attributes.add(attribute("accuracy_level", one[2]));
+    for (Map.Entry<String, int[]> one : least().entrySet()) {
+      int[] least = one.getValue();
+      boolean never = least[2] == NEVER;
+      int all = never ? NEVER : Math.max(Math.max(least[0], least[1]), least[2]);
+      boolean often = List.of("plain", "4 bits").contains(one.getKey());
+      for (int rows : often ? new int[] {3, 4, 63, 64, -1} : new int[] {3, 4, 64, -1}) {
+        int from = rows < 0 ? all : least[rows < 4 ? 0 : rows < 64 ? 1 : 2];
+        String name = one.getKey() + ", " + rows + " rows, " + from;
+        int step = one.getKey().equals("two") ? 2 : 1;
+        assertFalse(from == NEVER && taken(one.getKey(), rows, 2048), name);
+        boolean large = from > 4096 && one.getKey().equals("narrow head"); // 64 MiB
+        if (from != NEVER && !large) {
+          assertTrue(taken(one.getKey(), rows, from), name);
         }
-        int scales = n * 512 / block;
-        graph.node("com.microsoft:MatMulNBits", attributes,
-            new String[] {"x",
-                graph.constant(Graph.UINT8, new byte[n * 256], n, 512 / block, block / 2),
-                graph.floats(scales(scales), scales)},
-            "y");
+        if (from > step) {
+          assertFalse(taken(one.getKey(), rows, (large ? 4096 : from) - step), name);
+        }
       }
-      paid(graph, rows, one[4], Arrays.toString(one));
     }
-    // Half of the weights of a group decide.
-    Graph graph = new Graph().input("x", Graph.FLOAT, -1, 512);
-    for (int width : new int[] {2048, 8}) {
-      float[] weights = random(512 * width);
-      for (int i = 0; i < weights.length; i++) { // as bf16 holds them
-        weights[i] = Float.intBitsToFloat(Float.floatToRawIntBits(weights[i]) & 0xffff0000);
-      }
-      graph.output("y" + width, Graph.FLOAT, -1, width);
-      graph.node(
-          "MatMul", List.of(), new String[] {"x", graph.floats(weights, 512, width)}, "y" + width);
-    }
-    paid(graph, -1, 2, "two products");
   }
 
-  private void paid(Graph graph, int rows, int claims, String name) throws Exception {
-    Path report = Files.createTempFile(folder, "pay", ".txt");
-    try (OnnxTensor x = tensor(Math.max(rows, 2), 512)) {
-      run(graph.model(21), ExeuntProvider.configure().report(report), Map.of("x", x));
+  /** Half of the weights of a group decide. */
+  @Test
+  void groupsThatPayInPart() throws Exception {
+    for (int width : new int[] {127, 128, 129}) {
+      Graph graph = new Graph().input("x", Graph.FLOAT, 3, 1024);
+      for (boolean pays : new boolean[] {true, false}) { // what bf16 holds, from 128 columns on
+        int n = pays ? 128 : width;
+        float[] weights = new float[1024 * n];
+        Arrays.fill(weights, pays ? 0.5f : 0.3f);
+        graph.output("y" + pays, Graph.FLOAT, 3, n);
+        graph.node(
+            "MatMul", List.of(), new String[] {"x", graph.floats(weights, 1024, n)}, "y" + pays);
+      }
+      assertEquals(width <= 128 ? 2 : 0, claims(reported(graph)), width + " columns beside 128");
     }
-    String lines = Files.readString(report);
-    assertEquals(claims, claims(lines), name + lines);
+  }
+
+  private String reported(Graph graph) throws Exception {
+    Path report = Files.createTempFile(folder, "pay", ".txt");
+    try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
+      ExeuntProvider.configure().report(report).add(options);
+      ENVIRONMENT.createSession(graph.model(21), options).close();
+    }
+    return Files.readString(report);
   }
 }
