@@ -222,7 +222,6 @@ void GroupQuery::attend(const Call& c, int64_t sequence, int64_t begin, int64_t 
       std::memset(to + filled * row, 0, static_cast<size_t>((c.slots - filled) * row));
     }
   }
-  if (c.rows == 0) return;
 
   const auto query_bytes = static_cast<size_t>(c.rows * n * group * row);
   const auto key_bytes = static_cast<size_t>(c.rows * n * row);

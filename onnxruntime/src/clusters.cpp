@@ -41,12 +41,13 @@ bool wants(const Graph& g, const Node& node) {
   return narrow && Widened::possible(g, node);
 }
 
-// A graph in which claims are one node each, and other nodes are what they were.
+// A graph in which claims are one node each, and other nodes are what they were. None of them waits
+// for itself: all that a claim makes depends on all that it reads, but for clusters, which are
+// chosen so (`neighbours`).
 struct Units {
   std::vector<int> unit;                  // of each node; those of claims come first
   std::vector<std::vector<int>> readers;  // units, one entry for each use
-  std::vector<int> waits;                 // for how many uses
-  std::vector<int> order;                 // less units that wait for themselves
+  std::vector<int> order;                 // in which they can run
 
   Units(const Graph& g, const std::vector<Claim>& claims) : unit(g.nodes.size(), -1) {
     int count = 0;
@@ -58,7 +59,7 @@ struct Units {
       if (one < 0) one = count++;
     }
     readers.resize(static_cast<size_t>(count));
-    waits.resize(static_cast<size_t>(count));
+    std::vector<int> waits(static_cast<size_t>(count));  // for how many uses
     for (const Value& value : g.values) {
       if (value.producer < 0) continue;
       for (const int reader : value.consumers) {
@@ -144,20 +145,7 @@ void bound(const Graph& g, Claim* claim) {
 }  // namespace
 
 void add_clusters(const Graph& g, const Refused& refused, Claims* claims) {
-  Units units(g, claims->list);
-  if (units.order.size() < units.readers.size()) {
-    std::vector<Claim> sound;
-    for (size_t i = 0; i < claims->list.size(); ++i) {
-      if (units.waits[i] == 0) {
-        sound.push_back(std::move(claims->list[i]));
-      } else {
-        claims->declined.push_back(title_of(g.nodes[claims->list[i].nodes[0]]) +
-                                   ": what it would become waits for itself");
-      }
-    }
-    claims->list = std::move(sound);
-    units = Units(g, claims->list);
-  }
+  const Units units(g, claims->list);
   const auto n = static_cast<int>(g.nodes.size());
   std::vector<char> wanted(units.readers.size());
   for (int i = 0; i < n; ++i) {

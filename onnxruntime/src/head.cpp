@@ -59,7 +59,7 @@ struct Part {
   Part(const Part&) = delete;
 
   RowOfHead row(size_t r) const {
-    return {argmax[r] + static_cast<int32_t>(valid[r] ? begin : 0),
+    return {argmax[r] + static_cast<int32_t>(begin),
             max_logit[r],
             lse[r],
             p1[r],
@@ -89,7 +89,7 @@ RowOfHead merged(const RowOfHead& a, const RowOfHead& b) {
 
 std::vector<RowOfHead> run_head(const Api& api, const OrtKernelContext* context, const Head& head,
                                 const TensorView& hidden, int64_t threads, Scratch* scratch) {
-  if (hidden.shape.empty() || hidden.last() != head.columns) {
+  if (hidden.last() != head.columns) {
     throw Failure(kInvalidArgument, "exeunt: the rows of hidden have " +
                                         std::to_string(hidden.last()) + " elements, expected " +
                                         std::to_string(head.columns) + ", as weight has");

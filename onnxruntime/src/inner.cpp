@@ -152,10 +152,8 @@ Widened::Widened(const Graph& g, const Claim& claim, const Inner& inner)
     : inner_(inner), session_(nullptr) {
   std::string graph, opsets;
   std::set<int> constants;
-  std::set<std::string> domains;
   for (const int node : claim.nodes) {
     graph += proto::bytes(1, node_proto(g, g.nodes[node]));
-    domains.insert(g.nodes[node].domain);
     for (const int value : g.nodes[node].inputs) {
       if (g.constant(value) != nullptr) constants.insert(value);
     }
@@ -171,11 +169,7 @@ Widened::Widened(const Graph& g, const Claim& claim, const Inner& inner)
     outputs_.push_back(g.slot(value));
     graph += proto::bytes(12, proto::value_info(outputs_.back().name, wide(outputs_.back().type)));
   }
-  for (const auto& [domain, version] : g.opsets) {
-    if (domains.count(domain == "ai.onnx" ? "" : domain) != 0) {
-      opsets += proto::opset(domain, version);
-    }
-  }
+  for (const auto& [domain, version] : g.opsets) opsets += proto::opset(domain, version);
   session_ = inner.session(proto::model(graph, opsets));
 }
 

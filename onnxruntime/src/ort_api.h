@@ -119,8 +119,6 @@ enum : int32_t { kDeviceCpu = 0 };  // OrtHardwareDeviceType
     int64_t* out)                                                                                \
   F(87, OrtStatus*, KernelInfoGetAttribute_string, const OrtKernelInfo*, const char* name,       \
     char* out, size_t* size)                                                                     \
-  F(88, OrtStatus*, KernelContext_GetInputCount, const OrtKernelContext*, size_t* out)           \
-  F(89, OrtStatus*, KernelContext_GetOutputCount, const OrtKernelContext*, size_t* out)          \
   F(90, OrtStatus*, KernelContext_GetInput, const OrtKernelContext*, size_t index,               \
     const OrtValue** out)                                                                        \
   F(91, OrtStatus*, KernelContext_GetOutput, OrtKernelContext*, size_t index,                    \

@@ -392,9 +392,7 @@ bool Products::erf_gelu(Product* p) {
       return done(rest, next_out);
     } else if (m.is_scalar(Patterns::other(*next, factor), 0.5f, cur)) {  // x (f / 2)
       const Node* last = m.reader(next_out, "Mul", &last_at, &last_out);
-      if (last != nullptr && last_at == rest && Patterns::other(*last, next_out) == cur) {
-        return done(last_at, last_out);
-      }
+      if (last != nullptr && last_at == rest) return done(last_at, last_out);
     }
   }
   return false;

@@ -76,9 +76,8 @@ struct Compiled : OrtNodeComputeInfo {
 int64_t whole_number(const std::string& key, const std::string& value, int64_t least,
                      int64_t most) {
   char* end = nullptr;
-  errno = 0;
   const long long parsed = std::strtoll(value.c_str(), &end, 10);
-  if (value.empty() || *end != '\0' || errno != 0 || parsed < least || parsed > most) {
+  if (value.empty() || *end != '\0' || parsed < least || parsed > most) {
     throw Failure(kInvalidArgument, "exeunt: option " + key + " is '" + value +
                                         "', expected a whole number from " + std::to_string(least) +
                                         " to " + std::to_string(most));
@@ -248,11 +247,10 @@ class Provider : public OrtEp {
     if (claim.outputs.empty()) return std::make_unique<Nothing>();
     if (const auto* group = std::get_if<Group>(&claim.what)) {
       auto plan = std::make_unique<Plan>(g, *group, settings_);
-      bool whole = true;
-      for (const Product& product : group->products) {
-        whole &= tried(product.node, [&] { plan->prepare(g, product, &store_); });
-      }
-      if (whole) out = std::move(plan);
+      const auto ready = [&](const Product& product) {
+        return tried(product.node, [&] { plan->prepare(g, product, &store_); });
+      };
+      if (std::all_of(group->products.begin(), group->products.end(), ready)) out = std::move(plan);
     } else if (const auto* norm = std::get_if<Norm>(&claim.what)) {
       tried(norm->node, [&] { out = std::make_unique<RowNorm>(g, *norm); });
     } else if (const auto* attention = std::get_if<Attention>(&claim.what)) {

@@ -193,6 +193,39 @@ class AttentionTest extends GraphTestBase {
     }
   }
 
+  /** Fewer sequences than threads, so that each is two pieces of work. */
+  @Test
+  void groupQueryAttentionOfFourThreads() throws Exception {
+    GroupQuery layer = new GroupQuery(6, 3, 32, false);
+    byte[] model = layer.model(Graph.FLOAT);
+    Map<String, OnnxTensor> inputs = layer.inputs(40, 0, 40, 40, 40);
+    List<float[]> expected = run(model, null, inputs);
+    List<float[]> actual = run(model, everything().threads(4), inputs);
+    for (int i = 0; i < expected.size(); i++) {
+      assertArrayEquals(expected.get(i), actual.get(i), 1e-5f, "output " + i);
+    }
+    inputs.values().forEach(OnnxTensor::close);
+  }
+
+  /** No sequences, and no new rows: ONNX Runtime refuses both. */
+  @Test
+  void groupQueryAttentionOfNothing() throws Exception {
+    GroupQuery layer = new GroupQuery(4, 2, 32, false, attribute("do_rotary", 1));
+    byte[] model = layer.model(Graph.FLOAT);
+    Map<String, OnnxTensor> none = layer.inputs(3, 5, 8);
+    Map<String, OnnxTensor> past = layer.inputs(0, 5, 5, 5);
+    for (float[] output : run(model, everything(), none)) {
+      assertEquals(0, output.length);
+    }
+    List<float[]> outputs = run(model, everything(), past);
+    float[] keys = new float[5 * layer.kvHeads * layer.dim];
+    past.get("past_key").getFloatBuffer().get(keys);
+    assertEquals(0, outputs.get(0).length);
+    assertArrayEquals(keys, outputs.get(1));
+    none.values().forEach(OnnxTensor::close);
+    past.values().forEach(OnnxTensor::close);
+  }
+
   /** Of sequences that are shorter than the others of a first prompt, what is no padding. */
   @Test
   void groupQueryAttentionOfPaddedPrompts() throws Exception {
@@ -231,14 +264,18 @@ class AttentionTest extends GraphTestBase {
       assertTrue(line.endsWith(", rotary"), line);
       inputs.values().forEach(OnnxTensor::close);
     }
-    Map<String, OnnxTensor> beyond = layer.inputs(1, 0, 1, 1);
-    beyond.put("positions",
-        OnnxTensor.createTensor(ENVIRONMENT, LongBuffer.wrap(new long[] {64}), new long[] {1, 1}));
-    OrtException failure =
-        assertThrows(OrtException.class, () -> run(layer.model(Graph.FLOAT), everything(), beyond));
-    assertTrue(failure.getMessage().contains("a row is at position 64, cos_cache has 64"),
-        failure.getMessage());
-    beyond.values().forEach(OnnxTensor::close);
+    for (long position : new long[] {64, -1}) {
+      Map<String, OnnxTensor> beyond = layer.inputs(1, 3, 4, 4);
+      beyond.put("positions",
+          OnnxTensor.createTensor(
+              ENVIRONMENT, LongBuffer.wrap(new long[] {position}), new long[] {1, 1}));
+      OrtException failure = assertThrows(
+          OrtException.class, () -> run(layer.model(Graph.FLOAT), everything(), beyond));
+      assertTrue(
+          failure.getMessage().contains("a row is at position " + position + ", cos_cache has 64"),
+          failure.getMessage());
+      beyond.values().forEach(OnnxTensor::close);
+    }
   }
 
   /** Past and present in one buffer, over several steps. */
@@ -288,6 +325,56 @@ class AttentionTest extends GraphTestBase {
     }
   }
 
+  /** Of past and present the keys alone in one buffer, and a buffer that grows where it is. */
+  @Test
+  void groupQueryAttentionHalfInPlace() throws Exception {
+    GroupQuery layer = new GroupQuery(4, 2, 32, false);
+    int slots = 12;
+    int row = layer.kvHeads * layer.dim;
+    ByteBuffer bytes =
+        ByteBuffer.allocateDirect(4 * (slots + 1) * row).order(ByteOrder.nativeOrder());
+    FloatBuffer all = bytes.asFloatBuffer();
+    try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
+      everything().add(options);
+      try (OrtSession session = ENVIRONMENT.createSession(layer.model(Graph.FLOAT), options)) {
+        for (int total : new int[] {slots, slots + 1}) {
+          Map<String, OnnxTensor> inputs = layer.inputs(1, slots, total, total);
+          List<float[]> expected = run(layer.model(Graph.FLOAT), null, inputs);
+          float[] keys = new float[slots * row];
+          inputs.get("past_key").getFloatBuffer().get(keys);
+          all.duplicate().put(keys);
+          OnnxTensor past = OnnxTensor.createTensor(ENVIRONMENT,
+              all.duplicate().limit(slots * row).slice(),
+              new long[] {1, layer.kvHeads, slots, layer.dim});
+          OnnxTensor present = OnnxTensor.createTensor(ENVIRONMENT,
+              all.duplicate().limit(total * row).slice(),
+              new long[] {1, layer.kvHeads, total, layer.dim});
+          inputs.put("past_key", past);
+          if (total > slots) {
+            OrtException failure = assertThrows(OrtException.class,
+                () -> session.run(inputs, Set.of(), Map.of("present_key", present)));
+            assertTrue(
+                failure.getMessage().contains(
+                    "past and present are one buffer of 12 slots, total_sequence_length is 13"),
+                failure.getMessage());
+          } else {
+            try (OrtSession.Result result = session.run(
+                     inputs, Set.of("y", "present_value"), Map.of("present_key", present))) {
+              for (int i = 0; i < 3; i += 2) {
+                OnnxTensor one = (OnnxTensor) result.get(i == 0 ? "y" : "present_value").get();
+                float[] actual = new float[expected.get(i).length];
+                one.getFloatBuffer().get(actual);
+                assertArrayEquals(expected.get(i), actual, 1e-5f, "output " + i);
+              }
+            }
+          }
+          present.close();
+          inputs.values().forEach(OnnxTensor::close);
+        }
+      }
+    }
+  }
+
   @Test
   void groupQueryAttentionThatIsLeft() throws Exception {
     Map<Message, String> reasons = Map.of(attribute("local_window_size", 4),
@@ -328,5 +415,40 @@ class AttentionTest extends GraphTestBase {
     assertTrue(failure.getMessage().contains("position_ids is [1,2], expected i64 of [1,3]"),
         failure.getMessage());
     inputs.values().forEach(OnnxTensor::close);
+  }
+
+  /** A query of which only a run tells how many axes it has. */
+  @Test
+  void groupQueryAttentionOfOtherRanks() throws Exception {
+    Graph graph =
+        new Graph()
+            .input("x", Graph.FLOAT, -1)
+            .input("to", Graph.INT64, -1)
+            .input("pk", Graph.FLOAT, -1, 2, -1, 16)
+            .input("pv", Graph.FLOAT, -1, 2, -1, 16)
+            .output("y", Graph.FLOAT, -1, -1, -1)
+            .output("nk", Graph.FLOAT, -1, 2, -1, 16)
+            .output("nv", Graph.FLOAT, -1, 2, -1, 16);
+    graph.node("com.microsoft:GroupQueryAttention",
+        List.of(attribute("num_heads", 4), attribute("kv_num_heads", 2)),
+        new String[] {graph.node("Reshape", "x", "to"), "", "", "pk", "pv",
+            graph.constant(Graph.INT32, new byte[] {4, 0, 0, 0}, 1),
+            graph.constant(Graph.INT32, new byte[] {5, 0, 0, 0}, 1)},
+        "y", "nk", "nv");
+    for (long[] shape :
+        new long[][] {{1, 3, 128}, {1, 3, 130}, {3, 128}, {384}, {1, 1, 3, 128}, {}}) {
+      int count = 1;
+      for (long extent : shape) {
+        count *= (int) extent;
+      }
+      try (OnnxTensor x = tensor(count);
+          OnnxTensor to = OnnxTensor.createTensor(
+              ENVIRONMENT, LongBuffer.wrap(shape), new long[] {shape.length});
+          OnnxTensor pk = tensor(1, 2, 2, 16); OnnxTensor pv = tensor(1, 2, 2, 16)) {
+        String report =
+            beside(graph.model(17), Map.of("x", x, "to", to, "pk", pk, "pv", pv), 1e-4f);
+        assertEquals(1, claims(report), report);
+      }
+    }
   }
 }

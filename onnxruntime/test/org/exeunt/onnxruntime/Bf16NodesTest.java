@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OrtSession.SessionOptions.OptLevel;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
@@ -17,12 +19,15 @@ class Bf16NodesTest extends GraphTestBase {
     spread = 0.25f;
   }
 
+  private static final int STRING = 8;
+
   private interface Bf16 {
     void of(Graph graph, int type, String x);
   }
 
   /** Nodes of bf16, for which ONNX Runtime alone has f32 only. */
-  private void bf16(String name, int opset, Bf16 nodes, long... shape) throws Exception {
+  private String bf16(String name, int opset, Bf16 nodes, long... shape) throws Exception {
+    String all = "";
     byte[][] models = new byte[2][];
     for (int i = 0; i < 2; i++) {
       long[] open = new long[shape.length];
@@ -41,8 +46,10 @@ class Bf16NodesTest extends GraphTestBase {
         List<String> report = report(models[1], Map.of("x", x), expected, 4e-2f, OptLevel.ALL_OPT);
         assertTrue(report.stream().anyMatch(line -> line.contains("nodes of bf16, to be computed")),
             name + ": " + report);
+        all += report;
       }
     }
+    return all;
   }
 
   private static void end(Graph graph, String value, String name, long... shape) {
@@ -122,7 +129,7 @@ class Bf16NodesTest extends GraphTestBase {
             -> end(graph, graph.node("com.microsoft:QuickGelu", List.of(attribute("alpha", 1f)), x),
                 "y", -1, -1),
         3, 7);
-    bf16("a tensor", 21, (graph, type, x) -> {
+    String report = bf16("a tensor", 21, (graph, type, x) -> {
       Message value =
           new Message()
               .with(1, 1L)
@@ -132,6 +139,29 @@ class Bf16NodesTest extends GraphTestBase {
           List.of(new Message().with(1, "value").with(5, value).with(20, 4L)),
           graph.node("Shape", x));
       end(graph, graph.node("Add", graph.node("Tanh", x), all), "y", -1, -1);
+    }, 3, 7);
+    assertTrue(report.contains("f32: ConstantOfShape Add Cast"), report);
+    bf16("a type that is named", 22,
+        (graph, type, x)
+            -> end(graph,
+                graph.node("Add", graph.node("Tanh", x),
+                    graph.node("EyeLike", List.of(attribute("dtype", type)), "x")),
+                "y", -1, -1),
+        3, 7);
+    bf16("words", 17, (graph, type, x) -> {
+      String word = graph.node("Cast", List.of(attribute("to", STRING)), graph.node("Neg", x));
+      String number = graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), word);
+      graph.node("Tanh", List.of(), new String[] {number}, "y");
+      graph.output("y", Graph.FLOAT, -1, -1);
+    }, 3, 7);
+    bf16("a result that others read outside as well", 17, (graph, type, x) -> {
+      end(graph, graph.node("Tanh", x), "y", -1, -1);
+      end(graph, graph.node("Neg", graph.node("Cast", List.of(attribute("to", type)), "y")), "z",
+          -1, -1);
+    }, 3, 7);
+    bf16("a result that is not read", 17, (graph, type, x) -> {
+      graph.node("Neg", List.of(), new String[] {x}, "dead");
+      end(graph, graph.node("Tanh", x), "y", -1, -1);
     }, 3, 7);
     // What lies between two nodes of bf16 is f32 and no part of them; others read what is within.
     bf16("between", 17, (graph, type, x) -> {
@@ -154,17 +184,24 @@ class Bf16NodesTest extends GraphTestBase {
   void nodesOfBf16ThatStay() throws Exception {
     Graph graph = new Graph().input("i", Graph.INT64, -1).output("y", Graph.FLOAT, -1, 3);
     String rows = graph.node("Gather", graph.halves(new short[12], Graph.BFLOAT16, 4, 3), "i");
-    end(graph, graph.node("Tanh", rows), "z", -1, 3);
+    String more = graph.node("Gather", graph.halves(new short[12], Graph.BFLOAT16, 4, 3), "i");
+    end(graph, graph.node("Add", graph.node("Tanh", rows), more), "z", -1, 3);
+    graph.node("Neg", List.of(), new String[] {rows}, "dead");
     String turned = graph.node("Transpose", graph.node("Transpose", rows));
+    graph.node("Shape", List.of(), new String[] {rows}, "shape");
+    graph.output("shape", Graph.INT64, -1);
     graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), new String[] {turned}, "y");
     graph.node("org.exeunt:RowStats", List.of(), new String[] {rows}, "best");
     graph.output("best", Graph.INT64, -1);
-    try (OnnxTensor i = OnnxTensor.createTensor(ENVIRONMENT, new long[] {2, 0})) {
-      java.nio.file.Path file = folder.resolve("stays.txt");
-      run(graph.model(17), everything().report(file), Map.of("i", i), OptLevel.NO_OPT);
-      String report = java.nio.file.Files.readString(file);
-      assertTrue(report.contains("to be computed in f32: Tanh Cast\n"), report);
-      assertEquals(1, claims(report), report);
+    for (long[] which : new long[][] {{2, 0}, {}}) {
+      Path file = Files.createTempFile(folder, "stays", ".txt");
+      try (OnnxTensor i = OnnxTensor.createTensor(
+               ENVIRONMENT, java.nio.LongBuffer.wrap(which), new long[] {which.length})) {
+        run(graph.model(17), everything().report(file), Map.of("i", i), OptLevel.NO_OPT);
+      }
+      String report = Files.readString(file);
+      assertTrue(report.contains("to be computed in f32: Tanh Add Cast\n"), report);
+      assertEquals(2, claims(report), report); // and what is not read
       assertTrue(!report.contains("could not be compiled"), report);
     }
   }
@@ -213,6 +250,22 @@ class Bf16NodesTest extends GraphTestBase {
         OnnxTensor no = OnnxTensor.createTensor(ENVIRONMENT, false)) {
       String report = beside(graph.model(17), Map.of("x", in, "a", no, "b", no), 0);
       assertTrue(!report.contains("f32: MatMul"), report);
+    }
+  }
+
+  /** What cannot be computed in f32 either ends as it does without the provider. */
+  @Test
+  void nodesOfBf16ForWhichThereIsNoF32() throws Exception {
+    Graph graph =
+        new Graph().input("x", Graph.FLOAT, 2, 4, 3, 3).output("y", Graph.FLOAT, -1, -1, -1, -1);
+    String x = graph.node("Tanh", cast(graph, Graph.BFLOAT16, "x"));
+    String y = graph.node(
+        "DepthToSpace", List.of(attribute("blocksize", 2), attribute("mode", "none such")), x);
+    graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), new String[] {y}, "y");
+    try (OnnxTensor in = tensor(2, 4, 3, 3)) {
+      String report = beside(graph.model(17), Map.of("x", in), 0);
+      assertTrue(report.contains(": could not be compiled: "), report);
+      assertTrue(report.contains(": is in a cluster with one that was"), report);
     }
   }
 }

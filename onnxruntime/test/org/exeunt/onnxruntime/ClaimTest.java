@@ -13,6 +13,7 @@ import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import org.bytedeco.javacpp.Loader;
@@ -155,10 +156,12 @@ class ClaimTest extends GraphTestBase {
   void productsInBodies() throws Exception {
     Graph graph = new Graph().input("x", Graph.FLOAT, -1, K).input("c", Graph.BOOL);
     String h = graph.node("MatMul", "x", graph.floats(random(K * K), K, K));
+    float[] weights = random(K * N);
     Graph[] branches = new Graph[2];
     for (int i = 0; i < 2; i++) {
       branches[i] = new Graph().output("y" + i, Graph.FLOAT, -1, N);
-      String w = branches[i].floats("w" + i, random(K * N), K, N);
+      weights[1] += i; // so that most of both constants is alike
+      String w = branches[i].floats("w" + i, weights, K, N);
       branches[i].node("MatMul", List.of(), new String[] {h, w}, "y" + i);
     }
     graph.node("If",
@@ -291,9 +294,12 @@ class ClaimTest extends GraphTestBase {
     }
     String x = cast(graph, Graph.BFLOAT16, "x");
     String y = graph.node("MatMul", x, graph.halves(bits, Graph.BFLOAT16, K, N));
+    y = graph.node("Add", y, graph.halves(Arrays.copyOf(bits, N), Graph.BFLOAT16, N));
     graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), new String[] {y}, "y");
     Graph reference = graph();
-    reference.node("MatMul", List.of(), new String[] {"x", reference.floats(wide, K, N)}, "y");
+    end(reference,
+        reference.node("Add", reference.node("MatMul", "x", reference.floats(wide, K, N)),
+            reference.floats(Arrays.copyOf(wide, N), N)));
     for (int rows : new int[] {1, 7, 70}) {
       float[] values = random(rows * K);
       for (int i = 0; i < values.length; i++) { // what bf16 holds, so that no Cast rounds
@@ -443,6 +449,16 @@ class ClaimTest extends GraphTestBase {
     }
   }
 
+  /** Of rows whose length is not known, none is said to be short. */
+  @Test
+  void softmaxOfUnknownRows() throws Exception {
+    Graph graph = new Graph().input("x", Graph.FLOAT, -1, -1).output("y", Graph.FLOAT, -1, -1);
+    graph.node("Softmax", List.of(), new String[] {"x"}, "y");
+    try (OnnxTensor x = tensor(3, 5)) {
+      assertEquals("left to others: 1 Softmax", check(graph.model(17), Map.of("x", x), 1e-6f));
+    }
+  }
+
   @Test
   void softmaxOfWideRows() throws Exception {
     for (int width : new int[] {4095, 4096, 5001}) {
@@ -496,8 +512,7 @@ class ClaimTest extends GraphTestBase {
       graph.output(theirs[i], i == 0 ? Graph.INT64 : Graph.FLOAT, -1);
     }
     String w = graph.floats(weight, vocabulary, K);
-    graph.node("org.exeunt:ExitHead",
-        List.of(attribute("norm", "rms"), attribute("epsilon", 1e-5f)),
+    graph.node("org.exeunt:ExitHead", List.of(attribute("norm", "rms")), // epsilon is 1e-5
         new String[] {"x", w, "", graph.floats(scale, K)}, ours);
     String mean = graph.node(
         "ReduceMean", List.of(attribute("axes", new long[] {-1})), graph.node("Mul", "x", "x"));
@@ -568,7 +583,7 @@ class ClaimTest extends GraphTestBase {
         String w = graph.floats(random(vocabulary * K), vocabulary, K);
         float[] bias = random(vocabulary);
         if (low) { // the first half has no share in any sum
-          java.util.Arrays.fill(bias, 0, vocabulary / 2, -1e4f);
+          Arrays.fill(bias, 0, vocabulary / 2, -1e4f);
         }
         String b = graph.floats(bias, vocabulary);
         String scale = graph.floats(random(K), K);
@@ -671,7 +686,7 @@ class ClaimTest extends GraphTestBase {
           line);
     }
     // All of them are infinite or less than all others, by the bias.
-    java.util.Arrays.fill(bias, Float.NEGATIVE_INFINITY);
+    Arrays.fill(bias, Float.NEGATIVE_INFINITY);
     bias[7000] = bias[7001] = Float.POSITIVE_INFINITY;
     Graph biased = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.INT64, -1, 1);
     z = biased.node("Gemm", List.of(attribute("transB", 1)), "x",

@@ -2,12 +2,14 @@
 package org.exeunt.onnxruntime;
 
 import static org.exeunt.onnxruntime.Graph.attribute;
+import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import ai.onnxruntime.OnnxJavaType;
 import ai.onnxruntime.OnnxTensor;
 import java.nio.ByteBuffer;
 import java.nio.FloatBuffer;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
@@ -142,6 +144,28 @@ class NearBlocksTest extends GraphTestBase {
                                            : "",
             graph, 21, Map.of("x", in, "s", s, "z", z), takes ? 0.1f : 1e-3f);
       }
+    }
+  }
+
+  /** A scale that f16 does not hold is the nearest that it does. */
+  @Test
+  void scalesThatAreRounded() throws Exception {
+    Graph graph = graph();
+    float[] scales = new float[N * K / 32];
+    Arrays.fill(scales, 0.9999f); // between 0.99951 and 1
+    byte[] quants = new byte[N * K / 2];
+    Arrays.fill(quants, (byte) 0xff); // 15 - 8
+    graph.node("com.microsoft:MatMulNBits",
+        List.of(attribute("K", K), attribute("N", N), attribute("block_size", 32)),
+        new String[] {"x", graph.constant(Graph.UINT8, quants, N, K / 32, 16),
+            graph.floats(scales, scales.length)},
+        "y");
+    float[] ones = new float[K];
+    Arrays.fill(ones, 1);
+    try (OnnxTensor x =
+             OnnxTensor.createTensor(ENVIRONMENT, FloatBuffer.wrap(ones), new long[] {1, K})) {
+      float[] y = run(graph.model(17), everything(), Map.of("x", x)).get(0);
+      assertEquals(0.9999f * 7 * K, y[0], 0.06f);
     }
   }
 }

@@ -2,6 +2,7 @@
 package org.exeunt.onnxruntime;
 
 import static org.exeunt.onnxruntime.Graph.attribute;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import ai.onnxruntime.OnnxTensor;
 import java.nio.FloatBuffer;
@@ -58,7 +59,7 @@ class NearHeadTest extends GraphTestBase {
     Graph unnamed = heads(Graph.INT64, -1, -1, -1); // ArgMax goes over axis 0 by default
     unnamed.node("ArgMax", List.of(), new String[] {logits(unnamed, "x")}, "y");
     head(PLAIN, 17, unnamed);
-    for (long[] axes : new long[][] {{2}, {-1}, {0}, {1, 2}, {}}) {
+    for (long[] axes : new long[][] {{2}, {-1}, {0}, {1, 2}, {2, 1}, {}}) {
       for (int opset : new int[] {17, 18}) {
         for (int keep : new int[] {0, 1, 2}) { // it keeps them at 1 alone
           if (axes.length == 0 && keep != 1) {
@@ -90,6 +91,46 @@ class NearHeadTest extends GraphTestBase {
               : List.of(),
           new String[] {logits(graph, "x"), graph.longs(change.equals("two") ? 2 : 1)}, "y", "at");
       head(change.isEmpty() ? exit : PLAIN, 17, graph);
+    }
+  }
+
+  /** An axis in a tensor without axes: ONNX Runtime takes none. */
+  @Test
+  void axesThatAreNoList() throws Exception {
+    Graph graph = heads(Graph.FLOAT, -1, -1, -1);
+    String axis =
+        graph.constant(Graph.INT64, new byte[] {-1, -1, -1, -1, -1, -1, -1, -1}, new long[0]);
+    graph.node("ReduceMax", List.of(), new String[] {logits(graph, "x"), axis}, "y");
+    Graph best = heads(Graph.FLOAT, -1, -1, -1).output("at", Graph.INT64, -1, -1, -1);
+    String one = best.constant(Graph.INT64, new byte[] {1, 0, 0, 0, 0, 0, 0, 0}, new long[0]);
+    best.node("TopK", List.of(), new String[] {logits(best, "x"), one}, "y", "at");
+    try (OnnxTensor x = tensor(2, 5, K)) {
+      beside(graph.model(18), Map.of("x", x), 1e-4f);
+      beside(best.model(18), Map.of("x", x), 1e-4f);
+    }
+  }
+
+  /** Heads whose weights fill no block of those that are turned at a time. */
+  @Test
+  void headsOfOddShapes() throws Exception {
+    for (int[] shape : new int[][] {{1, 1}, {31, 33}, {77, 96}, {33, 5000}}) {
+      int n = shape[0];
+      int k = shape[1];
+      for (boolean narrow : new boolean[] {false, true}) { // of 2 bytes
+        Graph graph = new Graph().input("x", Graph.FLOAT, -1, k).output("y", Graph.FLOAT, -1, 1);
+        float[] weights = random(n * k);
+        for (int i = 0; i < weights.length && narrow; i++) {
+          weights[i] = Float.intBitsToFloat(Float.floatToRawIntBits(weights[i]) & 0xffff0000);
+        }
+        String z = graph.node("MatMul", "x", graph.floats(weights, k, n));
+        graph.node("ReduceMax", List.of(attribute("axes", new long[] {-1})), new String[] {z}, "y");
+        for (int rows : new int[] {40, 0}) {
+          try (OnnxTensor x = tensor(rows, k)) {
+            String report = beside(graph.model(17), Map.of("x", x), 1e-2f);
+            assertTrue(report.contains("exit head of " + n + " x " + k), report);
+          }
+        }
+      }
     }
   }
 

@@ -75,6 +75,12 @@ class NearMissTest extends GraphTestBase {
         expect(taken ? PLAIN + ", bias" : "", end(graph, y), 17, Map.of("x", x));
       }
     }
+    Graph one = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, 1);
+    String column = one.floats(random(K), K, 1);
+    end(one, one.node("Gemm", "x", column, one.floats(random(1))));
+    try (OnnxTensor x = tensor(3, K)) {
+      expect("", one, 17, Map.of("x", x));
+    }
     for (long[] shape : new long[][] {{N}, {-1, N}, {1, N}, {-1, -1}, {-1, 1}, {1}, {}}) {
       boolean taken = shape.length > 0 && shape[shape.length - 1] == N;
       Graph given = graph().input("c", Graph.FLOAT, shape);
@@ -299,6 +305,9 @@ class NearMissTest extends GraphTestBase {
     if (change.equals("plain product")) {
       return end(graph, graph.node("Mul", h, plus));
     }
+    if (change.equals("leaves")) {
+      graph.output(h, Graph.FLOAT, -1, N);
+    }
     String product = graph.node(change.equals("sum") ? "Add" : "Mul", h, plus);
     if (change.equals("seen")) {
       graph.output("seen", Graph.FLOAT, -1, N);
@@ -315,8 +324,21 @@ class NearMissTest extends GraphTestBase {
     for (String change :
         List.of("times another", "by another", "by nearly", "by a row", "by more axes", "divides",
             "tanh", "minus", "two", "third", "first third", "first of another", "inner third",
-            "inner sum", "plain product", "sum", "seen", "divided")) {
+            "inner sum", "plain product", "sum", "seen", "leaves", "divided")) {
       expect(PLAIN, gelu(change));
+    }
+  }
+
+  /** A product of two constants is left, and what follows is taken by itself. */
+  @Test
+  void productsOfConstants() throws Exception {
+    Graph graph = graph();
+    String y =
+        graph.node("MatMul", graph.floats(random(3 * K), 3, K), graph.floats(random(K * N), K, N));
+    y = graph.node("LayerNormalization", y, row(graph, N));
+    end(graph, graph.node("Add", y, product(graph, "x")));
+    try (OnnxTensor x = tensor(3, K)) {
+      expect("linear of 96 x 64 f32, residual; LayerNorm", graph, 17, Map.of("x", x));
     }
   }
 
@@ -359,24 +381,35 @@ class NearMissTest extends GraphTestBase {
 
   @Test
   void whatOthersReadAsWell() throws Exception {
-    for (String change : List.of("norm", "cast", "norm's input", "norm of two")) {
+    for (String change :
+        List.of("norm", "cast", "norm's input", "norm of two", "norm leaves", "narrow norm")) {
       Graph graph = graph().output("seen", Graph.FLOAT, -1, -1);
-      String x = change.equals("cast")
-          ? cast(graph, Graph.FLOAT, cast(graph, Graph.FLOAT16, "x"))
+      String narrow = cast(graph, Graph.FLOAT16, "x");
+      if (change.equals("narrow norm")) {
+        short[] ones = new short[K];
+        Arrays.fill(ones, (short) 0x3c00);
+        narrow = graph.node("LayerNormalization", narrow, graph.halves(ones, Graph.FLOAT16, K));
+      }
+      String x = change.equals("cast") || change.equals("narrow norm")
+          ? cast(graph, Graph.FLOAT, narrow)
           : graph.node("LayerNormalization", "x", row(graph, K), row(graph, K));
+      if (change.equals("norm leaves")) {
+        graph.output(x, Graph.FLOAT, -1, K);
+      }
       String y = product(graph, x);
       if (change.equals("norm of two")) {
         y = graph.node("Mul", y, product(graph, x));
       }
       graph.node("Tanh", List.of(),
-          new String[] {change.equals("norm's input") ? "x"
-                  : change.equals("norm of two")
-                  ? y
+          new String[] {change.equals("norm's input")                            ? "x"
+                  : change.equals("norm of two") || change.equals("norm leaves") ? y
+                  : change.equals("narrow norm")
+                  ? cast(graph, Graph.FLOAT, graph.node("Neg", narrow))
                   : x},
           "seen");
       end(graph, y);
       String expected = switch (change) {
-        case "norm" -> PLAIN + "; LayerNorm";
+        case "norm", "norm leaves", "narrow norm" -> PLAIN + "; LayerNorm";
         case "norm of two" -> PLAIN + "; " + PLAIN;
         default -> PLAIN;
       };

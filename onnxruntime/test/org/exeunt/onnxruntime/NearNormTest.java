@@ -62,6 +62,12 @@ class NearNormTest extends GraphTestBase {
         (graph, x)
             -> graph.node("RMSNormalization", List.of(attribute("axis", 1)), x,
                 graph.floats(random(4 * N), 4, N)));
+    for (float epsilon : new float[] {-1e-3f, Float.POSITIVE_INFINITY}) {
+      norm("", 17,
+          (graph, x)
+              -> graph.node(
+                  "LayerNormalization", List.of(attribute("epsilon", epsilon)), x, row(graph, N)));
+    }
     norm("", 17, (graph, x) -> graph.node("LayerNormalization", x, "s", row(graph, N)));
     norm("", 17, (graph, x) -> graph.node("LayerNormalization", x, row(graph, N), "s"));
     norm("LayerNorm", 17, (graph, x) -> graph.node("LayerNormalization", x, row(graph, N)));
@@ -124,6 +130,7 @@ class NearNormTest extends GraphTestBase {
       case "first axis" -> List.of(attribute("axes", new long[] {0}));
       case "second axis" -> List.of(attribute("axes", new long[] {1}));
       case "both axes" -> List.of(attribute("axes", new long[] {0, 1}));
+      case "axes turned" -> List.of(attribute("axes", new long[] {1, 0}));
       case "all axes" -> List.of();
       case "axis lost" -> List.of(attribute("axes", new long[] {-1}), attribute("keepdims", 0));
       default -> last;
@@ -133,9 +140,10 @@ class NearNormTest extends GraphTestBase {
     String power = graph.node("Pow", d, graph.scalar(change.equals("fourth power") ? 4 : 2));
     String variance =
         graph.node("ReduceMean", change.equals("variance of all") ? List.of() : last, power);
-    String plus = change.equals("less")
-        ? graph.node("Sub", variance, graph.scalar(1e-3f))
-        : graph.node("Add", variance, graph.scalar(1e-3f));
+    String eps = change.equals("eps of more axes")
+        ? graph.floats(new float[] {1e-3f}, 1, 1, 1)
+        : graph.scalar(change.equals("eps below") ? -1e-3f : 1e-3f);
+    String plus = graph.node(change.equals("less") ? "Sub" : "Add", variance, eps);
     String root = graph.node(change.equals("no root") ? "Exp" : "Sqrt", plus);
     String quotient = switch (change) {
       case "inverse" -> graph.node("Div", root, d);
@@ -191,8 +199,9 @@ class NearNormTest extends GraphTestBase {
                "axis lost", "negated", "fourth power", "variance of all", "less", "no root",
                "inverse", "of x", "product", "matrix", "column", "scalar", "one element", "given",
                "bias of a matrix", "scalar bias", "added", "multiplied", "mean seen",
-               "difference seen", "power seen", "variance seen", "root seen", "quotient seen",
-               "scaled seen", "input seen", "mean leaves", "difference leaves", "input leaves")) {
+               "difference seen", "eps below", "eps of more axes", "axes turned", "power seen",
+               "variance seen", "root seen", "quotient seen", "scaled seen", "input seen",
+               "mean leaves", "difference leaves", "input leaves")) {
         Graph graph = speltOut(change, behind);
         boolean taken = change.isEmpty() || change.equals("second axis");
         // Rows with a mean and a spread that tell axes apart, and roots of what is above 0.

@@ -265,14 +265,15 @@ class OrdinaryModelTest extends GraphTestBase {
   /** Weights in one constant that are read in two ways, and two constants that are nearly one. */
   @Test
   void weightsThatAreShared() throws Exception {
-    float[] near = random(K * K);
+    int k = 96; // the head is parted where no panel ends
+    float[] near = random(k * k);
     Graph graph = new Graph();
-    String[] constants = {graph.floats(near, K, K), null};
+    String[] constants = {graph.floats(near, k, k), null};
     near[1] += 3;
-    constants[1] = graph.floats(near, K, K);
+    constants[1] = graph.floats(near, k, k);
     for (int i = 0; i < 5; i++) {
-      graph.input("x" + i, Graph.FLOAT, -1, K);
-      graph.output("y" + i, i == 4 ? Graph.INT64 : Graph.FLOAT, -1, i == 4 ? 1 : K);
+      graph.input("x" + i, Graph.FLOAT, -1, k);
+      graph.output("y" + i, i == 4 ? Graph.INT64 : Graph.FLOAT, -1, i == 4 ? 1 : k);
       String y =
           graph.node("Gemm", List.of(attribute("transB", i % 2)), "x" + i, constants[i / 2 % 2]);
       graph.node(i == 4 ? "ArgMax" : "Identity",
@@ -280,7 +281,7 @@ class OrdinaryModelTest extends GraphTestBase {
     }
     Map<String, OnnxTensor> inputs = new HashMap<>();
     for (int i = 0; i < 5; i++) {
-      inputs.put("x" + i, tensor(3, K));
+      inputs.put("x" + i, tensor(64, k));
     }
     String report = beside(graph.model(17), inputs, 2e-4f);
     assertEquals(5, claims(report), report);
@@ -372,6 +373,8 @@ class OrdinaryModelTest extends GraphTestBase {
       Graph graph = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, K);
       graph.node("Relu", List.of(), new String[] {"x"}, "y");
       graph.node("MatMul", List.of(), new String[] {"x", graph.floats(random(K * 8), K, 8)}, name);
+      graph.node("LayerNormalization", List.of(), new String[] {"x", graph.floats(random(K), K)},
+          name + "norm");
       try (OnnxTensor x = tensor(3, K)) {
         assertEquals(0, claims(beside(graph.model(17), Map.of("x", x), 0)));
       }
