@@ -96,7 +96,6 @@ std::vector<RowOfHead> run_head(const Api& api, const OrtKernelContext* context,
   }
   const int64_t rows = hidden.count() / head.columns;
   std::vector<RowOfHead> out(static_cast<size_t>(rows));
-  if (rows == 0) return out;
   const int64_t work = rows * head.rows * head.columns;
   const int64_t pieces = std::max<int64_t>(1, std::min(threads, work / kWorthAThread));
   const int64_t step = (head.rows + pieces - 1) / pieces;

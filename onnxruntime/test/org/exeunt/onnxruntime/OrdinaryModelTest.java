@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import ai.onnxruntime.OnnxTensor;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -428,14 +429,19 @@ class OrdinaryModelTest extends GraphTestBase {
     Graph graph = new Graph().input("x", Graph.FLOAT, -1, 16).output("y", Graph.FLOAT, -1, 16);
     String h = "x";
     String before = "x";
+    List<String> all = new ArrayList<>();
     for (int i = 0; i < 300; i++) {
-      String next =
-          graph.node("LayerNormalization", linear(graph, h, 16, 16), graph.floats(random(16), 16));
+      String y = linear(graph, h, 16, 16);
+      if (i % 7 == 5) { // what others have read before
+        y = graph.node("Add", y, all.get(i - 4));
+      }
+      String next = graph.node("LayerNormalization", y, graph.floats(random(16), 16));
       if (i % 7 == 3) {
         next = graph.node("Mul", next, before);
       }
       before = h;
       h = next;
+      all.add(h);
       if (i % 50 == 10) {
         graph.output("y" + i, Graph.FLOAT, -1, 16);
         graph.node("Identity", List.of(), new String[] {h}, "y" + i);
