@@ -79,6 +79,16 @@ class NearNormTest extends GraphTestBase {
     norm("", 17, (graph, x) -> graph.node("LayerNormalization", x, row(graph, N), graph.scalar(2)));
   }
 
+  /** An axis that there is none of ends as it does without the provider. */
+  @Test
+  void normsOverNoAxis() throws Exception {
+    Graph graph = new Graph().input("x", Graph.FLOAT, -1, 4, N).output("y", Graph.FLOAT, -1, 4, N);
+    end(graph, graph.node("LayerNormalization", List.of(attribute("axis", 3)), "x", row(graph, N)));
+    try (OnnxTensor x = tensor(2, 4, N)) {
+      beside(graph.model(17), Map.of("x", x), 1e-4f);
+    }
+  }
+
   /** What epsilon is where none is given: small rows tell. */
   @Test
   void epsilonsThatAreNotGiven() throws Exception {
