@@ -44,10 +44,9 @@ def is_input(name):
 
 def difference(recorded, found):
     """None where the two are the same; else how far they are apart."""
-    if not isinstance(found, torch.Tensor):
-        return None if recorded == found else f"{found}, recorded {recorded}"
     if recorded.shape != found.shape or recorded.dtype != found.dtype:
-        return f"{found.dtype} {list(found.shape)}, recorded {recorded.dtype} {list(recorded.shape)}"
+        return (f"{found.dtype} {list(found.shape)}, "
+                f"recorded {recorded.dtype} {list(recorded.shape)}")
     a, b = recorded.double().nan_to_num(1e300), found.double().nan_to_num(1e300)
     if torch.equal(a, b):
         return None
@@ -64,7 +63,7 @@ def may_differ(case, recorded, gap):
 
 
 def outcome(run, case, inputs):
-    """What the code returns for a case; where it raises, the error as the file words it."""
+    """What the code returns for a case; where it should raise, the error as the file words it."""
     try:
         return call(run, case, inputs)
     except RuntimeError as error:
@@ -78,7 +77,7 @@ def written(recording):
     def lines(indent, items):
         return ",\n".join(f"{indent}{json.dumps(key)}: {value}" for key, value in items)
     cases = lines("  ", [(key, json.dumps(case)) for key, case in recording["cases"].items()])
-    return "{\n" + lines(" ", [(key, "{\n" + cases + "\n }" if key == "cases" else json.dumps(value))
+    return "{\n" + lines(" ", [(key, f"{{\n{cases}\n }}" if key == "cases" else json.dumps(value))
                               for key, value in recording.items()]) + "\n}\n"
 
 
@@ -108,23 +107,25 @@ def main():
         inputs = {name: t for name, t in own.items() if is_input(name)}
         found = outcome(run, case, inputs)
         ours |= own.keys() - inputs.keys() - found.keys()  # derived from what the code returns
-        if case.get("error") != found.get("error"):
-            problems.append(f"{id}: {found.get('error')}, recorded {case.get('error')}")
-        for name in [name for name in found if name in own or name in case]:
-            recorded = own.get(name, case.get(name))
-            gap = difference(recorded, found[name])
-            if gap is None:
-                same += name in own
-            elif name in own and may_differ(case, recorded, gap):
-                close.append(f"{id}/{name}: {gap}")
-                worst = max(worst, gap if isinstance(gap, float) else 0)
-            else:
-                problems.append(f"{id}/{name}: {gap}")
-            if options.write and name in own:
-                tensors[f"{id}/{name}"] = found[name].detach().contiguous()
-            if options.write and name in case:
-                case[name] = (found[name].tolist() if isinstance(found[name], torch.Tensor)
-                              else found[name])
+        for name in dict.fromkeys([*found, *(["error"] if "error" in case else [])]):
+            value = found.get(name)
+            if name in own:
+                gap = difference(own[name], value)
+                if gap is None:
+                    same += 1
+                elif may_differ(case, own[name], gap):
+                    close.append(f"{id}/{name}: {gap}")
+                    worst = max(worst, gap if isinstance(gap, float) else 0)
+                else:
+                    problems.append(f"{id}/{name}: {gap}")
+                if options.write:
+                    tensors[f"{id}/{name}"] = value.detach().contiguous()
+            if name in case or name == "error":
+                plain = value.tolist() if isinstance(value, torch.Tensor) else value
+                if plain != case.get(name):
+                    problems.append(f"{id}, {name}: {plain}, recorded {case.get(name)}")
+                if options.write:
+                    case[name] = plain
     print(f"{options.method}: {len(cases)} cases; {same} tensors bit for bit, {len(close)} not "
           f"(largest difference {worst:.1e} of the largest value), {len(problems)} wrong; "
           f"not the code's: {', '.join(sorted(ours)) or 'none'}")

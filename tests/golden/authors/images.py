@@ -33,18 +33,16 @@ def hired(source):
                 output_hidden_states=False, use_return_dict=False)
             self.pad_token_id, self._padding_side = -1, "left"
 
-        def HiRED_sub_img_budgets(self, marks, *rest):
-            budgets = super().HiRED_sub_img_budgets(marks, *rest)
-            self.seen.update(marks=marks.to(torch.uint8), sub_budgets=budgets.long())
+        def HiRED_sub_img_budgets(self, marks, partitions, budget, *rest):
+            budgets = super().HiRED_sub_img_budgets(marks, partitions, budget, *rest)
+            self.seen.update(marks=marks.to(torch.uint8), sub_budgets=budgets.long(),
+                             n_marks=int(marks.sum()), budget_sub=budget)
             return budgets
 
         def pack_HiRED_image_features(self, *args, **named):
             packed = super().pack_HiRED_image_features(*args, **named)
             self.seen["packed"] = packed[0]
             return packed
-
-    def counts(mask):
-        return {"kept_total": int(mask.sum()), "kept_per_partition": mask.sum(1).tolist()}
 
     def selection(case, inputs):
         early, late = inputs["cls_block0"], inputs["cls_block22"]
@@ -68,7 +66,8 @@ def hired(source):
         for i, mask in enumerate(masks):
             found[f"expected_mask_image{i}"] = mask.to(torch.uint8)
         if len(masks) == 1:
-            found.update(model.seen, expected_mask=found["expected_mask_image0"], **counts(masks[0]))
+            found.update(model.seen, expected_mask=found["expected_mask_image0"],
+                         kept_total=int(mask.sum()), kept_per_partition=mask.sum(1).tolist())
             # Features that say of which token they are.
             names = torch.stack(torch.meshgrid(
                 torch.arange(len(late)), torch.arange(patches), indexing="ij"), -1)
