@@ -18,7 +18,7 @@ import elf
 # A header, what is replaced in it once, by what, and the sentence.
 FAULTS = [
     ("cosine.h", "compact. The similarities.", "compact",
-     "native/include/exeunt/cosine.h: exn_cosine_params, field out: has no sentence behind 'out, "
+     "native/include/exeunt/cosine.h: exn_cosine_params, field out: has no sentence after 'out, "
      "[R], f32, compact.' that says what it is"),
     ("cosine.h", "/**< out, [R]", "/**< [R]",
      "native/include/exeunt/cosine.h: exn_cosine_params, field out: does not begin with in, out or "

@@ -36,7 +36,7 @@ import java.util.stream.Stream;
  * A field's comment is its contract (in, out or in-out, optional, shape, types, values), then one or
  * more sentences that say what it is. In the partial class
  * <ul>
- *   <li>a field gives its type and default; behind it stands in a comment the C field's name where
+ *   <li>a field gives its type and default; after it stands in a comment the C field's name where
  *       that is another, or the C fields that its own write(Params) writes;
  *   <li>a C field whose Java field is assigned by a method gets no setter;
  *   <li>a boxed field is needed, unless there is a method xOrDefault();
@@ -384,7 +384,7 @@ public final class Builders {
       if (field.contract().isEmpty()) {
         problem(field, "has no comment");
       } else if (field.meaning().isEmpty()) {
-        problem(field, "has no sentence behind '" + field.contract() + ".' that says what it is");
+        problem(field, "has no sentence after '" + field.contract() + ".' that says what it is");
       }
     }
 
@@ -618,7 +618,7 @@ public final class Builders {
       return out + indent + " */\n";
     }
 
-    /** Puts contracts in the place of {field} behind a parameter's name. */
+    /** Puts contracts in the place of {field} after a parameter's name. */
     private String substituted(String text) {
       Pattern asked = Pattern.compile(
           "(?m)^( +\\* )(@param \\w+ )\\{([\\w.]+)\\}((?:[^@\\n]|\\{@)*(?:\\n +\\*     .*)*)$");

@@ -55,7 +55,7 @@ typedef struct exn_draft_lookup_params {
   const DLTensor* length;       /**< in-out, [S], i32, compact, 0 .. T. How many tokens each text
                                      has. */
   const DLTensor* append;       /**< in, optional, [S,A], i32, compact; an id below 0 ends a row
-                                     before it; A may be 0, A < 2^31. Tokens that go behind the
+                                     before it; A may be 0, A < 2^31. Tokens that go after the
                                      texts first, such as what a `verify` has written. */
   const DLTensor* append_count; /**< in, optional, [S], i32, compact, 0 .. A; with append; NULL:
                                      A each. How many of them. */

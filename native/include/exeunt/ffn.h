@@ -57,7 +57,7 @@ typedef struct exn_ffn_params {
   const DLTensor* skip;          /**< in, optional, [R], u8, compact; not 0: the row passes.
                                       Which rows pass by; `ffn_skip_rule` writes it. */
   const DLTensor* out;           /**< out, [R,D], dtype of hidden, last stride 1; may be exactly
-                                      `hidden`. The residual stream behind the block. */
+                                      `hidden`. The residual stream after the block. */
   const DLTensor* cosine;        /**< out, optional, [R], f32, compact. How much the block left
                                       the residual stream's direction alone. */
   const DLTensor* branch_cosine; /**< out, optional, [R], f32, compact. The direction of what the

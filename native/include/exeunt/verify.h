@@ -106,7 +106,7 @@ typedef struct exn_verify_params {
                                      Independent random numbers from 0 to 1, new ones for each
                                      round; with logits only. */
   const DLTensor* stop;         /**< in, optional, [N], i32, compact, entries 0 .. V - 1. The
-                                     tokens behind which a sequence ends. */
+                                     tokens after which a sequence ends. */
   const DLTensor* accepted;     /**< out, [S], i32, compact. How many of the tokens that come out
                                      were drafted. */
   const DLTensor* token;        /**< in-out, [S], i32, compact; that of a sequence with no new
