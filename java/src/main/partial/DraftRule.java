@@ -21,7 +21,7 @@ import java.nio.ByteBuffer;
  *   <li>confidence: when {@code score < threshold}, where the score is the probability of the
  *       drafted token;
  *   <li>specDec: when {@code 1 - C > threshold}, where {@code C = C score} starts at 1 and the score
- *       is the acceptance probability ({@link Gate}, {@link AcceptanceFit}) of the token drafted
+ *       is the acceptance probability (a head that {@link Gate} runs) of the token drafted
  *       before; that of t = 1 is not looked at (SpecDec++: 0.3, at least 2, at most 20);
  *   <li>del: when {@code score < tau}, {@code tau = (Sm / M + Sx / X) / 2} of the candidate that
  *       drafts, where the score is the probability of the drafted token. Without a match or a

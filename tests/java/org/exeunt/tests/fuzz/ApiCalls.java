@@ -34,7 +34,6 @@ import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.IntPointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
-import org.exeunt.AcceptanceFit;
 import org.exeunt.Backend;
 import org.exeunt.BlockFormat;
 import org.exeunt.DType;
@@ -234,11 +233,8 @@ final class ApiCalls {
   /** Calls that are right, but take seconds or gigabytes. */
   private static boolean tooLong(Executable target, Object... values) {
     Class<?> owner = target.getDeclaringClass();
-    boolean fits = owner == TranslatorFit.class || owner == AcceptanceFit.class;
-    if (fits && target instanceof Constructor) {
+    if (owner == TranslatorFit.class && target instanceof Constructor) {
       return (int) values[0] > 64 && (int) values[0] <= 16384;
-    } else if (owner == AcceptanceFit.Settings.class && target instanceof Constructor) {
-      return (int) values[1] > 64;
     } else if (owner == FfnSkipFit.class && target instanceof Constructor) {
       return (int) values[0] > 1 << 16;
     } else if (owner == LayerSchedule.Builder.class && target.getName().equals("table")) {
@@ -389,12 +385,6 @@ final class ApiCalls {
       return random.nextInt(4) > 0 ? screen() : null;
     } else if (type == LayerSchedule.Table.class) {
       return LayerSchedule.unified(0, 1).table(2, 4);
-    } else if (type == AcceptanceFit.class) {
-      AcceptanceFit fit = new AcceptanceFit(1, 1);
-      fit.add(new float[1], random.nextFloat());
-      return fit;
-    } else if (type == AcceptanceFit.Head.class) {
-      return new AcceptanceFit.Head(1, new float[1], new float[1], new float[2], new float[2]);
     } else if (type == Hired.Block.class) {
       return random.nextInt(4) > 0 ? hiredArguments()[2] : null;
     } else if (type == Buffer.class) {

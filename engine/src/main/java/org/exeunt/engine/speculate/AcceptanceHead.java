@@ -7,8 +7,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
-import org.exeunt.AcceptanceFit.Head;
-import org.exeunt.AcceptanceFit.Settings;
 import org.exeunt.engine.decode.Decoder;
 import org.exeunt.engine.decode.DecoderOptions;
 import org.exeunt.engine.model.LlamaWeights;
@@ -17,6 +15,8 @@ import org.exeunt.engine.model.io.SafetensorsFile;
 import org.exeunt.engine.model.io.SafetensorsWriter;
 import org.exeunt.engine.model.text.Tokenizer;
 import org.exeunt.engine.speculate.draft.AcceptanceRecorder;
+import org.exeunt.engine.train.AcceptanceFit.Head;
+import org.exeunt.engine.train.AcceptanceFit.Settings;
 
 /**
  * The acceptance head of SpecDec++ for a model and who drafts for it: fitted once to what is drafted

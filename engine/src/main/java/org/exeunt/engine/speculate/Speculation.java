@@ -9,7 +9,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.stream.IntStream;
-import org.exeunt.AcceptanceFit;
 import org.exeunt.DraftRule.Form;
 import org.exeunt.Scope;
 import org.exeunt.TranslatorFit.Translator;
@@ -34,6 +33,7 @@ import org.exeunt.engine.speculate.draft.PassTimes;
 import org.exeunt.engine.speculate.draft.SelfDraft;
 import org.exeunt.engine.speculate.draft.Shortlist;
 import org.exeunt.engine.speculate.draft.SpecDecRule;
+import org.exeunt.engine.train.AcceptanceFit;
 
 /**
  * How tokens are drafted that a model then verifies: several in one pass, in which it reads its

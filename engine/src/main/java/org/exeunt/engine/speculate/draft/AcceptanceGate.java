@@ -4,7 +4,6 @@ package org.exeunt.engine.speculate.draft;
 import java.nio.FloatBuffer;
 import java.util.HashMap;
 import java.util.Map;
-import org.exeunt.AcceptanceFit;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.Gate;
@@ -12,6 +11,7 @@ import org.exeunt.Scope;
 import org.exeunt.Tensor;
 import org.exeunt.engine.decode.Decoder;
 import org.exeunt.engine.decode.RowHead;
+import org.exeunt.engine.train.AcceptanceFit;
 
 /**
  * SpecDec++'s acceptance head: how likely the token that a row took in is to be accepted, by the

@@ -4,10 +4,10 @@ package org.exeunt.engine.speculate.draft;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import org.exeunt.AcceptanceFit;
 import org.exeunt.Scope;
 import org.exeunt.engine.decode.Decoder;
 import org.exeunt.engine.decode.RowHead;
+import org.exeunt.engine.train.AcceptanceFit;
 
 /**
  * Drafts of a fixed length for one sequence, and which of their tokens were right. States are

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt;
+package org.exeunt.engine.train;
 
 import java.nio.FloatBuffer;
 import java.util.ArrayList;
@@ -9,6 +9,15 @@ import java.util.List;
 import java.util.Map;
 import java.util.function.IntConsumer;
 import java.util.stream.IntStream;
+import org.exeunt.Backend;
+import org.exeunt.BlockFormat;
+import org.exeunt.DType;
+import org.exeunt.Device;
+import org.exeunt.Linear;
+import org.exeunt.Packed;
+import org.exeunt.Scope;
+import org.exeunt.Tensor;
+import org.exeunt.Workspace;
 
 /**
  * Adam (Kingma and Ba 2015) on the weights of an acceptance head, in f32. The D x D weight is what

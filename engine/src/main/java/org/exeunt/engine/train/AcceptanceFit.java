@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt;
+package org.exeunt.engine.train;
 
 import java.util.Arrays;
 import java.util.Objects;
 import java.util.SplittableRandom;
 import java.util.function.IntConsumer;
 import java.util.stream.IntStream;
+import org.exeunt.Backend;
+import org.exeunt.DType;
+import org.exeunt.Device;
+import org.exeunt.DraftRule;
+import org.exeunt.Gate;
+import org.exeunt.Linear;
+import org.exeunt.Scope;
 
 /**
  * Fits the acceptance head of SpecDec++, whose probability {@link DraftRule.Builder#specDec} looks
@@ -90,14 +97,14 @@ public final class AcceptanceFit {
      */
     public Head {
       requireRepeats(repeats);
-      int dim = Named.present("hiddenBias", hiddenBias).length;
+      int dim = Objects.requireNonNull(hiddenBias, "hiddenBias is null").length;
       requireSize("hiddenWeight", hiddenWeight, (long) dim * dim, dim);
       requireSize("outWeight", outWeight, 2L * dim, dim);
       requireSize("outBias", outBias, 2, dim);
     }
 
     private static void requireSize(String name, float[] values, long expected, int dim) {
-      if (Named.present(name, values).length != expected) {
+      if (Objects.requireNonNull(values, name + " is null").length != expected) {
         throw new IllegalArgumentException(name + " has " + values.length
             + " elements, but hiddenBias has D = " + dim + ": expected " + expected);
       }
@@ -113,8 +120,8 @@ public final class AcceptanceFit {
      */
     public Gate.Builder applyTo(Scope scope, Device device, Gate.Builder gate) {
       int dim = hiddenBias.length;
-      Named.present("scope", scope);
-      return Named.present("gate", gate)
+      Objects.requireNonNull(scope, "scope is null");
+      return Objects.requireNonNull(gate, "gate is null")
           .residual(scope.allocate(device, DType.F32, dim, dim).copyFrom(hiddenWeight),
               scope.allocate(device, DType.F32, dim).copyFrom(hiddenBias), repeats)
           .output(scope.allocate(device, DType.F32, 2, dim).copyFrom(outWeight),

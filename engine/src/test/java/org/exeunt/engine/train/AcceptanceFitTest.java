@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.tests;
+package org.exeunt.engine.train;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -8,15 +8,14 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.Arrays;
 import java.util.Random;
-import org.exeunt.AcceptanceFit;
-import org.exeunt.AcceptanceFit.Head;
-import org.exeunt.AcceptanceFit.Settings;
 import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.Gate;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
+import org.exeunt.engine.train.AcceptanceFit.Head;
+import org.exeunt.engine.train.AcceptanceFit.Settings;
 import org.junit.jupiter.api.Test;
 
 class AcceptanceFitTest {
