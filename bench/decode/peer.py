@@ -115,8 +115,8 @@ def speed(llama, options):
         return prompted, steps / (time.perf_counter() - begin)
 
     per_second(prompt)
-    behind_few, behind_prompt = per_second(few), per_second(prompt)
-    return {"short": behind_few[1], "long": behind_prompt[1], "prompt": behind_prompt[0],
+    after_few, after_prompt = per_second(few), per_second(prompt)
+    return {"short": after_few[1], "long": after_prompt[1], "prompt": after_prompt[0],
             "bytes": llama.llama_model_size(engine.model), "version": version(llama)}
 
 

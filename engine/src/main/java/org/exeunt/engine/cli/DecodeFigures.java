@@ -164,15 +164,15 @@ public final class DecodeFigures {
     int few = number("--short");
     int steps = number("--steps");
     perSecond(weights, screen, ids, prompt, steps); // until its code is compiled
-    double[] behindFew = perSecond(weights, screen, ids, few, steps);
-    double[] behindPrompt = perSecond(weights, screen, ids, prompt, steps);
+    double[] afterFew = perSecond(weights, screen, ids, few, steps);
+    double[] afterPrompt = perSecond(weights, screen, ids, prompt, steps);
     return String.format("{\"short\": %.2f, \"long\": %.2f, \"prompt\": %.2f, \"bytes\": %d, "
             + "\"isa\": \"%s\", \"version\": \"%s, JDK %s\"}",
-        behindFew[1], behindPrompt[1], behindPrompt[0], (long) behindPrompt[2], Backend.isa(),
+        afterFew[1], afterPrompt[1], afterPrompt[0], (long) afterPrompt[2], Backend.isa(),
         Backend.version(), Runtime.version());
   }
 
-  /** Tokens per second: of a prompt, and of {@code steps} behind it; and bytes of weights of these. */
+  /** Tokens per second: of a prompt, and of {@code steps} after it; and bytes of weights of these. */
   private static double[] perSecond(
       LlamaWeights weights, Screen screen, int[] ids, int prompt, int steps) {
     int until = prompt + WARM_UP + steps;

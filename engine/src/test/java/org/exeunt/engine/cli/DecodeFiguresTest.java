@@ -84,7 +84,7 @@ class DecodeFiguresTest {
     // In F32 a token is as probable as in double precision, whichever way it went in.
     assertTrue(page.matches("(?s).*precision, token by token \\| +100.00 % .*"), page);
     assertTrue(page.matches("(?s).*precision, as one prompt +\\| +100.00 % .*"), page);
-    for (String row : new String[] {"behind 16", "behind 24", "prompt of 24", "byte", "memory"}) {
+    for (String row : new String[] {"after 16", "after 24", "prompt of 24", "byte", "memory"}) {
       assertTrue(page.matches("(?s).*" + row + "[^|\\n]*\\| +[1-9][0-9.]* \\| +[1-9][0-9.]* "
                      + "\\| +- \\| +- \\| +- \\| +- \\|\\n.*"),
           row + " in " + page);
