@@ -160,8 +160,8 @@ public final class AttentionScores extends Op {
 
   /**
    * What the authors of H2O (Zhang et al. 2023) find heavy hitters by: softmax of all rows, added
-   * to what the scores hold, piece by piece through the prompt and in every step behind it. Fill
-   * them with zeros first. {@link H2o} chooses once, behind a whole prompt, and adds nothing up.
+   * to what the scores hold, piece by piece through the prompt and in every step after it. Fill
+   * them with zeros first. {@link H2o} chooses once, after a whole prompt, and adds nothing up.
    *
    * @param rows of the piece, at least 1
    * @return a builder

@@ -25,17 +25,17 @@ import java.nio.ByteBuffer;
  *       before; that of t = 1 is not looked at (SpecDec++: 0.3, at least 2, at most 20);
  *   <li>del: when {@code score < tau}, {@code tau = (Sm / M + Sx / X) / 2} of the candidate that
  *       drafts, where the score is the probability of the drafted token. Without a match or a
- *       mismatch so far tau is NaN, which stops nobody. A sequence that was never updated drafts 1
- *       token (DEL's code: at most 18).
+ *       mismatch so far tau is NaN, which stops no sequence. A sequence that was never updated drafts
+ *       1 token (DEL's code: at most 18).
  * </ul>
- * A NaN score stops nobody; its token counts all the same.
+ * A NaN score stops no sequence; its token counts all the same.
  *
  * <p>An {@link #update} runs once after each verification, for DEL. A candidate leaves the model
  * after so many layers, and has for its statistics M matches and X mismatches with the final layer
  * and the sums Sm and Sx of its probabilities at each. A column is a row that the whole model has
  * just run; shadows are the tokens that the candidates would have given there, and their
- * probabilities: one {@link ExitHead} over the hidden states that were kept behind each candidate,
- * as rows [S,K,N], gives both. Columns behind the first, after the context, where the candidate
+ * probabilities: one {@link ExitHead} over the hidden states that were kept after each candidate,
+ * as rows [S,K,N], gives both. Columns after the first, after the context, where the candidate
  * that drafted was wrong are dropped; {@code M = omega M + matches} and so on; then the plan becomes
  * the candidate k and the draft of d tokens with the largest
  *

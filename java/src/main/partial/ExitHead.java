@@ -63,7 +63,7 @@ public final class ExitHead extends Op {
   }
 
   /**
-   * Computes softmax statistics behind an RMSNorm once on {@link Stream#DEFAULT}; see {@link
+   * Computes softmax statistics after an RMSNorm once on {@link Stream#DEFAULT}; see {@link
    * Op.Builder#runOnce()}.
    *
    * @param hidden [R,D], F32, F16 or BF16

@@ -23,7 +23,7 @@ package org.exeunt;
  * <p>A push that does not fit pushes nothing, and a gather into too few rows copies nothing: an
  * {@link IllegalArgumentException} on the CPU; on CUDA, where a run cannot read the count, {@code
  * overflow} receives the rows that found no room. So it is with a count outside 0 to C, which no
- * push leaves behind: on CUDA {@code overflow} is not 0 then.
+ * push leaves: on CUDA {@code overflow} is not 0 then.
  *
  * <p>Bytes that must move: {@code 2 D} elements for each row pushed or gathered, and its tags.
  *

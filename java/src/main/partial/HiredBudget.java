@@ -62,7 +62,7 @@ public final class HiredBudget extends Op {
     TRUNCATE(exeunt.EXN_HIRED_TRUNCATE),
     /**
      * They go one by one to the largest fractions {@code q - int(q)}, ties to the smaller
-     * sub-image, nobody above Nv, all over again while some are left.
+     * sub-image, none above Nv, all over again while some are left.
      */
     LARGEST_REMAINDER(exeunt.EXN_HIRED_LARGEST_REMAINDER);
 

@@ -4,7 +4,7 @@ package org.exeunt;
 public final class KvCompact extends Op {
   public static final class Builder extends Op.Builder<KvCompact> {
     /**
-     * The lists one behind the other, in the place of {@link #padded}.
+     * The lists one after the other, in the place of {@link #padded}.
      *
      * @param slots in, [M], I32, compact
      * @param starts in, [lists+1], I32, compact, ascending: list g begins at entry {@code

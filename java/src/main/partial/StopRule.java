@@ -24,7 +24,7 @@ package org.exeunt;
  * to the others. A confidence that is NaN is no evidence. A row that has ended takes no further
  * part, and its inputs are not looked at.
  *
- * <p>The winner is by {@link Choice}, ties to the lower row, a NaN behind every number; -1 as long
+ * <p>The winner is by {@link Choice}, ties to the lower row, a NaN after every number; -1 as long
  * as there is none. It may change while rows run.
  *
  * <p>The trials are how many branches CNTP opens where a distribution of entropy H is to be drawn
@@ -33,7 +33,7 @@ package org.exeunt;
  * punctuation and chooses by {@link Choice#PERPLEXITY}.
  *
  * <p>Arithmetic is f32, each operation rounded; a sum is a pair of floats, exact as long as it is
- * finite. A run behind the end of all rows, a token of V and more, and a stop id outside of 0 to V -
+ * finite. A run after the end of all rows, a token of V and more, and a stop id outside of 0 to V -
  * 1 are an {@link IllegalArgumentException} on the CPU, with nothing written; on CUDA, where a run
  * cannot read them, such a run repeats its outputs, such a token is none, and such an id stops
  * nothing.
@@ -105,7 +105,7 @@ public final class StopRule extends Op {
   private final int firstOffset = Params.offset(exn_stop_rule_params.class, "first");
 
   /**
-   * First Finish Search (Agarwal et al. 2025): whoever is complete first is the answer, and ends the
+   * First Finish Search (Agarwal et al. 2025): the first complete answer is the answer, and ends the
    * others.
    *
    * @param vocabulary V, 1 or more
@@ -196,7 +196,7 @@ public final class StopRule extends Op {
     }
 
     /**
-     * How sure each row's answer is, a probability; NaN where nobody knows.
+     * How sure each row's answer is, a probability; NaN where it is not known.
      *
      * @param tensor in, optional, [S], F32, compact
      * @param confident from here on a row is complete, 0 to 1; 0: none is by this

@@ -1,3 +1,3 @@
 // SPDX-License-Identifier: Apache-2.0
-/** exeunt's kernels behind ONNX Runtime. */
+/** exeunt's kernels after ONNX Runtime. */
 package org.exeunt.onnxruntime;

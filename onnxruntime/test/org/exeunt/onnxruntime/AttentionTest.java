@@ -53,7 +53,7 @@ class AttentionTest extends GraphTestBase {
       }
     }
 
-    /** What comes behind the tables: position_ids, attention_bias, head_sink. */
+    /** What comes after the tables: position_ids, attention_bias, head_sink. */
     GroupQuery with(String... names) {
       optional.addAll(List.of(names));
       return this;
@@ -161,7 +161,7 @@ class AttentionTest extends GraphTestBase {
             layer.inputs(1, 0, 1, 1), // the first token of all
             layer.inputs(1, 9, 10, 10), // a step whose past is full
             layer.inputs(1, 20, 14, 3, 14, 9), // steps within a larger buffer
-            layer.inputs(5, 11, 16, 16)); // a prompt behind another
+            layer.inputs(5, 11, 16, 16)); // a prompt after another
         for (Map<String, OnnxTensor> inputs : runs) {
           // ONNX Runtime's for f32 stands in for bf16, for which it has none.
           byte[] reference = type == Graph.BFLOAT16 ? layer.model(Graph.FLOAT) : model;

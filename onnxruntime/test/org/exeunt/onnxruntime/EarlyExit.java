@@ -14,7 +14,7 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * Makes a classifier with two exits out of MiniLM: behind its third layer an exit head says how
+ * Makes a classifier with two exits out of MiniLM: after its third layer an exit head says how
  * sure it is, and an ONNX If runs the other three only where that is not enough. Each head has a
  * row for each label, which points from the mean of all examples to the mean of the label's.
  *
@@ -38,7 +38,7 @@ final class EarlyExit {
         : "/encoder/layer." + (layer - 1) + "/output/LayerNorm/Add_1_output_0";
   }
 
-  /** MiniLM with the mean hidden state behind a layer as its output: what heads are made from. */
+  /** MiniLM with the mean hidden state after a layer as its output: what heads are made from. */
   static byte[] upTo(byte[] model, int layer) {
     Message parsed = Message.parse(model);
     Message graph = parsed.message(7);
@@ -191,7 +191,7 @@ final class EarlyExit {
     return sentences;
   }
 
-  /** The mean states behind a layer. */
+  /** The mean states after a layer. */
   static List<float[]> states(byte[] model, int layer, HuggingFaceTokenizer tokenizer,
       List<String> sentences) throws OrtException {
     List<float[]> states = new ArrayList<>();

@@ -153,7 +153,7 @@ abstract class GraphTestBase {
     return new Output(tensor.getInfo().getShape(), values);
   }
 
-  /** Runs again, into memory of the test's own: what lies behind an output stays as it is. */
+  /** Runs again, into memory of the test's own: what lies after an output stays as it is. */
   private static void nothingBehind(OrtSession session, Map<String, OnnxTensor> inputs,
       OrtSession.Result result) throws OrtException {
     Map<String, OnnxTensor> into = new LinkedHashMap<>();

@@ -120,7 +120,7 @@ final class MiniLm {
 
   /**
    * The model as converters leave one for a device with bf16: products take and give bf16, between
-   * two Casts, and the tables of embeddings are bf16 with a Cast behind each look-up. Half the
+   * two Casts, and the tables of embeddings are bf16 with a Cast after each look-up. Half the
    * bytes; ONNX Runtime has no such product for a CPU.
    */
   static byte[] inBf16(byte[] model) {

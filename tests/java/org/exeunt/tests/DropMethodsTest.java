@@ -360,7 +360,7 @@ class DropMethodsTest {
     assertRefused("keep is 0", () -> GemFilter.of(0, 0));
     assertRefused("keep is -1", () -> new PromptDistill.Stage(0, -1));
     assertRefused("stages is empty", PromptDistill::of);
-    assertRefused("behind layer 3",
+    assertRefused("after layer 3",
         () -> PromptDistill.of(new PromptDistill.Stage(3, 4), new PromptDistill.Stage(3, 2)));
     assertRefused("window is 0", () -> SnapKv.of(0, 4));
     assertRefused("capacity is 4", () -> SnapKv.of(4, 4));

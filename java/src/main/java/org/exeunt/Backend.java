@@ -60,7 +60,7 @@ public enum Backend {
   }
 
   /**
-   * The backend behind {@link Device#defaultDevice()}.
+   * The backend of {@link Device#defaultDevice()}.
    *
    * @return {@link #CPU}, or what {@code -Dexeunt.backend} names
    * @throws IllegalArgumentException if the property names no backend
@@ -70,7 +70,7 @@ public enum Backend {
   }
 
   /**
-   * Whether ops can run on this backend now. Opens the CUDA backend if nobody did.
+   * Whether ops can run on this backend now. Opens the CUDA backend if it is not open.
    *
    * @return true if they can
    */

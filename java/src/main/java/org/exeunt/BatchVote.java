@@ -34,7 +34,7 @@ import java.util.SplittableRandom;
  * @param <L> what labels are
  */
 public final class BatchVote<L> {
-  /** Rounds after which nobody is asked again. */
+  /** Rounds after which no one is asked again. */
   public static final int MOST_ROUNDS = 9;
 
   private static final int MOST_ITEMS = 1 << 20;
@@ -81,7 +81,7 @@ public final class BatchVote<L> {
   }
 
   /**
-   * Whether there is nobody left to ask, or there were enough rounds.
+   * Whether there is no one left to ask, or there were enough rounds.
    *
    * @return whether {@link #labels()} are final
    */

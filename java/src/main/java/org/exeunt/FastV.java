@@ -5,7 +5,7 @@ package org.exeunt;
  * FastV (Chen et al. 2024): from layer K of the prefill on, the image tokens that the last token
  * attends to least are gone.
  *
- * <p>Layers 0 to K - 1 run in full; behind layer K - 1 {@link #choose} keeps a share of the image
+ * <p>Layers 0 to K - 1 run in full; after layer K - 1 {@link #choose} keeps a share of the image
  * tokens and all others. Gather the hidden states and the <em>original</em> positions by the list.
  *
  * <p>Scores are the softmax of the last token's query, averaged over heads.
@@ -55,7 +55,7 @@ public final class FastV {
   }
 
   /**
-   * Whether tokens are dropped behind a layer.
+   * Whether tokens are dropped after a layer.
    *
    * @param index the layer that has just run
    * @param modelLayers how many the model has
@@ -82,7 +82,7 @@ public final class FastV {
    * @param stream where to run; waits for it
    * @param prompt layer K - 1
    * @param imageBegin first image token
-   * @param imageEnd the token behind the last one
+   * @param imageEnd the token after the last one
    * @return one list: {@link #kept} image tokens and all others, ascending
    * @throws IllegalStateException if the pass is no prefill
    * @throws IllegalArgumentException if the image lies outside the prompt

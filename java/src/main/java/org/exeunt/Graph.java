@@ -24,7 +24,7 @@ import org.exeunt.jni.global.exeunt;
  * <p>Shapes, addresses and numbers are those of the capture, such as the layer that {@link
  * ExitRule} was asked about; what the tensors hold is read at each launch.
  *
- * <p>A graph holds what it uses: its ops, their scopes and the JavaCPP pointers behind their
+ * <p>A graph holds what it uses: its ops, their scopes and the JavaCPP pointers of their
  * tensors refuse to be closed, or stay until it is closed itself. It is for the memory that they
  * have, as an op is. Between a launch and the end of its work, no op of it may run elsewhere.
  *

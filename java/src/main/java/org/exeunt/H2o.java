@@ -2,10 +2,10 @@
 package org.exeunt;
 
 /**
- * H2O, heavy hitters (Zhang et al. 2023): behind the prefill of each layer its cache shrinks to the
+ * H2O, heavy hitters (Zhang et al. 2023): after the prefill of each layer its cache shrinks to the
  * slots that all tokens of the prompt together attended to most, and to the most recent ones.
  *
- * <p>Once, behind the prefill, as the port in GemFilter's repository does it; the authors' own code
+ * <p>Once, after the prefill, as the port in GemFilter's repository does it; the authors' own code
  * masks in every decode step instead, by scores that {@link AttentionScores#heavyHitters} adds up.
  * {@link #choose} gives a list for each query head, {@link #grouped} one for each KV head.
  * Keys stay turned by their original positions.

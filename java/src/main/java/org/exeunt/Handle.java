@@ -5,7 +5,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 
 /**
  * What the native library made and destroys again, shared by threads. Who uses it holds it
- * meanwhile: once it is closed nobody can take it any more, and the last of those who have it
+ * meanwhile: once it is closed it cannot be taken any more, and the last of those who have it
  * destroys it.
  */
 final class Handle {
@@ -34,7 +34,7 @@ final class Handle {
     return users.get() >= 0;
   }
 
-  /** The handle itself, which is good as long as nobody closes this. */
+  /** The handle itself, which is good until this is closed. */
   long value() {
     if (!isOpen()) {
       throw closed();

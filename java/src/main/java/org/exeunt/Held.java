@@ -7,7 +7,7 @@ import java.util.concurrent.atomic.AtomicReference;
 import org.bytedeco.javacpp.Pointer;
 
 /**
- * A JavaCPP pointer behind tensors. While it is acquired, closing it (or its {@code PointerScope})
+ * A JavaCPP pointer of tensors. While it is acquired, closing it (or its {@code PointerScope})
  * does not free the memory: the last of those who acquired it does.
  *
  * <p>JavaCPP counts references, frees where the count falls to 0, and starts a new pointer at 0. So
@@ -117,7 +117,7 @@ final class Held {
     throw (RuntimeException) failure;
   }
 
-  /** No more references than this one's own: the user's are gone, and nobody else holds it. */
+  /** No more references than this one's own: the user's are gone, and nothing else holds it. */
   private void release() {
     for (int own = REFERENCES; counted && own > 0; own--) {
       if (pointer.referenceCount() <= own) {
@@ -183,7 +183,7 @@ final class Held {
 
   /**
    * Frees what was closed during the run, unless somebody does. Another close() that comes just now
-   * would count down from 0 and free it again, hence the references that nobody gives back.
+   * would count down from 0 and free it again, hence the references that are never given back.
    */
   private void freeClosed() {
     if (pointer.referenceCount() > 0 && addReferences()) {
@@ -229,7 +229,7 @@ final class Held {
 
   /**
    * Somebody frees the memory just now. The reference cannot be given back, which would free it
-   * again, and must not be taken for one of a user's: nobody else looks before it is gone.
+   * again, and must not be taken for one of a user's: nothing else looks before it is gone.
    */
   private void awaitFreed() {
     gone = true;

@@ -88,7 +88,7 @@ public final class Hired {
    * One encoder block.
    *
    * @param query the CLS row of each partition, [P,H,dh], F32, F16 or BF16
-   * @param keys P sequences, the CLS key in slot 0, the tokens' behind it; values are not read
+   * @param keys P sequences, the CLS key in slot 0, the tokens' after it; values are not read
    */
   public record Block(Tensor query, KvCache keys) {
     /**

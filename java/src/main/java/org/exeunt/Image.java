@@ -84,7 +84,7 @@ final class Image {
   }
 
   /**
-   * Writes to a file beside it first, which is renamed once it is on the disk, so that nobody ever
+   * Writes to a file beside it first, which is renamed once it is on the disk, so that no one ever
    * sees half of it. While it is written it is locked, which tells it from what a process that was
    * killed has left: that is removed.
    */
@@ -132,7 +132,7 @@ final class Image {
     }
   }
 
-  /** Whether nobody else holds it, as far as its file system tells. */
+  /** Whether no other process holds it, as far as its file system tells. */
   private static boolean lock(FileChannel channel) {
     try {
       return channel.tryLock() != null;

@@ -5,7 +5,7 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * What must stay alive while an op runs: the distinct scopes and JavaCPP pointers behind its
+ * What must stay alive while an op runs: the distinct scopes and JavaCPP pointers of its
  * tensors.
  */
 final class Lifetimes {

@@ -16,7 +16,7 @@ import org.exeunt.presets.Direct;
  * ask after a run, and before its results are used. What is overwritten in the file changes here,
  * without a notice; who has to know compares the file's date. The header {@code mapping.h} says how
  * it works: by a handler of SIGBUS in front of the JVM's, which {@code -Xcheck:jni} reports. Where
- * {@code libjsig} puts it behind, what Java code itself reads in vain is an {@link InternalError}, as
+ * {@code libjsig} puts it after, what Java code itself reads in vain is an {@link InternalError}, as
  * in every mapped buffer.
  *
  * <p>The pages are given back when neither this object nor its tensor, nor one that was made of it,

@@ -8,7 +8,7 @@ import org.bytedeco.javacpp.Pointer;
 import org.exeunt.jni.global.exeunt;
 import org.exeunt.presets.Direct;
 
-/** Raw memory behind tensors, parameter blocks and workspaces. */
+/** Raw memory of tensors, parameter blocks and workspaces. */
 final class Memory {
   private static final AtomicLong HELD = new AtomicLong();
 

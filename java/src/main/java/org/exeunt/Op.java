@@ -170,7 +170,7 @@ public abstract sealed class Op
   }
 
   /**
-   * In this order, and {@link #leave} in the other, so that a scope that nobody holds finds none of
+   * In this order, and {@link #leave} in the other, so that a scope that is not held finds none of
    * its ops running.
    */
   private void enter() {
@@ -328,7 +328,7 @@ public abstract sealed class Op
     }
   }
 
-  /** For its scope, which nobody holds, so that nothing of it runs. */
+  /** For its scope, which is not held, so that nothing of it runs. */
   final void closeWithScope() {
     if (state.compareAndSet(IDLE, CLOSED)) {
       free();

@@ -133,7 +133,7 @@ public final class Packed implements AutoCloseable {
   }
 
   /**
-   * Writes the rows to a file: beside it first, then renamed, so that nobody sees half of it.
+   * Writes the rows to a file: beside it first, then renamed, so that no one sees half of it.
    *
    * @param file the path; what is there is replaced
    * @throws IOException if it cannot be written

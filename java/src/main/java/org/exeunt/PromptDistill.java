@@ -5,7 +5,7 @@ import java.util.List;
 import java.util.Objects;
 
 /**
- * PromptDistill (Jin et al. 2025): behind a layer r of the prefill only the k tokens that the last
+ * PromptDistill (Jin et al. 2025): after a layer r of the prefill only the k tokens that the last
  * one attends to most go on to the layers above, and the last one itself.
  *
  * <p>Layer r is computed in full. Then {@link #choose} gives the kept tokens, ascending; gather the
@@ -64,8 +64,8 @@ public final class PromptDistill {
   }
 
   /**
-   * The authors' settings for Llama 3.1 8B: one stage behind layer 13, 1024 tokens, pooling of 5,
-   * caches shrunk behind it.
+   * The authors' settings for Llama 3.1 8B: one stage after layer 13, 1024 tokens, pooling of 5,
+   * caches shrunk after it.
    *
    * @return the method
    */
@@ -77,7 +77,7 @@ public final class PromptDistill {
    * Stages of one's own.
    *
    * @param stages layers ascending
-   * @return the method, with pooling of 5 and caches shrunk behind the first stage
+   * @return the method, with pooling of 5 and caches shrunk after the first stage
    * @throws IllegalArgumentException if there is none, or the layers do not ascend
    */
   public static PromptDistill of(Stage... stages) {
@@ -89,8 +89,8 @@ public final class PromptDistill {
     }
     for (int i = 1; i < stages.length; i++) {
       if (stages[i].layer <= stages[i - 1].layer) {
-        throw new IllegalArgumentException("stage " + i + " is behind layer " + stages[i].layer
-            + ", but the one before it behind " + stages[i - 1].layer);
+        throw new IllegalArgumentException("stage " + i + " is after layer " + stages[i].layer
+            + ", but the one before it after " + stages[i - 1].layer);
       }
     }
     return new PromptDistill(List.of(stages), POOL, 1);
@@ -109,10 +109,10 @@ public final class PromptDistill {
   }
 
   /**
-   * This method with caches shrunk behind other stages.
+   * This method with caches shrunk after other stages.
    *
-   * @param count of the first stages, behind which the caches of all layers up to there are shrunk;
-   *     -1: behind all of them
+   * @param count of the first stages, after which the caches of all layers up to there are shrunk;
+   *     -1: after all of them
    * @return a new method
    * @throws IllegalArgumentException if the count is below -1
    */
@@ -133,10 +133,10 @@ public final class PromptDistill {
   }
 
   /**
-   * Which stage lies behind a layer.
+   * Which stage lies after a layer.
    *
    * @param layer the layer that has just run
-   * @param modelLayers how many the model has; behind the last one nothing is chosen
+   * @param modelLayers how many the model has; after the last one nothing is chosen
    * @return its index, or -1 if there is none
    */
   public int stageBehind(int layer, int modelLayers) {
@@ -159,7 +159,7 @@ public final class PromptDistill {
   }
 
   /**
-   * Chooses the tokens that go on behind a stage.
+   * Chooses the tokens that go on after a stage.
    *
    * @param scope owns the lists
    * @param stream where to run; waits for it

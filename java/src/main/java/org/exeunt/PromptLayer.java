@@ -18,7 +18,7 @@ import java.util.Objects;
  *
  * <p>Immutable; holds no memory of its own.
  *
- * @param query the rows' queries behind RoPE, [T,H,dh], F32, F16 or BF16, each row's heads compact
+ * @param query the rows' queries after RoPE, [T,H,dh], F32, F16 or BF16, each row's heads compact
  * @param keys the layer's cache; values are not read
  * @param sequence the prompt's sequence in that cache
  * @param tokens slots of the sequence that are in use in this layer
@@ -27,7 +27,7 @@ public record PromptLayer(Tensor query, KvCache keys, int sequence, int tokens) 
   /**
    * Checks what can be checked without a backend.
    *
-   * @param query the rows' queries behind RoPE, [T,H,dh]
+   * @param query the rows' queries after RoPE, [T,H,dh]
    * @param keys the layer's cache
    * @param sequence the prompt's sequence in it
    * @param tokens slots of the sequence that are in use

@@ -14,7 +14,7 @@ import java.math.MathContext;
  * </pre>
  *
  * <p>which prunes quickly while much can be spared, and ever more slowly. Between those steps the
- * ratio is that of the one before; before t0 it is s_i, behind the last one s_f.
+ * ratio is that of the one before; before t0 it is s_i, after the last one s_f.
  *
  * <p>Immutable, thread-safe.
  */
@@ -43,7 +43,7 @@ public final class PruneSchedule {
    * @param to s_f, the share in the end, not less
    * @param first t0, the first step at which masks change, at least 0
    * @param interval dt, steps from one change to the next, at least 1
-   * @param count n, changes behind the first one, at least 1
+   * @param count n, changes after the first one, at least 1
    * @return the schedule
    * @throws IllegalArgumentException if a share is not within 0 to 1, shares fall, or a number is
    *     out of range

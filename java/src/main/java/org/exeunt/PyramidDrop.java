@@ -10,7 +10,7 @@ import java.util.Objects;
  *
  * <p>In front of a stage's layer compute that layer's own queries and keys of the tokens that are
  * left (norm, projection, RoPE), {@link #choose}, and gather the hidden states by the list.
- * Positions are <em>renumbered</em> from 0 behind each stage.
+ * Positions are <em>renumbered</em> from 0 after each stage.
  *
  * <p>Scores are the softmax of the last token's query, averaged over heads.
  *
@@ -106,7 +106,7 @@ public final class PyramidDrop {
   }
 
   /**
-   * How many image tokens stay behind a stage.
+   * How many image tokens stay after a stage.
    *
    * @param stage its index
    * @param imageTokens how many there were at first
@@ -126,14 +126,14 @@ public final class PyramidDrop {
   }
 
   /**
-   * Chooses the tokens that go on behind a stage.
+   * Chooses the tokens that go on after a stage.
    *
    * @param scope owns the list
    * @param stream where to run; waits for it
    * @param stage its index
    * @param prompt the stage's layer, with queries and keys of the tokens that are left
    * @param imageBegin first image token that is left
-   * @param imageEnd the token behind the last one
+   * @param imageEnd the token after the last one
    * @param imageTokens how many there were at first
    * @return one list: {@link #kept} image tokens and all others, ascending
    * @throws IllegalStateException if the pass is no prefill

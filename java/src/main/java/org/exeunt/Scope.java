@@ -258,7 +258,7 @@ public final class Scope implements AutoCloseable {
   }
 
   /**
-   * Frees tensors that a call had allocated here, and handed to nobody, before {@code cause} ended
+   * Frees tensors that a call had allocated here, and handed to no one, before {@code cause} ended
    * it.
    */
   void discard(Throwable cause, Tensor... tensors) {

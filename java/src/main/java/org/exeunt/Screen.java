@@ -13,7 +13,7 @@ import org.exeunt.jni.global.exeunt;
  * may hold the largest logit, with a proof: an {@link ExitHead} reads it in place of the head, then
  * the rows that remain of the head itself, and has the full head's argmax.
  *
- * <p>It is made once per model from the head and calibration states, as the head sees them (behind
+ * <p>It is made once per model from the head and calibration states, as the head sees them (after
  * the final norm): at least D of them, and one more for each level. A level is what the states of a
  * place have in common, such as the depth of an exit. The rows are rotated into the states'
  * principal directions and quantised there, more finely where that counts, and beside them lie the
@@ -155,8 +155,8 @@ public final class Screen implements AutoCloseable {
   }
 
   /**
-   * Writes the screen to a file: beside it first, renamed once it is on the disk, so that nobody ever
-   * sees half of it, whoever else writes it at the same time. What a process that was killed at this
+   * Writes the screen to a file: beside it first, renamed once it is on the disk, so that no one ever
+   * sees half of it, whatever else writes it at the same time. What a process that was killed at this
    * has left is removed; where it fails, nothing is left.
    *
    * @param file the path; what is there is replaced
@@ -298,7 +298,7 @@ public final class Screen implements AutoCloseable {
     }
 
     /**
-     * Hidden states behind the final norm, of all levels.
+     * Hidden states after the final norm, of all levels.
      *
      * @param tensor in, [N,D], F32, last stride 1, finite; N at least D and one more for each level
      * @return this

@@ -44,7 +44,7 @@ import org.exeunt.jni.exn_selection;
  * @param segments in, optional, [G+1], I32, compact, ascending, for all rows; null: one of N
  *     columns
  * @param keep in, optional, [M,2] for all rows or [R,M,2], I32, compact: ranges of columns, begin
- *     and the end behind them
+ *     and the end after them
  * @param drop in, optional, shaped as {@code keep}
  * @param k 0 or more; not used where a budget is given
  */

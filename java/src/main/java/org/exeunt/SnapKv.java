@@ -2,7 +2,7 @@
 package org.exeunt;
 
 /**
- * SnapKV (Li et al. 2024): behind the prefill of each layer its cache shrinks to what the last
+ * SnapKV (Li et al. 2024): after the prefill of each layer its cache shrinks to what the last
  * tokens of the prompt attend to, and those tokens themselves.
  *
  * <p>{@link #choose} gives a list for each query head, as the authors do: compact into a cache with

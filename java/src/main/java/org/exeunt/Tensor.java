@@ -30,7 +30,7 @@ import org.exeunt.presets.Direct;
  * memory is freed when the last of them has returned; those that come later throw an {@link
  * IllegalStateException}. On CUDA they have returned before the work is done: synchronise first.
  * Nothing helps where memory is freed past JavaCPP's count of references: by {@code deallocate()},
- * by closing a pointer again and again, or where the pointer never owned it. Order those behind the
+ * by closing a pointer again and again, or where the pointer never owned it. Order those after the
  * runs.
  *
  * <p>Thread-safe as a view. No two concurrent runs may write one tensor, or one write what the
@@ -48,7 +48,7 @@ public final class Tensor {
   private final Scope scope;
   private final Object owner;
   private final Held held; // of a JavaCPP pointer; null for other owners
-  private volatile Buffer elements; // see inPlace(); its position is nobody's
+  private volatile Buffer elements; // see inPlace(); its position means nothing
 
   Tensor(long address, DType dtype, long[] shape, long[] strides, Device device, Scope scope,
       Object owner) {
@@ -131,7 +131,7 @@ public final class Tensor {
    * memory allocated through another binding such as {@code org.bytedeco:cuda}.
    *
    * @param pointer kept reachable, and its memory while an op or a copy runs; one whose references
-   *     nobody counts yet is counted from here on ({@code referenceCount()} becomes 1), which
+   *     no one counts yet is counted from here on ({@code referenceCount()} becomes 1), which
    *     {@code close()} gives back
    * @param dtype element type
    * @param device where the memory lies
@@ -186,8 +186,8 @@ public final class Tensor {
   }
 
   /**
-   * A view of what a DLPack {@code DLTensor} describes. The struct is read now and not kept; the
-   * memory behind it must stay alive.
+   * A view of what a DLPack {@code DLTensor} describes. The struct is read now and not kept; its
+   * memory must stay alive.
    *
    * @param dlTensor pointer to a {@code DLTensor} in host memory (for a {@code DLManagedTensor}:
    *     its first field)

@@ -18,8 +18,8 @@ import java.util.concurrent.atomic.AtomicBoolean;
  * <p>It grows when an op is built that needs more. Ops hand nothing to each other through it: they
  * compute the same with a workspace of their own.
  *
- * <p>Thread-safety: ops that share a workspace must not run at the same time; whoever comes second
- * gets an {@link IllegalStateException}, and so does who builds an op meanwhile. Different threads
+ * <p>Thread-safety: ops that share a workspace must not run at the same time; the second
+ * gets an {@link IllegalStateException}, and so does building an op meanwhile. Different threads
  * may run them one after another. On CUDA keep one workspace for each stream, or order the streams:
  * a run that is queued but not done still uses it. Graphs that were captured before it grew stay
  * valid: on CUDA what it grew out of is freed with the scope.
@@ -126,7 +126,7 @@ public final class Workspace {
     busy.setRelease(false);
   }
 
-  /** To be asked between {@link #take} and {@link #leave}; 0 if nobody needed any. */
+  /** To be asked between {@link #take} and {@link #leave}; 0 if none was needed. */
   long address() {
     return address;
   }

@@ -16,7 +16,7 @@ public interface Answer extends AutoCloseable {
   void begin(int... prompt);
 
   /**
-   * Takes in more of a conversation, behind the {@link #position} tokens that it has taken in.
+   * Takes in more of a conversation, after the {@link #position} tokens that it has taken in.
    *
    * @throws IllegalArgumentException if there is none, or no room for all of it
    * @throws UnsupportedOperationException if this is an answer to one prompt

@@ -26,7 +26,7 @@ import org.exeunt.engine.decode.Sampler;
  */
 final class Draws implements AutoCloseable {
   private static final int NONE = -1;
-  /** Below this whoever takes no part abstains, where nobody else does. */
+  /** Below this a row that takes no part abstains, where no other does. */
   private static final float HALF = .5f;
 
   private final Scope scope = Scope.open();
@@ -45,7 +45,7 @@ final class Draws implements AutoCloseable {
   private final FloatBuffer logP;
   private final FloatBuffer meanLogP;
   private final FloatBuffer entropy;
-  private final FloatBuffer confidence; // 0: takes no part; NaN: nobody knows
+  private final FloatBuffer confidence; // 0: takes no part; NaN: not known
   private final double[] sums; // of ln p
   private final int[] counts; // of tokens
   private View view;
@@ -210,7 +210,7 @@ final class Draws implements AutoCloseable {
     }
   }
 
-  /** A token that nobody asks a rule about. */
+  /** A token that no rule is asked about. */
   int draw(int sample) {
     return samplers[sample].draw(view.logits[view.rows[sample]]);
   }
@@ -219,7 +219,7 @@ final class Draws implements AutoCloseable {
    * Draws a token for each sample that goes on.
    *
    * @param first whether these are the first ones
-   * @return how many go on behind it; -1 if somebody's logits are not numbers
+   * @return how many go on after it; -1 if somebody's logits are not numbers
    */
   int next(boolean first) {
     if (first) {

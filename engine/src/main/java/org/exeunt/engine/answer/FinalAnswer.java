@@ -11,8 +11,8 @@ public final class FinalAnswer {
   private FinalAnswer() {}
 
   /**
-   * What stands in the last {@code \\boxed{}}, else behind the last {@code ####}, else in the last
-   * line; in small letters, without spaces around it and full stops behind it. Null if that is
+   * What stands in the last {@code \\boxed{}}, else after the last {@code ####}, else in the last
+   * line; in small letters, without spaces around it and full stops after it. Null if that is
    * nothing.
    */
   public static String of(String text) {

@@ -6,7 +6,7 @@ import org.exeunt.engine.model.text.Tokenizer;
 import org.exeunt.engine.policy.Arguments;
 
 /**
- * A question that is put to a model behind an answer that is not complete, to see how sure it is.
+ * A question that is put to a model after an answer that is not complete, to see how sure it is.
  * With words to look for, the probability that one of them follows is how sure (ConCISE's detector);
  * without, the model answers, and the geometric mean of its tokens' probabilities is.
  *
@@ -14,7 +14,7 @@ import org.exeunt.engine.policy.Arguments;
  * @param abstainBelow below this there is no answer, 0 up to {@code confidentAt}
  * @param every tokens from one time to the next, 1 or more
  * @param trial the most tokens of its answer, 1 or more, where there are no words
- * @param question what is put behind the answer
+ * @param question what is put after the answer
  * @param words tokens that say that it is complete; none: it answers
  */
 public record Probe(
@@ -80,7 +80,7 @@ public record Probe(
         .toArray();
   }
 
-  /** The room it takes behind an answer. */
+  /** The room it takes after an answer. */
   public int room() {
     return question.length + trial;
   }

@@ -15,9 +15,9 @@ import org.exeunt.engine.decode.Sampler;
 
 /**
  * An answer that is over as soon as the model is sure of it (ConCISE; Qiao et al. 2025): every so
- * many tokens a {@link Probe} goes in behind it, a {@link StopRule} decides by what comes out, and
+ * many tokens a {@link Probe} goes in after it, a {@link StopRule} decides by what comes out, and
  * the keys and values of the probe are forgotten, so that the tokens are those of an answer that
- * nobody asks.
+ * no one asks.
  */
 public final class ProbedAnswer extends HostAnswer {
   private final Scope scope = Scope.open();

@@ -10,9 +10,9 @@ import org.exeunt.engine.decode.DecodeWork;
 import org.exeunt.engine.decode.Decoder;
 
 /**
- * An answer that is one of several samples, drawn side by side behind one prompt, which goes in once.
- * All that is decided of them is decided by a {@link org.exeunt.StopRule}: with {@code FIRST} whoever
- * comes to an end first is the answer and ends the others (First Finish Search), else all go on to
+ * An answer that is one of several samples, drawn side by side after one prompt, which goes in once.
+ * All that is decided of them is decided by a {@link org.exeunt.StopRule}: with {@code FIRST} the one
+ * that ends first is the answer and ends the others (First Finish Search), else all go on to
  * their end and the best one is, or the best of those that a Borda vote is for. Where none comes to
  * an end, it is the first sample; where none is sure enough, there is no answer.
  *
@@ -59,7 +59,7 @@ public final class SampledAnswer implements Answer {
   @Override
   public void begin(int... prompt) {
     if (decoder == null || decoder.position(0) > 0) {
-      throw new IllegalStateException("samples are drawn behind one prompt");
+      throw new IllegalStateException("samples are drawn after one prompt");
     }
     decoder.prefill(0, prompt);
     if (samples > 1) {
@@ -113,7 +113,7 @@ public final class SampledAnswer implements Answer {
     draws.follow(decoder, staying);
   }
 
-  /** Whose tokens are the answer; -1: nobody's. */
+  /** Whose tokens are the answer; -1: there is none. */
   private int winner() {
     int winner = sampling.votePower() < 0 ? -1 : voted();
     return winner >= 0 ? winner

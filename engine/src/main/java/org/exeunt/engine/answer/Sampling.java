@@ -49,7 +49,7 @@ public record Sampling(float temperature, float topP, long seed, float endBias, 
     if (value.startsWith("borda:")) {
       return with(StopRule.Finish.EACH, StopRule.Choice.CERTAINTY,
           new Arguments(option + " borda", value.substring("borda:".length()), 1, 1,
-              "a power behind the colon")
+              "a power after the colon")
               .number(0, "the power", 0, MOST_POWER));
     }
     return switch (value) {

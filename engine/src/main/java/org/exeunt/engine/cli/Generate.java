@@ -72,7 +72,7 @@ public final class Generate {
   private long decodeNanos;
   private Rounds speculative; // null: nothing is drafted
   private List<String> drafters = List.of();
-  private ProbedAnswer probed; // null: nobody asks how sure the model is
+  private ProbedAnswer probed; // null: it is not asked how sure it is
 
   /** Remembers why it could not be written to, which a PrintStream does not say. */
   private static final class Output extends FilterOutputStream {

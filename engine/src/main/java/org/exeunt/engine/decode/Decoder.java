@@ -76,7 +76,7 @@ public final class Decoder implements AutoCloseable {
   private final Waiting[] waiting; // by the number of layers run
   private final WaitingDoor door;
   private int skipped; // rows that the last feed-forward block let pass
-  private LayerObserver watcher; // null: nobody
+  private LayerObserver watcher; // null: none
   private int older; // rows in front that have been waiting, and whose token is known already
 
   /**
@@ -418,7 +418,7 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  /** @param all whether the older rows wait here too, since nobody goes on that they could join */
+  /** @param all whether the older rows wait here too, since no row goes on that they could join */
   private void letWait(int depth, boolean all) {
     IntBuffer sequences = door.sequences();
     IntBuffer positions = door.positions();

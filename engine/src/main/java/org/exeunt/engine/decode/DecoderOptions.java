@@ -21,7 +21,7 @@ import org.exeunt.engine.policy.Schedule;
  * @param keepLogits whether logits are written, as sampling needs them; statistics do not
  * @param screen a form of the head that proves which token is the most probable one; null: the
  *     head itself is read
- * @param observer looks on at every layer; null: nobody
+ * @param observer looks on at every layer; null: none
  */
 public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, FfnSkip ffnSkip,
     PromptDrop drop, boolean keepLogits, Screen screen, LayerObserver observer) {
@@ -87,7 +87,7 @@ public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, Ff
     }
     if (exit.readsHead()) {
       throw new IllegalArgumentException("a certified head cannot be used with an exit rule that "
-          + "reads the head: it is made for the states behind the last layer");
+          + "reads the head: it is made for the states after the last layer");
     }
   }
 

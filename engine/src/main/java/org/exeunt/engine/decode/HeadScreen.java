@@ -43,7 +43,7 @@ public final class HeadScreen {
   private static final Pattern KEPT = Pattern.compile("(.+)-([0-9a-f]{8})\\.screen");
 
   private final LlamaWeights weights;
-  private final PrintStream log; // null: nobody listens
+  private final PrintStream log; // null: no log
   private final int width;
   private final float[] states;
   private int count; // floats of states

@@ -6,7 +6,7 @@ import java.util.Arrays;
 import org.exeunt.engine.model.LlamaWeights;
 
 /**
- * A text read token by token behind a prompt, each token given whatever the model would have said:
+ * A text read token by token after a prompt, each token given whatever the model would have said:
  * what a method predicts, and what it computes and leaves out.
  *
  * @param argmax the most probable token after each step

@@ -6,7 +6,7 @@ import org.exeunt.engine.layer.LayerObserver;
 import org.exeunt.engine.model.LlamaConfig;
 import org.exeunt.engine.model.LlamaWeights;
 
-/** The hidden states that a text leaves behind at every depth of a model that runs in full. */
+/** The hidden states that a text leaves after at every depth of a model that runs in full. */
 public final class Trace {
   private final float[][] hidden;
   private final int tokens;

@@ -27,7 +27,7 @@ import org.exeunt.engine.report.Table;
 import org.exeunt.engine.train.Blas;
 
 /**
- * A sentence encoder that people have, with a small classifier behind each layer: sentences leave
+ * A sentence encoder that people have, with a small classifier after each layer: sentences leave
  * when their answer is sure enough, and the others go on.
  */
 public final class EncoderDemo {
@@ -89,7 +89,7 @@ public final class EncoderDemo {
     int tuned = (int) (TUNED * reviews.size());
     report.paragraph(
         "all-MiniLM-L6-v2 (%d layers, bf16) reads %d sentences of film reviews, which people have "
-            + "rated (Hutto & Gilbert 2014). Behind each layer a linear head says from the mean of "
+            + "rated (Hutto & Gilbert 2014). After each layer a linear head says from the mean of "
             + "the states whether the rating is above 0. Heads and gates are fitted to %d "
             + "sentences, settings chosen on %d, and all figures below are of the other %d.",
         layers, reviews.size(), trained, tuned - trained, heldOut.size());
@@ -112,13 +112,13 @@ public final class EncoderDemo {
 
   /** Heads by every loss; the best of the tuning part are returned. */
   private FittedExits fit() throws IOException {
-    report.paragraph("Accuracy behind each layer, by the loss that the heads were fitted with:");
+    report.paragraph("Accuracy after each layer, by the loss that the heads were fitted with:");
     List<String> header = new ArrayList<>(List.of("loss"));
     for (int l = 1; l <= layers; l++) {
       header.add("layer " + l);
     }
     Table table = new Table(header.toArray(String[] ::new));
-    Chart chart = Chart.of("Accuracy behind each layer, by loss", "layer", "accuracy, %");
+    Chart chart = Chart.of("Accuracy after each layer, by loss", "layer", "accuracy, %");
     FittedExits best = null;
     double most = -1;
     for (Normalizer normalizer : List.of(Normalizer.SOFTMAX, Normalizer.STABLEMAX)) {
@@ -134,8 +134,7 @@ public final class EncoderDemo {
         List<String> row = new ArrayList<>(List.of(setup.toString()));
         chart.series(setup.toString(), true);
         for (double accuracy : fitted.accuracies(test)) {
-          chart.point(
-              row.size(), 100 * accuracy, percent(accuracy) + " behind layer " + row.size());
+          chart.point(row.size(), 100 * accuracy, percent(accuracy) + " after layer " + row.size());
           row.add(percent(accuracy));
         }
         table.row(row.toArray(String[] ::new));
@@ -316,7 +315,7 @@ public final class EncoderDemo {
         100 * (test.accuracy(best.answers) - test.accuracy(full.answers)),
         depths[middle] > depths[layers - 1]
             ? String.format(" This encoder was trained for likeness of meaning, not for this "
-                      + "question: behind layer %d it knows more about it than behind the last.",
+                      + "question: after layer %d it knows more about it than after the last.",
                   middle + 1)
             : "");
   }

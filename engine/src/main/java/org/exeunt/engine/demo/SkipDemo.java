@@ -167,7 +167,7 @@ public final class SkipDemo {
   private void reportRuns(Map<String, TextRun> runs) throws IOException {
     TextRun full = runs.get(FULL);
     report.paragraph(
-        "%d tokens of a text behind a prompt of %d, with bf16 weights. Each token is given, so "
+        "%d tokens of a text after a prompt of %d, with bf16 weights. Each token is given, so "
             + "that all methods are asked the same; keys and values are each method's own. "
             + "\"Agrees\": the next token as at full depth. \"Not read\" counts all weights, "
             + "propagation and every reading of the head included; below zero, more was read.",

@@ -74,7 +74,7 @@ public final class DeviceDecoder implements Answer {
   private final Tensor answered;
   private final Tensor sees; // tokens up to this one
   private final KvLength tick;
-  private final KvLength tock; // null: nobody asks
+  private final KvLength tock; // null: not asked
 
   private final Tensor exited; // [1,D], the state that the token has reached or left with
   private final Leaving leaving; // null: no token leaves by a rule
@@ -230,7 +230,7 @@ public final class DeviceDecoder implements Answer {
         .build(scope, workspace);
   }
 
-  /** A rule that is asked behind some layers, and the switches of a token that it lets go. */
+  /** A rule that is asked after some layers, and the switches of a token that it lets go. */
   private final class Leaving {
     /** 0 while the token stays, then -1: a list of the rows that stay. */
     private final Tensor staying = scope.allocate(device, DType.I32, 1);

@@ -40,7 +40,7 @@ public final class GumbelNoise {
 
   /**
    * The same for the next tokens of some sequences: a round of drafts takes up as many as turn out
-   * to be right, and the next round begins behind them.
+   * to be right, and the next round begins after them.
    */
   public static final class Lanes {
     private final GumbelNoise[] noise;

@@ -169,7 +169,7 @@ public interface PromptDrop {
       return method;
     }
     Arguments more = new Arguments(option, halves[1], 1, 2,
-        "a width to pool over, and behind how many stages the caches below shrink");
+        "a width to pool over, and after how many stages the caches below shrink");
     method = method.withPooling(more.integer(0, "the width", 1, 255));
     return more.count() == 1
         ? method

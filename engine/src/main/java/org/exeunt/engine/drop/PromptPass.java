@@ -63,7 +63,7 @@ public final class PromptPass implements AutoCloseable {
     return rows.count();
   }
 
-  /** The position of the token behind the prompt. */
+  /** The position of the token after the prompt. */
   public int positions() {
     return positions;
   }

@@ -6,7 +6,7 @@ import java.util.List;
 import org.exeunt.engine.model.text.WordPiece;
 
 /**
- * Labels texts, each by the head of the layer behind which a rule lets it leave. For one thread at a
+ * Labels texts, each by the head of the layer after which a rule lets it leave. For one thread at a
  * time; several over the same weights may run beside each other.
  */
 public final class Classifier implements AutoCloseable {
@@ -15,7 +15,7 @@ public final class Classifier implements AutoCloseable {
    *
    * @param label 1: positive, 0: negative
    * @param confidence the probability that the head gives to the label
-   * @param exitLayer behind which layer it left, counted from 1
+   * @param exitLayer after which layer it left, counted from 1
    */
   public record Answer(int label, float confidence, int exitLayer) {}
 

@@ -12,7 +12,7 @@ import org.exeunt.Tensor;
 import org.exeunt.Workspace;
 
 /**
- * One layer of a BERT encoder for a fixed number of rows. Its norms come behind the sums, so that
+ * One layer of a BERT encoder for a fixed number of rows. Its norms come after the sums, so that
  * the feed-forward op runs without its own; each row sees all of its sentence, which is attention
  * over a cache that is written anew in every layer.
  */

@@ -27,7 +27,7 @@ public final class EncoderWeights implements AutoCloseable {
   /** A LayerNorm. */
   record LayerNorm(Tensor weight, Tensor bias) {}
 
-  /** A layer: its norms stand behind its blocks. */
+  /** A layer: its norms stand after its blocks. */
   record Layer(Dense queryKeyValue, Dense output, LayerNorm attentionNorm, Dense up, Dense down,
       LayerNorm feedForwardNorm) {}
 

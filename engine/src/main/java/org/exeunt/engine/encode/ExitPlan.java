@@ -88,7 +88,7 @@ public record ExitPlan(Kind kind, double setting) implements Serializable {
     return kind != Kind.DEPTH || layer == setting;
   }
 
-  /** The layer behind which all leave. */
+  /** The layer after which all leave. */
   int last(int layers) {
     return kind == Kind.DEPTH ? (int) setting : layers;
   }

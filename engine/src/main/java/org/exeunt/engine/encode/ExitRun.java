@@ -10,8 +10,8 @@ import org.exeunt.Tensor;
  * What became of sentences under a plan.
  *
  * @param answers the label of each
- * @param confidences the probability of each, by the head behind whose layer it left
- * @param exitLayers behind which layer each left
+ * @param confidences the probability of each, by the head after whose layer it left
+ * @param exitLayers after which layer each left
  */
 public record ExitRun(int[] answers, float[] confidences, int[] exitLayers) {
   /** Of states that were kept: what a plan would do, in no time. */

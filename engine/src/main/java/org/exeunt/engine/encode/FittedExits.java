@@ -44,7 +44,7 @@ public final class FittedExits implements Serializable {
     }
   }
 
-  /** Only heads, fitted to the states behind each layer. */
+  /** Only heads, fitted to the states after each layer. */
   public static FittedExits heads(LayerStates train, LinearFit.Setup setup) {
     FittedExits exits = new FittedExits(setup);
     exits.heads.addAll(train.byLayer()
@@ -127,7 +127,7 @@ public final class FittedExits implements Serializable {
     return answers;
   }
 
-  /** The share of right answers behind each layer. */
+  /** The share of right answers after each layer. */
   public double[] accuracies(LayerStates states) {
     return answers(states)
         .stream()

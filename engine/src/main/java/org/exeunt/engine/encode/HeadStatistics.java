@@ -35,7 +35,7 @@ final class HeadStatistics {
     }
   }
 
-  /** Fills {@link #out} by the head behind a layer, counted from 0. */
+  /** Fills {@link #out} by the head after a layer, counted from 0. */
   void run(int layer) {
     heads.get(layer).run();
   }

@@ -10,7 +10,7 @@ import org.exeunt.Device;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
-/** The mean state of each sentence behind each layer, kept, so that fitting takes seconds. */
+/** The mean state of each sentence after each layer, kept, so that fitting takes seconds. */
 public final class LayerStates {
   private final List<float[][]> byLayer;
   private final int[] labels;
@@ -60,7 +60,7 @@ public final class LayerStates {
     return labels;
   }
 
-  /** Behind each layer a row for each sentence. */
+  /** After each layer a row for each sentence. */
   List<float[][]> byLayer() {
     return byLayer;
   }
@@ -70,7 +70,7 @@ public final class LayerStates {
     return scope.allocate(Device.CPU, DType.F32, size(), byLayer.get(0)[0].length);
   }
 
-  /** Fills a tensor with the states behind a layer, counted from 0. */
+  /** Fills a tensor with the states after a layer, counted from 0. */
   void load(int layer, Tensor pooled) {
     for (int s = 0; s < size(); s++) {
       pooled.row(s).copyFrom(byLayer.get(layer)[s]);

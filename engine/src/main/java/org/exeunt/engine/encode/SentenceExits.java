@@ -15,7 +15,7 @@ import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
 /**
- * Asks an exit rule behind the layers of an encoder which sentences of a batch leave, and keeps
+ * Asks an exit rule after the layers of an encoder which sentences of a batch leave, and keeps
  * their answers.
  */
 public final class SentenceExits implements AutoCloseable {
@@ -89,12 +89,12 @@ public final class SentenceExits implements AutoCloseable {
     Arrays.fill(stays, 0, count, true);
   }
 
-  /** Whether {@link #ask} is due behind a layer, counted from 1. */
+  /** Whether {@link #ask} is due after a layer, counted from 1. */
   boolean asks(int layer) {
     return plan.asks(layer);
   }
 
-  /** Decides from the mean states who leaves behind a layer, counted from 1. */
+  /** Decides from the mean states who leaves after a layer, counted from 1. */
   void ask(int layer) {
     heads.run(layer - 1);
     if (layer <= gates.size()) {
@@ -133,7 +133,7 @@ public final class SentenceExits implements AutoCloseable {
     return confidences;
   }
 
-  /** Behind which layer each left. */
+  /** After which layer each left. */
   int[] exitLayers() {
     return exitLayers;
   }

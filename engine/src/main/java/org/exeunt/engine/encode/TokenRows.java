@@ -12,7 +12,7 @@ import org.exeunt.Tensor;
 
 /**
  * The tokens of all sentences that are on their way through the layers, one row each, one sentence
- * behind the other, without padding. Rows behind the last are off.
+ * after the other, without padding. Rows after the last are off.
  */
 final class TokenRows {
   private static final int OFF = -1;

@@ -3,7 +3,7 @@ package org.exeunt.engine.evaluate;
 
 import java.util.concurrent.CancellationException;
 
-/** Ctrl-C: what runs ends behind the token it is at, and the process when the report is written. */
+/** Ctrl-C: what runs ends after the token it is at, and the process when the report is written. */
 public final class Interruption {
   private boolean wanted;
   private boolean busy;
@@ -13,7 +13,7 @@ public final class Interruption {
     Runtime.getRuntime().addShutdownHook(new Thread(this::interrupt, "interruption"));
   }
 
-  /** Asks whoever is busy to stop, and waits until it has. */
+  /** Asks the busy thread to stop, and waits until it has. */
   public synchronized void interrupt() {
     wanted = true;
     if (busy) {

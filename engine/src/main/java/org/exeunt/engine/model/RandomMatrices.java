@@ -17,7 +17,7 @@ final class RandomMatrices {
 
   private final WeightArena arena;
   private final BlockFormat blocks; // null: BF16
-  private final byte[] pattern; // null: nobody looks at what the matrices hold
+  private final byte[] pattern; // null: what the matrices hold is not read
 
   /** For who counts. */
   RandomMatrices(WeightArena arena, BlockFormat blocks) {

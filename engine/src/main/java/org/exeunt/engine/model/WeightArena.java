@@ -22,7 +22,7 @@ final class WeightArena {
     this.memory = memory;
   }
 
-  /** An arena that only counts: nobody may look at what its pieces hold. */
+  /** An arena that only counts: what its pieces hold is never read. */
   static WeightArena counting() {
     return new WeightArena(Tensor.ofAddress(ALIGNMENT, DType.U8, Device.CPU, Long.MAX_VALUE));
   }

@@ -118,7 +118,7 @@ final class WeightReader {
     return parts;
   }
 
-  /** Vectors one behind the other; zeros for those that the file has not. */
+  /** Vectors one after the other; zeros for those that the file has not. */
   Tensor strung(List<String> names, int... lengths) throws IOException {
     int all = 0;
     for (int length : lengths) {
@@ -152,7 +152,7 @@ final class WeightReader {
   /**
    * Fills what has to be converted, in parallel.
    *
-   * @param log says how far it is where it takes long; null: nobody wants to know
+   * @param log says how far it is where it takes long; null: says nothing
    */
   void convert(PrintStream log) throws IOException {
     if (conversions.isEmpty()) {

@@ -10,7 +10,7 @@ public interface Schedule {
   /** The forms that {@link #parse} takes. */
   String FORMS = "none, skipdecode:MOST,LEAST,HORIZON,WARM_UP, unified:N or fixed:LAYER,LAYER,...";
 
-  /** The op's schedule behind a prompt of this length. */
+  /** The op's schedule after a prompt of this length. */
   LayerSchedule.Builder after(int prompt);
 
   /**

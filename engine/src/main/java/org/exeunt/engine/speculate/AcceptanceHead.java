@@ -20,7 +20,7 @@ import org.exeunt.engine.train.AcceptanceFit.Settings;
 
 /**
  * The acceptance head of SpecDec++ for a model and who drafts for it: fitted once to what is drafted
- * behind pieces of a text, and kept in a safetensors file. That holds {@code hidden.weight} [D,D]
+ * after pieces of a text, and kept in a safetensors file. That holds {@code hidden.weight} [D,D]
  * and {@code hidden.bias} [D] of the residual blocks, {@code out.weight} [2,D], {@code out.bias} [2]
  * and {@code repeats} [1], I32: how often the block is applied.
  */

@@ -7,6 +7,6 @@ package org.exeunt.engine.speculate;
  * @param layers of the model that draft; 0: others do
  * @param ngram tokens to look up; 0: none are
  * @param longest most tokens of a draft
- * @param least probability of a token behind which more are drafted
+ * @param least probability of a token after which more are drafted
  */
 public record DeviceSpeculation(int layers, int ngram, int longest, float least) {}

@@ -179,7 +179,7 @@ public final class ForcedSpeculation implements AutoCloseable {
     return tokensPerPass / (1 + length * SelfDraft.cost(weights, layers, shortlist));
   }
 
-  /** How often each drafted token is right behind right ones, where such a share is in the mean. */
+  /** How often each drafted token is right after right ones, where such a share is in the mean. */
   static double rateOfEach(double share, int length) {
     double low = 0;
     double high = 1;

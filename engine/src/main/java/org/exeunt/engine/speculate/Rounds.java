@@ -16,7 +16,7 @@ public interface Rounds extends AutoCloseable {
   void prefill(int sequence, int... ids);
 
   /**
-   * Takes in more of a sequence, behind its first {@code kept} tokens; what drafts are made of is
+   * Takes in more of a sequence, after its first {@code kept} tokens; what drafts are made of is
    * read again. The first token that follows is then there.
    *
    * @throws IllegalArgumentException if there is no id, or no room for all of them

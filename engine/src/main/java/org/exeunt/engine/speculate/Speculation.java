@@ -57,7 +57,7 @@ public final class Speculation {
   /** As in DEL's code. */
   private static final int USUAL_DEL_DRAFT = 18;
 
-  /** DEL drafts behind so many depths, less one, unless told which. */
+  /** DEL drafts after so many depths, less one, unless told which. */
   private static final int USUAL_PARTS = 6;
 
   private enum Kind {
@@ -90,7 +90,7 @@ public final class Speculation {
   private final Path translatorFile; // null: none
   private final Map<Integer, Translator> translators; // by depth; null: none, or not here yet
   private final AcceptanceFit.Head acceptance; // null: none is needed, or it is not here yet
-  private final AcceptanceRecorder recorder; // null: nobody records
+  private final AcceptanceRecorder recorder; // null: not recorded
 
   private Speculation(List<Part> parts, int length, String rule) {
     this.parts = List.copyOf(parts);
@@ -256,7 +256,7 @@ public final class Speculation {
     return parts.stream().anyMatch(part -> part.candidates != null);
   }
 
-  /** Who drafts with the model's own first layers; null: nobody does. */
+  /** Who drafts with the model's own first layers; null: none does. */
   private Part ownLayers() {
     return parts.stream()
         .filter(part -> part.kind == Kind.SELF || part.candidates != null)
@@ -442,7 +442,7 @@ public final class Speculation {
         parts.stream()
             .mapToDouble(part -> switch (part.kind) {
               case SELF -> SelfDraft.cost(weights, part.number, shortlist);
-              case DEL, DEL_PAPER, LOOKUP -> 0; // nobody asks DEL
+              case DEL, DEL_PAPER, LOOKUP -> 0; // DEL is not asked
               case MODEL -> ModelDraft.cost(drafting, weights, shortlist);
             })
             .toArray();

@@ -21,7 +21,7 @@ import org.exeunt.engine.model.io.SafetensorsWriter;
 import org.exeunt.engine.model.text.Tokenizer;
 
 /**
- * Maps that carry states behind some of the first layers towards what the last layer makes of them,
+ * Maps that carry states after some of the first layers towards what the last layer makes of them,
  * so that the head understands them: fitted once to a text and to what the model writes, and kept in
  * a safetensors file, as {@code depth.N.weight} [D,D] and {@code depth.N.bias} [D] for N layers.
  * Both sides of the map are states divided by their root mean square.
@@ -45,7 +45,7 @@ final class Translators {
     int[] missing = Arrays.stream(depths).filter(depth -> !known.containsKey(depth)).toArray();
     if (missing.length > 0) {
       if (log != null) {
-        log.println("making " + file + ": translators are fitted to what this model writes, behind "
+        log.println("making " + file + ": translators are fitted to what this model writes, after "
             + Arrays.toString(missing) + " layers");
       }
       known.putAll(fit(weights, missing, tokenizer.encodePrompt(text)));

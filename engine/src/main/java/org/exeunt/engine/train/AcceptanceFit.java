@@ -21,7 +21,7 @@ import org.exeunt.Scope;
  * <p>Record drafts, and feed it each drafted token: the draft model's last hidden state (after its
  * final norm) where that token was the input, and the probability that the target accepts it, {@code
  * min(1, p / q)} or, where both are greedy, 1 or 0. SpecDec++ lets the target draft 15 % of the
- * tokens, so that states behind other tokens than the draft's own are seen as well; those tokens are
+ * tokens, so that states after other tokens than the draft's own are seen as well; those tokens are
  * not fed.
  *
  * <p>The loss is the cross-entropy with these probabilities for labels, a missed rejection weighing

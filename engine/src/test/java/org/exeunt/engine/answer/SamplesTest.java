@@ -423,7 +423,7 @@ class SamplesTest {
 
   private static final int[] QUESTION = {5, 9};
 
-  /** How sure a model is behind the prompt and some tokens: of words, or of what it answers. */
+  /** How sure a model is after the prompt and some tokens: of words, or of what it answers. */
   private static double sureness(int[] words, int trial, int end, int... tokens) {
     try (Decoder decoder = decoder(1)) {
       decoder.prefill(0, PROMPT);

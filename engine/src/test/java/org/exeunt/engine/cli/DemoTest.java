@@ -114,7 +114,7 @@ class DemoTest {
     assertEquals("64", drops.get("SnapKV, 25 %").get(0));
     assertEquals("25", drops.get("GemFilter, layer 1, 10 %").get(0));
     assertEquals("129", // the last token stays beside those chosen
-        drops.get("PromptDistill behind layer 1, 50 %").get(0));
+        drops.get("PromptDistill after layer 1, 50 %").get(0));
   }
 
   /** What a quick demo prints. */
@@ -146,7 +146,7 @@ class DemoTest {
     return saved.size();
   }
 
-  /** The cells of a saved table behind the first, by the first of their row. */
+  /** The cells of a saved table after the first, by the first of their row. */
   private static Map<String, List<String>> table(Path out, String name) throws Exception {
     Map<String, List<String>> rows = new LinkedHashMap<>();
     for (String line : Files.readAllLines(out.resolve(name + ".csv")).stream().skip(1).toList()) {

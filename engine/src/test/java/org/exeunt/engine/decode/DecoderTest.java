@@ -308,7 +308,7 @@ class DecoderTest {
         weights, DecoderOptions.FULL.withSchedule(schedule).withLogits(), sequences, CAPACITY);
   }
 
-  /** The logits of a sequence that goes on behind a prompt, alone. */
+  /** The logits of a sequence that goes on after a prompt, alone. */
   private static List<float[]> scheduledAlone(int[] prompt, int... steps) {
     List<float[]> logits = new ArrayList<>();
     try (Decoder decoder = scheduled(1)) {
@@ -493,7 +493,7 @@ class DecoderTest {
     }
   }
 
-  /** How many tokens each layer remembers behind a prompt of 24. */
+  /** How many tokens each layer remembers after a prompt of 24. */
   @Test
   void layersRememberWhatWasKept() {
     assertRemembered("none", 24, 24, 24, 24, 24);

@@ -233,7 +233,7 @@ class DeviceDecoderTest {
     }
   }
 
-  /** A prompt of several batches of rows, and no room behind the answer. */
+  /** A prompt of several batches of rows, and no room after the answer. */
   @Test
   void longPrompts() throws IOException {
     Map<String, Object> metadata = TinyModel.metadata();

@@ -78,7 +78,7 @@ class DropChoiceTest {
     return DecoderOptions.FULL.withDrop(PromptDrop.parse(drop, TinyModel.LAYERS));
   }
 
-  /** All layers, each before anything behind it is dropped. */
+  /** All layers, each before anything after it is dropped. */
   private static Layer[] layersOf(DecoderOptions options) {
     Layer[] layers = new Layer[TinyModel.LAYERS];
     Decoder[] running = new Decoder[1];
@@ -147,7 +147,7 @@ class DropChoiceTest {
     return result;
   }
 
-  /** The k best of the scores, and all tokens behind them, ascending. */
+  /** The k best of the scores, and all tokens after them, ascending. */
   private static int[] best(double[] scores, int k, int tokens) {
     int[] order =
         IntStream.range(0, scores.length)

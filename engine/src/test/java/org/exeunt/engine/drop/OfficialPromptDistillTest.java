@@ -200,7 +200,7 @@ class OfficialPromptDistillTest {
     return theirs;
   }
 
-  /** The logits of rows behind the last layer: RMSNorm and head by hand, in double. */
+  /** The logits of rows after the last layer: RMSNorm and head by hand, in double. */
   private static float[] logitsOf(Tensor hidden) {
     float[] norm = weights.outputNorm().toFloatArray();
     float[] head = weights.head().toFloatArray();

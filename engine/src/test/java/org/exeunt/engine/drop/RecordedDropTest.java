@@ -128,7 +128,7 @@ class RecordedDropTest {
     }
   }
 
-  /** Hands out what was kept; where that is as recorded, so must be all that comes behind it. */
+  /** Hands out what was kept; where that is as recorded, so must be all that comes after it. */
   private static int[] run(SafetensorsFile golden, Setting setting, PromptDrop drop, int[] recorded)
       throws IOException {
     int[][] kept = new int[1][];
@@ -152,7 +152,7 @@ class RecordedDropTest {
     return kept[0];
   }
 
-  /** Keeps behind a layer what the recorded run kept, whatever the scores are. */
+  /** Keeps after a layer what the recorded run kept, whatever the scores are. */
   private static PromptDrop keeping(int layer, int... list) {
     return pass -> {
       for (int l = 0; l < pass.layers(); l++) {
@@ -313,7 +313,7 @@ class RecordedDropTest {
           GemFilter.of(layer, keep).choose(pass.scope(), Stream.DEFAULT, pass.layer(layer));
       int count = kept.count().toIntArray()[0];
       assertArrayEquals(golden.ints("gemfilter/r" + layer + "_k" + keep + "/indices"),
-          Arrays.copyOf(kept.indices().toIntArray(), count), "GemFilter behind layer " + layer);
+          Arrays.copyOf(kept.indices().toIntArray(), count), "GemFilter after layer " + layer);
     }
   }
 

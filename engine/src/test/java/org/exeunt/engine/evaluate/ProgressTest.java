@@ -24,7 +24,7 @@ class ProgressTest {
     return said;
   }
 
-  /** Of 20 turns 8 are done behind the first stage. */
+  /** Of 20 turns 8 are done after the first stage. */
   @Test
   void saysEachStageOnceWhereNobodyWatches() {
     Progress progress = progress(false);

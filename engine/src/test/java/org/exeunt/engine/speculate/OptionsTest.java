@@ -174,7 +174,7 @@ class OptionsTest {
     assertRefused("specdec needs a file", speculation("selfdraft:3", 0, "specdec"));
     assertRefused("specdec needs a file", speculation("selfdraft:3", 0, "specdec:,.5"));
     assertRefused("the threshold to be 0 to 1", speculation("selfdraft:3", 0, "specdec:head,2"));
-    assertRefused("a threshold behind the comma", speculation("selfdraft:3", 0, "specdec:head,"));
+    assertRefused("a threshold after the comma", speculation("selfdraft:3", 0, "specdec:head,"));
     assertRefused("--speculate none drafts nothing", speculation("none", 5, null));
     assertRefused("--speculate none drafts nothing", speculation("none", 0, "gain"));
   }

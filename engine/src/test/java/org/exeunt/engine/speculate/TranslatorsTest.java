@@ -164,10 +164,10 @@ class TranslatorsTest {
       String told = log.toString(StandardCharsets.UTF_8);
       Map<Integer, Translator> now = Translators.read(path, width);
       if (before == null) {
-        assertTrue(told.contains("behind [3] layers"), told);
+        assertTrue(told.contains("after [3] layers"), told);
         assertEquals(List.of(3), List.copyOf(now.keySet()));
       } else if (source.startsWith("del")) {
-        assertTrue(told.contains("behind [1, 2, 4] layers"), told);
+        assertTrue(told.contains("after [1, 2, 4] layers"), told);
         assertEquals(List.of(1, 2, 3, 4), List.copyOf(now.keySet()));
       } else {
         assertEquals("", told);
@@ -188,7 +188,7 @@ class TranslatorsTest {
         () -> ready("lookup", null, path, null));
   }
 
-  /** Rows of each place by its own translator, those behind the last place not at all. */
+  /** Rows of each place by its own translator, those after the last place not at all. */
   @Test
   void placesAreTranslatedEachByItsOwn() {
     int width = weights.config().width();

@@ -9,7 +9,7 @@ import org.exeunt.Tensor;
 
 /**
  * Two texts, of which the first quotes itself, are drafted three tokens each; a target has let two
- * through and found another, and the next draft goes on behind them.
+ * through and found another, and the next draft goes on after them.
  */
 public final class DraftLookupExample {
   private DraftLookupExample() {}

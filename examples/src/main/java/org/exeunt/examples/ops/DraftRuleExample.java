@@ -43,7 +43,7 @@ public final class DraftRuleExample {
       }
       System.out.println("drafts of " + Arrays.toString(length.toIntArray()));
 
-      // Behind layers 4, 8 and 16 of 32: what each would have said of ten columns. In both sequences
+      // After layers 4, 8 and 16 of 32: what each would have said of ten columns. In both sequences
       // they agree with the final layer in 5, 7 and 9 of them.
       int[] agreed = {5, 7, 9};
       Tensor shadowToken = scope.allocate(DType.I32, 2, 3, 10);

@@ -7,7 +7,7 @@ import org.exeunt.KvCache;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
-/** Each head of a paged cache keeps slots of its own; pages that nobody needs come back. */
+/** Each head of a paged cache keeps slots of its own; pages that are not needed come back. */
 public final class KvCompactExample {
   private KvCompactExample() {}
 

@@ -66,7 +66,7 @@ public final class DropDemo {
     }
     report.paragraph("A prompt of %d tokens and %d that follow it, each given. "
             + "\"Kept\": tokens that the topmost layer remembers. \"Agrees\": of the first %d "
-            + "tokens behind the prompt, those that would be the same without dropping.",
+            + "tokens after the prompt, those that would be the same without dropping.",
         prompt, text.length - prompt, DropRun.COMPARED);
     Table table =
         new Table("method", "kept", "to the first token, ms", "cache, MB", "perplexity", "agrees");
@@ -116,7 +116,7 @@ public final class DropDemo {
     for (double share : SHARES) {
       int keep = (int) (share * prompt);
       String kept = String.format(", %.0f %%", 100 * share);
-      methods.put("PromptDistill behind layer " + layers / 3 + kept,
+      methods.put("PromptDistill after layer " + layers / 3 + kept,
           "promptdistill:" + layers / 3 + "," + keep);
       methods.put("GemFilter, layer " + layers / 3 + kept, "gemfilter:" + layers / 3 + "," + keep);
       methods.put("SnapKV" + kept, "snapkv:" + Math.min(WINDOW, keep - 1) + "," + keep);

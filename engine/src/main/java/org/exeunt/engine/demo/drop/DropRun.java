@@ -10,10 +10,10 @@ import org.exeunt.engine.model.LlamaWeights;
 /**
  * A long prompt and what follows it, each token given: what a method remembers and predicts.
  *
- * @param argmax the most probable token behind the prompt, and behind each token but the last
+ * @param argmax the most probable token after the prompt, and after each token but the last
  * @param meanNll mean negative log-likelihood of the tokens that came
  * @param prefillNanos time from the prompt to the first token
- * @param cacheBytes keys and values that the prompt leaves behind
+ * @param cacheBytes keys and values that the prompt leaves
  * @param kept tokens that the topmost layer remembers
  */
 record DropRun(int[] argmax, double meanNll, long prefillNanos, long cacheBytes, int kept) {

@@ -228,7 +228,7 @@ public final class ExitDemo {
         "Saved: of the rules that read less than the whole model, \"%s\" at exit points "
             + "%s keeps the most answers: it leaves out %s of the weights, and %s of the tokens "
             + "stay what they were. Every token is judged with the keys and values of a full-depth "
-            + "run behind it. This model was not trained to exit; read these as honest curves, not "
+            + "run after it. This model was not trained to exit; read these as honest curves, not "
             + "as a recommendation.",
         best.name(), best.points(), percent(1 - read), percent(kept));
   }

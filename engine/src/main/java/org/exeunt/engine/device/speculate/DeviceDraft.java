@@ -20,7 +20,7 @@ interface DeviceDraft {
   /**
    * A sequence begins.
    *
-   * @param token the first one behind its prompt
+   * @param token the first one after its prompt
    */
   default void begin(int sequence, int token, int... prompt) {}
 }

@@ -26,7 +26,7 @@ final class DeviceModelDraft implements DeviceDraft {
   /**
    * @param weights of the second model, on the device of the first
    * @param stream where prompts are queued
-   * @param least probability of a token behind which more are drafted; 0: all are
+   * @param least probability of a token after which more are drafted; 0: all are
    */
   DeviceModelDraft(DeviceRound round, LlamaWeights weights, Stream stream, float least) {
     LlamaConfig config = weights.config();

@@ -16,7 +16,7 @@ final class DeviceSelfDraft implements DeviceDraft {
   private final DraftSteps steps;
   private final List<RowCompaction> states = new ArrayList<>();
 
-  /** @param least probability of a token behind which more are drafted; 0: all are */
+  /** @param least probability of a token after which more are drafted; 0: all are */
   DeviceSelfDraft(DeviceRound round, int layers, float least) {
     this.round = round;
     this.layers = layers;

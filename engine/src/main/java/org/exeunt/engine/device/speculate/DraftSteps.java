@@ -24,8 +24,8 @@ import org.exeunt.engine.model.LlamaWeights;
  * Drafts one token after the other on a GPU, by the first layers of a model, its final norm and its
  * head. The last one goes in as well, so that the caches of these layers know all of a draft.
  *
- * <p>A graph drafts as many tokens as it was made for: behind one that a rule has let be the last,
- * in vain, but for feed-forward blocks, which let those pass that nobody verifies.
+ * <p>A graph drafts as many tokens as it was made for: after one that a rule has let be the last,
+ * in vain, but for feed-forward blocks, which let those pass that are not verified.
  */
 final class DraftSteps {
   private final DeviceRound round;
@@ -44,7 +44,7 @@ final class DraftSteps {
 
   /**
    * @param layers how many of them
-   * @param least probability of a token behind which more are drafted; 0: all are
+   * @param least probability of a token after which more are drafted; 0: all are
    */
   DraftSteps(DeviceRound round, LlamaWeights weights, KvState kv, RopeTables ropeTables, int layers,
       float least) {
@@ -105,8 +105,8 @@ final class DraftSteps {
     return rows.hidden(round.sequences);
   }
 
-  /** @param behind queues something when states are those of the newest token (0), or drafted ones */
-  void queue(Stream stream, IntConsumer behind) {
+  /** @param after queues something when states are those of the newest token (0), or drafted ones */
+  void queue(Stream stream, IntConsumer after) {
     int count = round.sequences;
     ahead.copyFrom(round.length, stream);
     rows.token(count).copyFrom(round.token, stream);
@@ -119,7 +119,7 @@ final class DraftSteps {
       for (int layer = 0; layer < layers; layer++) {
         stack.run(layer, stream);
       }
-      behind.accept(i);
+      after.accept(i);
       if (i < round.longest) {
         draft(i, stream);
       }
@@ -133,7 +133,7 @@ final class DraftSteps {
     if (rule == null) {
       return;
     }
-    if (i > 0) { // the last drafted token is verified: those behind it pass
+    if (i > 0) { // the last drafted token is verified: those after it pass
       passing.copyFrom(ones, stream);
       goOn.run(stream);
     }

@@ -4,7 +4,7 @@ package org.exeunt.engine.model.gguf;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 
-/** An array of texts as a file has it: UTF-8, one behind the other. */
+/** An array of texts as a file has it: UTF-8, one after the other. */
 public final class Strings {
   private static final int SHORT = 16;
 

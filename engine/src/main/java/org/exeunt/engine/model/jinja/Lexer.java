@@ -6,7 +6,7 @@ import java.util.List;
 
 /**
  * Cuts a template into tokens. White space around tags goes as chat templates expect it: the first
- * line break behind a block is dropped, and the blanks in front of one at the beginning of a line
+ * line break after a block is dropped, and the blanks in front of one at the beginning of a line
  * (trim_blocks and lstrip_blocks).
  */
 final class Lexer {
@@ -122,7 +122,7 @@ final class Lexer {
     return blank ? text.substring(0, begin) : text;
   }
 
-  /** Goes on behind a tag that ends at {@code end} with this sign in front of it. */
+  /** Goes on after a tag that ends at {@code end} with this sign in front of it. */
   private void after(int end, char sign, boolean block) {
     at = end;
     if (sign == '-') {

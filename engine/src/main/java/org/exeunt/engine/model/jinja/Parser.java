@@ -202,7 +202,7 @@ final class Parser {
     if (!takesName("in")) {
       throw unexpected("'in'");
     }
-    Node over = orExpression(); // an if behind it says which elements
+    Node over = orExpression(); // an if after it says which elements
     Node which = takesName("if") ? expression() : null;
     if (seesName("recursive")) {
       throw new TemplateException(line, "a recursive loop is not known here");
@@ -527,7 +527,7 @@ final class Parser {
     return Node.of(Kind.SLICE, line, null, Arrays.asList(value, from, to, step));
   }
 
-  /** A call's arguments, behind the bracket that opens; {@code first} is what comes before them. */
+  /** A call's arguments, after the bracket that opens; {@code first} is what comes before them. */
   private Node call(Kind kind, int line, String name, Node first) throws TemplateException {
     List<Node> parts = new ArrayList<>(List.of(first));
     List<String> names = new ArrayList<>();

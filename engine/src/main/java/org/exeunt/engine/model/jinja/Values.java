@@ -190,7 +190,7 @@ final class Values {
 
   @SuppressWarnings("unchecked")
   static List<Object> objects(List<?> list) {
-    return (List<Object>) list; // which nobody changes
+    return (List<Object>) list; // which is never changed
   }
 
   /** A value as a template writes it. */

@@ -146,7 +146,7 @@ public final class Tokenizer {
     return result.build().toArray();
   }
 
-  /** Encodes a whole prompt: {@link #encode}, behind the token that this model begins with. */
+  /** Encodes a whole prompt: {@link #encode}, after the token that this model begins with. */
   public int[] encodePrompt(String text) {
     IntStream first = begin < 0 ? IntStream.empty() : IntStream.of(begin);
     return IntStream.concat(first, IntStream.of(encode(text))).toArray();

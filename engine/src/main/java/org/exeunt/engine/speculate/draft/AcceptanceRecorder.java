@@ -55,7 +55,7 @@ public final class AcceptanceRecorder implements DraftScore, DraftPolicy {
     return DRAFT;
   }
 
-  /** Those behind a wrong token are no matter: a rule wants to know about the first. */
+  /** Those after a wrong token are no matter: a rule wants to know about the first. */
   @Override
   public void learn(int kind, int drafted, int accepted) {
     for (int i = 1; i < drafted && i <= accepted + 1; i++) {

@@ -62,7 +62,7 @@ public final class Decision {
     }
   }
 
-  /** What the model chose behind the newest token, or behind the first {@code row} drafted ones. */
+  /** What the model chose after the newest token, or after the first {@code row} drafted ones. */
   public void choose(int sequence, int row, int token) {
     chosen.put(sequence * rows + row, token);
   }

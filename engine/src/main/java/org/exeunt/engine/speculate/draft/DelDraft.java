@@ -19,7 +19,7 @@ import org.exeunt.engine.model.LlamaConfig;
  * The model's own first layers, as many as promise most (DEL; Entezari Zarch et al. 2025). After
  * each verification the head is asked what each of some depths would have said in every row, all in
  * one go; a depth that would often have been right, for the layers it runs, drafts next, until a
- * token is less probable than right ones behind that depth are.
+ * token is less probable than right ones after that depth are.
  */
 public final class DelDraft extends SelfDraft {
   /** Tokens of a prompt that are learnt from, as in DEL's code. */
@@ -144,7 +144,7 @@ public final class DelDraft extends SelfDraft {
   /**
    * Puts states side by side, candidate by candidate, and then the last layer's of prompts.
    *
-   * @return the first row of each, and the row behind all
+   * @return the first row of each, and the row after all
    */
   private int[] gather(Drafts drafts) {
     int[] first = new int[candidates + 2];

@@ -16,7 +16,7 @@ import org.exeunt.engine.decode.Head;
 import org.exeunt.engine.decode.RowHead;
 
 /**
- * The heads of a model's first layers, each behind the translator of its depth, and of some tokens
+ * The heads of a model's first layers, each after the translator of its depth, and of some tokens
  * alone where there is a shortlist.
  */
 public final class DraftHeads {
@@ -68,7 +68,7 @@ public final class DraftHeads {
     }
   }
 
-  /** Drafts are about to be looked for behind these texts. */
+  /** Drafts are about to be looked for after these texts. */
   void begin(Drafts drafts) {
     if (shortlist != null) {
       shortlist.read(drafts);
@@ -102,7 +102,7 @@ public final class DraftHeads {
   /**
    * Translates rows of several places in place.
    *
-   * @param first row of each place, and the row behind the last place
+   * @param first row of each place, and the row after the last place
    */
   public void translate(Tensor states, int... first) {
     if (weight == null) {

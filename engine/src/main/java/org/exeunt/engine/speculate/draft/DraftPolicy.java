@@ -12,7 +12,7 @@ public interface DraftPolicy {
   int most(int kind);
 
   /**
-   * How many times the speed of a model that nobody drafts for is to be expected of a draft of at
+   * How many times the speed of a model without drafts is to be expected of a draft of at
    * most so many tokens; 0: none is worth its time.
    */
   default double gain(int kind, int atMost) {
@@ -24,7 +24,7 @@ public interface DraftPolicy {
     return false;
   }
 
-  /** Whether to go on behind a drafted token of which the source says this. */
+  /** Whether to go on after a drafted token of which the source says this. */
   default boolean goesOn(float score) {
     return true;
   }

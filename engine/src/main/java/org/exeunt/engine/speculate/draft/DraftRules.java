@@ -59,7 +59,7 @@ public final class DraftRules {
     throw new IllegalArgumentException("--draft-rule is '" + text + "', not " + FORMS);
   }
 
-  /** Stops behind a token that is less probable than {@code least}. */
+  /** Stops after a token that is less probable than {@code least}. */
   private record Confidence(int length, float least) implements DraftPolicy {
     @Override
     public int most(int kind) {

@@ -29,7 +29,7 @@ public interface DraftScore extends AutoCloseable {
    */
   void read(Decoder decoder, RowHead found);
 
-  /** Of the token that is drafted behind a row of that pass. */
+  /** Of the token that is drafted after a row of that pass. */
   float of(int row);
 
   @Override

@@ -24,7 +24,7 @@ public interface DraftSource extends AutoCloseable {
   void draft(Drafts drafts);
 
   /**
-   * Makes the newest token of each sequence that goes on and is meant, and its draft behind it, the
+   * Makes the newest token of each sequence that goes on and is meant, and its draft after it, the
    * decoder's rows.
    */
   static void addRows(Decoder decoder, Drafts drafts, IntPredicate which) {

@@ -49,7 +49,7 @@ public final class DraftSources implements AutoCloseable {
     }
   }
 
-  /** Who drafts for a sequence; -1 if nobody is worth the time. */
+  /** Who drafts for a sequence; -1 if none is worth the time. */
   private int choose(Drafts drafts, int sequence) {
     int best = -1;
     double most = 0;
@@ -72,7 +72,7 @@ public final class DraftSources implements AutoCloseable {
   }
 
   /**
-   * Makes the newest token of each sequence that goes on, and its draft behind it, the decoder's
+   * Makes the newest token of each sequence that goes on, and its draft after it, the decoder's
    * rows.
    *
    * @return how many layers they have run

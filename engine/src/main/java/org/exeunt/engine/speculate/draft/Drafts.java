@@ -5,7 +5,7 @@ import java.util.Arrays;
 import java.util.function.IntPredicate;
 
 /**
- * A round of drafting: for each sequence what it says so far, how many tokens may be drafted behind
+ * A round of drafting: for each sequence what it says so far, how many tokens may be drafted after
  * its newest, and those that were.
  */
 public final class Drafts {
@@ -82,7 +82,7 @@ public final class Drafts {
     source[sequence] = from;
   }
 
-  /** Who has drafted for a sequence; -1: nobody. */
+  /** Who has drafted for a sequence; -1: none. */
   public int source(int sequence) {
     return source[sequence];
   }

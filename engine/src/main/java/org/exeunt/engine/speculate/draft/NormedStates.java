@@ -10,7 +10,7 @@ import org.exeunt.Scope;
 import org.exeunt.Tensor;
 import org.exeunt.engine.decode.Decoder;
 
-/** The rows of a decoder's pass behind its final norm, whatever layers they have run. */
+/** The rows of a decoder's pass after its final norm, whatever layers they have run. */
 final class NormedStates {
   private final Scope scope;
   private final Tensor normed;

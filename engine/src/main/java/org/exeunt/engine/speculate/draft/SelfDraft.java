@@ -65,7 +65,7 @@ public class SelfDraft implements DraftSource {
     return (double) bytes / weights.bytesPerToken();
   }
 
-  /** Behind which of the kept depths a sequence drafts. */
+  /** After which of the kept depths a sequence drafts. */
   int place(int sequence) {
     return 0;
   }

@@ -34,7 +34,7 @@ public final class SpecDecRule implements DraftPolicy {
           comma < 0
               ? USUAL_THRESHOLD
               : new Arguments("--draft-rule specdec", value.substring(comma + 1), 1, 1,
-                    "a threshold behind the comma")
+                    "a threshold after the comma")
                     .number(0, "the threshold", 0, 1));
     }
   }

@@ -162,7 +162,7 @@ class ChatTemplateTest {
     assertRefused("Roles must take turns", template, USER, USER);
   }
 
-  /** Instructions in brackets, no system turn, and an end behind each answer. */
+  /** Instructions in brackets, no system turn, and an end after each answer. */
   @Test
   void rendersInstructions() throws IOException {
     String template = "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' "

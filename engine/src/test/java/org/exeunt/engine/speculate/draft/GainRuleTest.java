@@ -109,6 +109,6 @@ class GainRuleTest {
     for (; round < 100 && rule.most(8) == 0; round++) {
       rule.learn(8, 1, 1);
     }
-    assertTrue(round < 12, "drafts again behind " + round);
+    assertTrue(round < 12, "drafts again after " + round);
   }
 }

@@ -19,7 +19,7 @@ import org.exeunt.engine.encode.FittedExits;
 
 /**
  * For {@code Dataset.mapPartitions}: rows with a column {@code sentence} in, out the sentence, its
- * label, the label's probability, and the layer behind which the sentence left. All three are null
+ * label, the label's probability, and the layer after which the sentence left. All three are null
  * where the sentence is.
  */
 public final class LabelSentences implements MapPartitionsFunction<Row, Row> {

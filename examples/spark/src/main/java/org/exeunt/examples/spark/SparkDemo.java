@@ -23,7 +23,7 @@ import org.exeunt.engine.model.Models;
 import org.exeunt.engine.report.Table;
 
 /**
- * Sentences per second of Spark tasks that share an executor, behind all layers of the encoder and
+ * Sentences per second of Spark tasks that share an executor, after all layers of the encoder and
  * leaving early.
  */
 public final class SparkDemo {

@@ -70,7 +70,7 @@ class LabelSentencesTest {
     }
     Set<Integer> layers = new TreeSet<>();
     EXPECTED.values().forEach(answer -> layers.add(answer.exitLayer()));
-    assertTrue(layers.size() > 2, "all leave behind layers " + layers);
+    assertTrue(layers.size() > 2, "all leave after layers " + layers);
   }
 
   private static Dataset<Row> labelled(SparkSession spark, List<String> sentences, int partitions) {
