@@ -9,6 +9,7 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
@@ -129,7 +130,8 @@ public final class Builders {
       String op =
           structs.keySet()
               .stream()
-              .filter(s -> s.replace("_", "").equals("exn" + name.toLowerCase() + "params"))
+              .filter(
+                  s -> s.replace("_", "").equals("exn" + name.toLowerCase(Locale.ROOT) + "params"))
               .map(s -> s.substring(4, s.length() - 7))
               .findAny()
               .orElse(null);
@@ -249,7 +251,8 @@ public final class Builders {
   }
 
   private static String camel(String name) {
-    return Pattern.compile("_(\\w)").matcher(name).replaceAll(m -> m.group(1).toUpperCase());
+    return Pattern.compile("_(\\w)").matcher(name).replaceAll(
+        m -> m.group(1).toUpperCase(Locale.ROOT));
   }
 
   // ---- one class --------------------------------------------------------------------------------
@@ -491,7 +494,7 @@ public final class Builders {
       String parameter = slot.type.equals("Tensor") ? "tensor" : "value";
       String declared = slot.type.equals("Integer") ? "int"
           : slot.boxed()
-          ? slot.type.toLowerCase()
+          ? slot.type.toLowerCase(Locale.ROOT)
           : slot.type;
       String doc = doc("    ", java(field.meaning()),
           List.of("@param " + parameter + " " + described(field, slot), "@return this"));
@@ -667,7 +670,7 @@ public final class Builders {
     }
 
     private String types(String list) {
-      List<String> types = List.of(list.toUpperCase().split(" \\| "));
+      List<String> types = List.of(list.toUpperCase(Locale.ROOT).split(" \\| "));
       int last = types.size() - 1;
       return last == 0
           ? types.get(0)
@@ -798,7 +801,7 @@ public final class Builders {
       String inner = field.type.replaceFirst("^const ", "").replaceFirst("\\*$", "");
       if (!field.name.matches("struct_size|reserved\\w*")) {
         String type = field.isTensor() ? "tensor" : inner.replaceFirst("^exn_", "");
-        out.append(String.format("| `%s%s` | %s | %s | %s |%n", path, field.name, type,
+        out.append(String.format(Locale.ROOT, "| `%s%s` | %s | %s | %s |\n", path, field.name, type,
             field.contract().replace("|", "\\|"), field.meaning().replace("|", "\\|")));
         if (field.type.startsWith("const exn_")) { // structs in a row
           rows(out, field.name + "[].", structs.get(inner));
