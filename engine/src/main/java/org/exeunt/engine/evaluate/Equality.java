@@ -119,8 +119,7 @@ public final class Equality {
       for (int batch : BATCHES) {
         for (Method method : methods) {
           interruption.check();
-          System.err.printf("%s, %d at a time: %s%n", storage, batch,
-              method.options().isEmpty() ? "plain" : method.options());
+          System.err.printf("%s, %d at a time: %s%n", storage, batch, method.name());
           if (expected == null) {
             try (Lanes lanes = new Plain(evaluation, method, batch)) {
               expected = answers(evaluation, lanes, batch, interruption);

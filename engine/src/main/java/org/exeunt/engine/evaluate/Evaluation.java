@@ -48,6 +48,11 @@ public final class Evaluation implements AutoCloseable {
    */
   public record
       Method(String options, DecoderOptions decoding, Speculation speculation, boolean certified) {
+    /** What it is called, also where nothing would be too short. */
+    String name() {
+      return options.isEmpty() ? "plain" : options;
+    }
+
     /** Nothing changes where nothing is left out, whatever is drafted or certified. */
     Outcome.Kind kind() {
       if (options.isEmpty()) {
@@ -142,8 +147,7 @@ public final class Evaluation implements AutoCloseable {
     int turns = setup.turns;
     stages.add(new Progress.Stage("plain, to compare with", 2));
     for (Method method : methods) {
-      String name = method.kind() == Outcome.Kind.PLAIN ? "plain" : method.options();
-      stages.add(new Progress.Stage(name, 2 * turns + (method.kind().exact() ? 0 : 1)));
+      stages.add(new Progress.Stage(method.name(), 2 * turns + (method.kind().exact() ? 0 : 1)));
     }
     Progress progress =
         new Progress(System.err, Terminal.isThere(), System::nanoTime, stages, prompts.size());
@@ -314,9 +318,8 @@ public final class Evaluation implements AutoCloseable {
             (turn % 2 == 0 ? trial : plain).run(done, prompt);
           }
           if (done < Sample.SHOWN) {
-            String name = method.options().isEmpty() ? "plain" : method.options();
             findings.samples().get(done).answers().add(
-                new Sample.Answer(name, tokenizer.decode(trial.answer(done))));
+                new Sample.Answer(method.name(), tokenizer.decode(trial.answer(done))));
           }
           read.add(method.kind().exact()
                   ? full.get(done)
@@ -337,8 +340,8 @@ public final class Evaluation implements AutoCloseable {
       trouble = ": " + (e.getMessage() == null ? e.toString() : e.getMessage());
     } finally {
       if (trouble != null) {
-        findings.troubles().add((method.options().isEmpty() ? "plain" : method.options())
-            + " stopped after " + done + " of " + ids.size() + " prompts" + trouble);
+        findings.troubles().add(
+            method.name() + " stopped after " + done + " of " + ids.size() + " prompts" + trouble);
       }
     }
   }

@@ -24,6 +24,9 @@ final class Results {
     this.findings = findings;
   }
 
+  /** A method that may change answers counts as near to the plain decoder from here on. */
+  private static final double NEARLY_THE_SAME = 0.95;
+
   /** How a page explains its columns. */
   static final String NOTES = "Tokens/s: of all turns together; plain: of the plain decoder, whose "
       + "turns on the same prompts took turns with the method's. Speed is the quotient of the two, "
@@ -135,9 +138,6 @@ final class Results {
                         : format("; keeping %.1f %% of the tokens, ", 100 * near.agreement())
                     + told(near) + ".");
   }
-
-  /** A method that may change answers counts as near to the plain decoder from here on. */
-  private static final double NEARLY_THE_SAME = 0.95;
 
   private Outcome fastest(Predicate<Outcome> which) {
     return findings.of("")
