@@ -3,7 +3,10 @@
 # The instruction sets that the CPU kernels are compiled for, once each, and their flags.
 #
 #   EXN_ISAS             names, weakest first
+#   EXN_KERNELS          those of them whose kernels are compiled, and, where `amx` is there alone,
+#                        `avx512`: `amx` is its code, which may multiply in tiles besides
 #   EXN_ISA_FLAGS_<isa>  compiler flags
+#   exn_kernels_of(<result> <isa>...)  those whose kernels such sets need
 #   EXN_TEST_ISAS        those of them that native tests run here
 #   EXN_UNUSED_ISAS      those that are left out, since no test of this build runs them
 #
@@ -23,7 +26,6 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(EXN_ISA_FLAGS_vnni ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vbmi
     -mavx512vbmi2 -mavx512vnni -Wno-uninitialized -Wno-maybe-uninitialized)
   set(EXN_ISA_FLAGS_avx512 ${EXN_ISA_FLAGS_vnni} -mavx512bf16)
-  set(EXN_ISA_FLAGS_amx ${EXN_ISA_FLAGS_avx512} -mamx-tile -mamx-bf16)
 
   set(cpu_avx2 avx2 fma bmi1 bmi2 f16c)  # as /proc/cpuinfo spells them
   set(cpu_vnni ${cpu_avx2} avx512f avx512bw avx512dq avx512vl avx512vbmi avx512_vbmi2 gfni
@@ -75,3 +77,10 @@ if(EXN_TESTS AND NOT EXN_SUITE STREQUAL "all")
   list(REMOVE_ITEM EXN_UNUSED_ISAS ${EXN_TEST_ISAS})
   list(REMOVE_ITEM EXN_ISAS ${EXN_UNUSED_ISAS})
 endif()
+
+function(exn_kernels_of result)
+  list(TRANSFORM ARGN REPLACE "^amx$" avx512 OUTPUT_VARIABLE kernels)
+  list(REMOVE_DUPLICATES kernels)
+  set(${result} ${kernels} PARENT_SCOPE)
+endfunction()
+exn_kernels_of(EXN_KERNELS ${EXN_ISAS})

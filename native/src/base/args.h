@@ -143,12 +143,16 @@ class Workspace {
   }
   EXN_INLINE bool counting() const { return !has_base_ || used_ > bytes_ || used_ > kMostBytes; }
   EXN_INLINE size_t used() const { return used_; }
+  // Whether the call may multiply in tiles (AMX), which a backend without them never asks.
+  EXN_INLINE void use_tiles(bool tiles) { tiles_ = tiles; }
+  EXN_INLINE bool tiles() const { return tiles_; }
 
  private:
   char* base_;
   size_t bytes_;
   size_t used_ = 0;
   bool has_base_;
+  bool tiles_ = false;
 };
 
 // A matrix with unit column stride. data is null when the argument was left out, here as below.

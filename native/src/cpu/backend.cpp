@@ -22,34 +22,21 @@ namespace exn::cpu {
 // A library for tests only: AVX-512 kernels over emulated intrinsics.
 #if defined(EXN_EMULATE_AVX512)
 namespace avx512_emulated {
-extern const Kernels kernels;
+extern const Kernels kernels_with_tiles;
 }
 #elif defined(__x86_64__)
-#if !defined(EXN_WITHOUT_baseline)  // sanitized libraries and quick builds have what they test
 namespace baseline {
 extern const Kernels kernels;
 }
-#endif
-#if !defined(EXN_WITHOUT_avx2)
 namespace avx2 {
 extern const Kernels kernels;
 }
-#endif
-#if !defined(EXN_WITHOUT_vnni)
 namespace vnni {
 extern const Kernels kernels;
 }
-#endif
-#if !defined(EXN_WITHOUT_avx512)
 namespace avx512 {
-extern const Kernels kernels;
+extern const Kernels kernels, kernels_with_tiles;
 }
-#endif
-#if !defined(EXN_WITHOUT_amx)
-namespace amx {
-extern const Kernels kernels;
-}
-#endif
 #elif defined(__aarch64__)
 namespace neon {
 extern const Kernels kernels;
@@ -63,13 +50,13 @@ struct Choice {
   bool (*runs_here)();
 };
 
-// Best first.
+// Best first. Sanitized libraries and quick builds have what they test alone.
 constexpr Choice kChoices[] = {
 #if defined(EXN_EMULATE_AVX512)
-    {&avx512_emulated::kernels, has_avx2},
+    {&avx512_emulated::kernels_with_tiles, has_avx2},
 #elif defined(__x86_64__)
 #if !defined(EXN_WITHOUT_amx)
-    {&amx::kernels, has_amx},
+    {&avx512::kernels_with_tiles, has_amx},
 #endif
 #if !defined(EXN_WITHOUT_avx512)
     {&avx512::kernels, has_avx512},
@@ -143,7 +130,9 @@ const Kernels* in_use() {
 template <class Args, exn_status (*Kernels::*Entry)(const Args&, Workspace&)>
 exn_status dispatch(const Args& args, Workspace& ws, exn_stream) {
   const Kernels* table = in_use();
-  return table == nullptr ? EXN_UNSUPPORTED : (table->*Entry)(args, ws);
+  if (table == nullptr) return EXN_UNSUPPORTED;
+  ws.use_tiles(table->tiles);
+  return (table->*Entry)(args, ws);
 }
 
 constexpr size_t kHugePage = size_t{2} << 20;

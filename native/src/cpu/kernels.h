@@ -17,6 +17,7 @@ struct Kernels {
   uint64_t (*fma_probe)(uint64_t multiply_adds);
   bool packs;  // whether pack_rows rearranges them
   void (*pack_rows)(const Matrix& weight, char* to);
+  bool tiles;  // whether its calls may multiply in tiles: `amx` is the code of `avx512`, and these
 };
 
 }  // namespace exn::cpu

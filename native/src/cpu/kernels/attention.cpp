@@ -607,7 +607,7 @@ exn_status attention(const AttentionArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   const exn_status status = check_indices(a);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("attention"));
+  ran(EXN_CPU_PATH(ws, "attention"));
   if (a.query.rows == 0) return EXN_OK;
   order_rows(&plan);
   int32_t most = 0;

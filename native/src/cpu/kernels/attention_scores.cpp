@@ -491,7 +491,7 @@ exn_status attention_scores(const AttentionScoresArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   const exn_status status = check_contents(a);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("attention_scores"));
+  ran(EXN_CPU_PATH(ws, "attention_scores"));
   with_float_type(a.keys.dtype, [&](auto type) { run_steps<EXN_TYPE_OF(type)>(p); });
   return EXN_OK;
 }

@@ -83,7 +83,7 @@ exn_status column_norms(const ColumnNormsArgs& a, Workspace& ws) {
   float* const sums = ws.take<float>(chunks.count * columns);
   Scratch* const own = ws.take<Scratch>(1);
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("column_norms"));
+  ran(EXN_CPU_PATH(ws, "column_norms"));
   with_float_type(a.x.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     parallel_for(chunks.count * strips, 1, own, [&](int64_t begin, int64_t end, Scratch& s) {

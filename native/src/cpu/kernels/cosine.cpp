@@ -55,7 +55,7 @@ float row_cosine(const T* a, const T* b, int64_t dim) {
 
 exn_status cosine(const CosineArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("cosine"));
+  ran(EXN_CPU_PATH(ws, "cosine"));
   const int64_t rows = a.a.rows, dim = a.a.cols;
   with_float_type(a.a.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);

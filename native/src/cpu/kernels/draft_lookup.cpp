@@ -168,7 +168,7 @@ exn_status draft_lookup(const DraftLookupArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   const exn_status status = check_sequences(a);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("draft_lookup"));
+  ran(EXN_CPU_PATH(ws, "draft_lookup"));
   parallel_for(a.sequences, 1 + kPieceTokens / (a.capacity + 256), [&](int64_t begin, int64_t end) {
     for (int64_t s = begin; s < end; ++s) look_up(a, s);
   });

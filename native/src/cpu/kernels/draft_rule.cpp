@@ -308,7 +308,7 @@ exn_status draft_rule(const DraftRuleArgs& args, Workspace& ws) {
   } else {
     reset(a);
   }
-  ran(EXN_CPU_PATH("draft_rule"));
+  ran(EXN_CPU_PATH(ws, "draft_rule"));
   return EXN_OK;
 }
 

@@ -158,7 +158,7 @@ exn_status elr(const ElrArgs& args, Workspace& ws) {
   if (status == EXN_OK)
     status = check_distinct_ids("exn_elr", "index", a.index, rows, a.targets.rows - 1);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("elr"));
+  ran(EXN_CPU_PATH(ws, "elr"));
   const bool mean = a.reduction == EXN_REDUCE_MEAN;
   const ElrPlan plan = {a.beta, static_cast<double>(a.lambda),
                         mean && counted > 0 ? 1 / static_cast<double>(counted) : 1};

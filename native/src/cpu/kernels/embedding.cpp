@@ -45,7 +45,7 @@ exn_status embedding(const EmbeddingArgs& a, Workspace& ws) {
   const exn_status status =
       check_ids("exn_embedding", "ids", a.ids, a.out.rows, 0, a.table.rows - 1);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("embedding"));
+  ran(EXN_CPU_PATH(ws, "embedding"));
   const int64_t dim = a.out.cols;
   if (a.table.dtype == a.out.dtype && a.scale == 1) {
     for_rows(a.out.rows, dim * size_of(a.out.dtype),

@@ -473,7 +473,7 @@ ScreenScratch take_screen_scratch(const ExitHeadArgs& a, Workspace& ws) {
   ScreenScratch space;
   if (a.screen == nullptr) return space;
   const ScreenImage screen(a.screen);
-  const int64_t rows = a.hidden.rows, vocabulary = a.weight.rows, stride = padded(a.hidden.cols);
+  const int64_t rows = a.hidden.rows, vocabulary = a.weight.rows, stride = padded(a.hidden.cols, ws.tiles());
   const int64_t tiles = (vocabulary + kScreenTile - 1) / kScreenTile;
   space.d = ws.take<float>(rows * stride);
   space.y = ws.take<float>(rows * stride);
@@ -570,7 +570,7 @@ void screened_head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& 
 }  // namespace
 
 exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
-  const int64_t rows = a.hidden.rows, dim = a.hidden.cols, stride = padded(dim);
+  const int64_t rows = a.hidden.rows, dim = a.hidden.cols, stride = padded(dim, ws.tiles());
   const bool translated = a.translator.data != nullptr;
   const bool narrows = a.hidden.dtype == a.weight.dtype && a.hidden.dtype != DType::kF32;
   const bool pairs = in_pairs(a.hidden.dtype, a.weight.dtype);
@@ -596,7 +596,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
                   static_cast<long long>(a.weight.rows - 1));
     }
   }
-  ran(EXN_CPU_PATH("exit_head"));
+  ran(EXN_CPU_PATH(ws, "exit_head"));
   float* loaded = translated ? raw : x;
   for (int64_t row = 0; row < rows; ++row) {
     float* to = loaded + row * stride;

@@ -250,7 +250,7 @@ exn_status exit_rule(const ExitRuleArgs& args, Workspace& ws) {
   const int64_t count = (r.rows + kBits - 1) / kBits;
   RowBlock* blocks = ws.take<RowBlock>(count);
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("exit_rule"));
+  ran(EXN_CPU_PATH(ws, "exit_rule"));
   judge(r, blocks);
   const bool each = r.scope == EXN_SCOPE_EACH;
   const uint64_t common = !each && all_agree(r, blocks, count) ? ~uint64_t{0} : 0;

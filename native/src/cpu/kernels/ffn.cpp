@@ -106,13 +106,13 @@ struct GateAndUpInputs {
 
 template <class T>
 void gate_and_up(const FfnArgs& f, const GateAndUpInputs& x, const Active& active, float* a,
-                 int64_t stride, TileProducts* own) {
+                 int64_t stride, bool tiles, TileProducts* own) {
   const bool gated = f.gate_weight.data != nullptr;
   const int64_t dim = f.up_weight.cols, matrices = gated ? 2 : 1;
   const int passes = gated && !x.agree() ? 2 : 1;  // first the gate alone, then up alone
   const int64_t bytes = row_bytes(f.up_weight) + (gated ? row_bytes(f.gate_weight) : 0);
   const TileGrid grid = {active.count, f.up_weight.rows,
-                         weight_tile(f.up_weight.rows, bytes, kMaxTile / matrices)};
+                         weight_tile(f.up_weight.rows, bytes, tiles, kMaxTile / matrices)};
   const auto run = [&](int64_t begin, int64_t end, TileProducts& tile) {
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
@@ -251,7 +251,7 @@ void write_cosines(const FfnArgs& f, int64_t row, const CosineSums* tiles, int64
   put(f.branch_cosine, row, cosine_from(all.hf, all.hh, all.ff));
 }
 
-void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t stride) {
+void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t stride, bool tiled) {
   const int64_t dim = f.hidden.cols;
   with_float_type(f.hidden.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
@@ -263,7 +263,7 @@ void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t str
                       f.norm_bias, to);
         for (int64_t k = dim; k < stride; ++k) to[k] = 0;
         with_weight_type(f.up_weight, [&](auto weight) {
-          order_input<EXN_TYPE_OF(weight)>(to, stride, active.count);
+          order_input<EXN_TYPE_OF(weight)>(to, stride, tiled);
         });
       }
     });
@@ -275,16 +275,17 @@ void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t str
 exn_status ffn(const FfnArgs& f, Workspace& ws) {
   constexpr int kTerms = 3;  // of tiles: nothing here is rounded to bf16
   const int64_t rows = f.hidden.rows, dim = f.hidden.cols, width = f.up_weight.rows;
-  const int64_t stride = padded(dim), wide = padded(width);
-  TileGrid down_grid = {rows, dim, weight_tile(dim, row_bytes(f.down_weight))};
+  const bool tiles = ws.tiles();
+  const int64_t stride = padded(dim, tiles), wide = padded(width, tiles);
+  TileGrid down_grid = {rows, dim, weight_tile(dim, row_bytes(f.down_weight), tiles)};
   const bool two_forms =
       f.gate_weight.data != nullptr && f.gate_weight.blocks != f.up_weight.blocks;
   const int64_t gate_bytes = two_forms ? rounded_bytes(f.gate_weight) : 0;
   int64_t* run = ws.take<int64_t>(rows);
   float* x = ws.take<float>(rows * stride);
   float* a = ws.take<float>(rows * wide);
-  bf16* tiles =
-      ws.take<bf16>(tile_elements(f.up_weight.dtype, rows, stride > wide ? stride : wide, kTerms));
+  bf16* arranged = ws.take<bf16>(tile_elements(meet_in_tiles(tiles, f.up_weight.dtype, rows), rows,
+                                               stride > wide ? stride : wide, kTerms));
   const int64_t first_bytes = rounded_bytes(f.up_weight) + gate_bytes;
   const int64_t second_bytes = rounded_bytes(f.down_weight);
   char* rounded =
@@ -292,7 +293,7 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   CosineSums* sums = ws.take<CosineSums>(rows * down_grid.tiles());
   TileProducts* own = ws.take<TileProducts>(1);
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("ffn"));
+  ran(EXN_CPU_PATH(ws, "ffn"));
 
   Active active = {run, 0};
   for (int64_t row = 0; row < rows; ++row) {
@@ -303,12 +304,13 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
     }
   }
   if (active.count == 0) return EXN_OK;
-  normalise_all(f, active, x, stride);
+  const bool tiled = meet_in_tiles(tiles, f.up_weight.dtype, active.count);
+  normalise_all(f, active, x, stride, tiled);
   Inputs in;
   in.stride = stride;
   in.f32 = x;
   in.far = is_far(f.up_weight);
-  into_tiles(f.up_weight.dtype, active.count, kTerms, tiles, &in);
+  if (tiled) into_tiles(active.count, kTerms, arranged, &in);
   GateAndUpInputs both = {in, in};
   into_blocks(f.up_weight, active.count, rounded, &both.up);
   both.gate = both.up;
@@ -322,14 +324,14 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   down_grid.rows = active.count;
   with_weight_type(f.up_weight, [&](auto type) {
     using T = EXN_TYPE_OF(type);
-    gate_and_up<T>(f, both, active, a, wide, own);
+    gate_and_up<T>(f, both, active, a, wide, tiles, own);
     parallel_for(active.count, 65536 / wide + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         for (int64_t k = width; k < wide; ++k) a[i * wide + k] = 0;
-        order_input<T>(a + i * wide, wide, active.count);
+        order_input<T>(a + i * wide, wide, tiled);
       }
     });
-    into_tiles(f.down_weight.dtype, active.count, kTerms, tiles, &middle);
+    if (tiled) into_tiles(active.count, kTerms, arranged, &middle);
     into_blocks(f.down_weight, active.count, rounded, &middle);
     down<T>(f, middle, active, down_grid, sums, own);
   });

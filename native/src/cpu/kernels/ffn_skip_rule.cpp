@@ -8,7 +8,7 @@ namespace exn::cpu::EXN_ISA {
 exn_status ffn_skip_rule(const FfnSkipRuleArgs& args, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   const FfnSkipRuleArgs a = args;  // a copy that no store of bytes can alias
-  ran(EXN_CPU_PATH("ffn_skip_rule"));
+  ran(EXN_CPU_PATH(ws, "ffn_skip_rule"));
   const auto may_skip = [&](int32_t layer) { return layer >= a.cold_start && layer < a.cold_end; };
   const bool forget = a.layer < 0, measures = !forget && may_skip(a.layer) && a.threshold < 1,
              next = may_skip(a.layer + 1);

@@ -67,7 +67,7 @@ bool needs_order(const GateArgs& a) {
 }  // namespace
 
 exn_status gate(const GateArgs& a, Workspace& ws) {
-  const int64_t rows = a.features.rows, dim = a.features.cols, stride = padded(dim);
+  const int64_t rows = a.features.rows, dim = a.features.cols, stride = padded(dim, ws.tiles());
   const bool hidden = a.kind != EXN_GATE_LINEAR && a.repeats > 0;
   float* y = ws.take<float>(rows * stride);
   float* t = ws.take<float>(hidden ? rows * stride : 0);
@@ -77,7 +77,7 @@ exn_status gate(const GateArgs& a, Workspace& ws) {
   forms.rounded = ws.take<char>(product(rows, rounded_bytes(a.out_weight, a.hidden_weight)));
   ProductScratch* own = ws.take<ProductScratch>(1);
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("gate"));
+  ran(EXN_CPU_PATH(ws, "gate"));
   if (rows == 0) return EXN_OK;
 
   with_float_type(a.features.dtype, [&](auto type) {

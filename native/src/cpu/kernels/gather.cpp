@@ -95,7 +95,7 @@ exn_status gather(const GatherArgs& a, Workspace& ws) {
   const int64_t count = a.count != nullptr ? *a.count : a.listed;
   if (status == EXN_OK) status = check_list(a, count);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("gather"));
+  ran(EXN_CPU_PATH(ws, "gather"));
   int32_t moved = 0;
   for (int64_t i = 0; i < count; ++i) moved += a.list[i] >= 0 ? 1 : 0;
   const Plan plan = plan_moves(a, count);

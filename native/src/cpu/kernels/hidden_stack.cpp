@@ -76,7 +76,7 @@ exn_status hidden_stack(const HiddenStackArgs& a, Workspace& ws) {
   }
   if (status != EXN_OK) return status;
   if (a.overflow != nullptr) *a.overflow = 0;
-  ran(EXN_CPU_PATH("hidden_stack"));
+  ran(EXN_CPU_PATH(ws, "hidden_stack"));
   return EXN_OK;
 }
 

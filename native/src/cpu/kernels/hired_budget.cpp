@@ -166,7 +166,7 @@ exn_status hired_budget(const HiredBudgetArgs& args, Workspace& ws) {
   double* score = ws.take<double>(images * parts);
   float* fraction = ws.take<float>(images * parts);
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("hired_budget"));
+  ran(EXN_CPU_PATH(ws, "hired_budget"));
   constexpr int64_t kWorthSharing = 32768;  // tokens
   parallel_for(images, kWorthSharing / (a.patch_rows * a.patch_cols) + 1,
                [&](int64_t begin, int64_t end) {

@@ -98,7 +98,7 @@ exn_status kv_append(const KvAppendArgs& a, Workspace& ws) {
   const exn_status status =
       check_slots("exn_kv_append", a.cache, "sequence", a.sequence, "slot", a.slot, a.k.rows, true);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("kv_append"));
+  ran(EXN_CPU_PATH(ws, "kv_append"));
   with_float_type(a.k.dtype, [&](auto from) {
     with_float_type(a.cache.dtype, [&](auto to) { append<EXN_TYPE_OF(from), EXN_TYPE_OF(to)>(a); });
   });
@@ -115,7 +115,7 @@ exn_status kv_copy(const KvCopyArgs& args, Workspace& ws) {
                          a.to_slot, a.count, true, a.from_slot);
   }
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("kv_copy"));
+  ran(EXN_CPU_PATH(ws, "kv_copy"));
   const int64_t size = size_of(a.source.dtype), bytes = a.source.dim * size;
   const int64_t from_head = a.source.head_stride * size, to_head = a.destination.head_stride * size;
   for_entries_by_heads(
@@ -151,7 +151,7 @@ exn_status kv_length(const KvLengthArgs& a, Workspace& ws) {
     if (status != EXN_OK) return status;
     advance(a, a.length, a.slot, a.visible);
   }
-  ran(EXN_CPU_PATH("kv_length"));
+  ran(EXN_CPU_PATH(ws, "kv_length"));
   return EXN_OK;
 }
 

@@ -315,7 +315,7 @@ exn_status kv_compact(const KvCompactArgs& a, Workspace& ws) {
   if (status == EXN_OK) status = check_lists(a);
   if (status == EXN_OK) status = check_pages(a, owner);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("kv_compact"));
+  ran(EXN_CPU_PATH(ws, "kv_compact"));
   const Plan plan = plan_moves(a);
   const bool from_pages = a.source.blocks != nullptr;
   if (a.destination.blocks != nullptr) {

@@ -385,7 +385,7 @@ int64_t most_rounded_bytes(const KvPropagateArgs& a) {
 }  // namespace
 
 exn_status kv_propagate(const KvPropagateArgs& args, Workspace& ws) {
-  const int64_t rows = args.hidden.rows, dim = args.hidden.cols, stride = padded(dim);
+  const int64_t rows = args.hidden.rows, dim = args.hidden.cols, stride = padded(dim, ws.tiles());
   const int64_t block = rows < kRowBlock ? rows : kRowBlock;
   const bool pairs = multiplies_pairs(args);
   const int64_t rounded_row = most_rounded_bytes(args);
@@ -412,7 +412,7 @@ exn_status kv_propagate(const KvPropagateArgs& args, Workspace& ws) {
 
   const exn_status status = check_rows(a, slots, places, repeats);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("kv_propagate"));
+  ran(EXN_CPU_PATH(ws, "kv_propagate"));
   for (int64_t i = 0; i < capacity; ++i) {
     const int64_t at = i * block * stride;
     jobs[i] = {0,

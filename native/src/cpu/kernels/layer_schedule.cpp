@@ -92,7 +92,7 @@ exn_status layer_schedule(const LayerScheduleArgs& args, Workspace& ws) {
                                                args.order_count, args.model_layers - 1);
   if (status != EXN_OK) return status;
   const LayerScheduleArgs a = args;  // a copy that no store of bytes can alias
-  ran(EXN_CPU_PATH("layer_schedule"));
+  ran(EXN_CPU_PATH(ws, "layer_schedule"));
   for (int64_t t = 0; t < a.positions; ++t) {
     int32_t* layers = a.layers + t * a.model_layers;
     const int64_t count = layers_of(a, t, layers);

@@ -12,7 +12,7 @@ namespace {
 
 // Input rows in the form that the products with `weight` take, padded with zeros.
 template <class T>
-void load_inputs(const Matrix& m, const Matrix& weight, int64_t stride, T* to) {
+void load_inputs(const Matrix& m, const Matrix& weight, int64_t stride, bool tiled, T* to) {
   with_float_type(m.dtype, [&](auto type) {
     using U = EXN_TYPE_OF(type);
     parallel_for(m.rows, 32768 / m.cols + 1, [&](int64_t begin, int64_t end) {
@@ -21,7 +21,7 @@ void load_inputs(const Matrix& m, const Matrix& weight, int64_t stride, T* to) {
         convert(row_of<U>(m, row), m.cols, x);
         for (int64_t i = m.cols; i < stride; ++i) from_float(x + i, 0);
         if constexpr (std::is_same_v<T, float>) {
-          with_weight_type(weight, [&](auto w) { order_input<EXN_TYPE_OF(w)>(x, stride, m.rows); });
+          with_weight_type(weight, [&](auto w) { order_input<EXN_TYPE_OF(w)>(x, stride, tiled); });
         }
       }
     });
@@ -114,9 +114,10 @@ void finish_item(const LinearArgs& a, const float* t, const TileGrid::Item& item
 
 // `multiply(item, goes_on, tile)` makes the products of a tile.
 template <class F>
-EXN_SIMD void multiply_all(const LinearArgs& a, const float* t, TileProducts* own, F&& multiply) {
+EXN_SIMD void multiply_all(const LinearArgs& a, const float* t, bool tiles, TileProducts* own,
+                           F&& multiply) {
   const TileGrid grid = {a.input.rows, a.weight.rows,
-                         weight_tile(a.weight.rows, row_bytes(a.weight))};
+                         weight_tile(a.weight.rows, row_bytes(a.weight), tiles)};
   const auto run = [&](int64_t begin, int64_t end, TileProducts& tile) {
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
@@ -138,7 +139,7 @@ exn_status linear_of_panels(const LinearArgs& a, Workspace& ws) {
   float* const t = ws.take<float>(product(rows, a.adapter_down.rows));
   PanelScratch* const scratch = ws.take<PanelScratch>(1);
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("linear"));
+  ran(EXN_CPU_PATH(ws, "linear"));
   const float* x = static_cast<const float*>(a.input.data);
   if (!there) {
     with_float_type(a.input.dtype, [&](auto type) {
@@ -173,31 +174,32 @@ exn_status linear_of_panels(const LinearArgs& a, Workspace& ws) {
 exn_status linear(const LinearArgs& a, Workspace& ws) {
   if (in_panels(a.weight.blocks)) return linear_of_panels(a, ws);
   Inputs in;
-  in.stride = padded(a.input.cols);
+  const bool tiles = ws.tiles();
+  in.stride = padded(a.input.cols, tiles);
   in.far = is_far(a.weight);
-  const bool tiled = meet_in_tiles(a.weight.dtype, a.input.rows);
+  const bool tiled = meet_in_tiles(tiles, a.weight.dtype, a.input.rows);
   const bool pairs = !tiled && in_pairs(a.input.dtype, a.weight.dtype);
   const int terms = a.input.dtype == DType::kBF16 ? 1 : 3;
   float* wide = ws.take<float>(pairs ? 0 : a.input.rows * in.stride);
   bf16* narrow = ws.take<bf16>(pairs ? a.input.rows * in.stride : 0);
-  bf16* tiles = ws.take<bf16>(tile_elements(a.weight.dtype, a.input.rows, in.stride, terms));
+  bf16* arranged = ws.take<bf16>(tile_elements(tiled, a.input.rows, in.stride, terms));
   char* rounded = ws.take<char>(product(a.input.rows, rounded_bytes(a.weight)));
   float* t = ws.take<float>(product(a.input.rows, a.adapter_down.rows));
   TileProducts* own = ws.take<TileProducts>(1);
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("linear"));
+  ran(EXN_CPU_PATH(ws, "linear"));
   if (pairs) {
-    load_inputs(a.input, a.weight, in.stride, narrow);
+    load_inputs(a.input, a.weight, in.stride, tiled, narrow);
     in.bf = narrow;
   } else {
-    load_inputs(a.input, a.weight, in.stride, wide);
+    load_inputs(a.input, a.weight, in.stride, tiled, wide);
     in.f32 = wide;
-    into_tiles(a.weight.dtype, a.input.rows, terms, tiles, &in);
+    if (tiled) into_tiles(a.input.rows, terms, arranged, &in);
     into_blocks(a.weight, a.input.rows, rounded, &in);
   }
   if (a.adapter_down.data != nullptr) reduce_inputs(a, t);
   with_weight_type(a.weight, [&](auto type) {
-    multiply_all(a, t, own, [&](const TileGrid::Item& item, bool goes_on, TileProducts* tile) {
+    multiply_all(a, t, tiles, own, [&](const TileGrid::Item& item, bool goes_on, TileProducts* tile) {
       multiply<EXN_TYPE_OF(type)>(a.weight, in, item, goes_on, tile);
     });
   });

@@ -31,7 +31,7 @@ void norm_rows(const NormArgs& a, int64_t begin, int64_t end) {
 
 exn_status norm(const NormArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("norm"));
+  ran(EXN_CPU_PATH(ws, "norm"));
   const int64_t rows = a.input.rows, dim = a.input.cols;
   with_float_type(a.input.dtype, [&](auto from) {
     with_float_type(a.out.dtype, [&](auto to) {

@@ -280,7 +280,7 @@ exn_status perp_grad(const PerpGradArgs& a, Workspace& ws) {
   Dots* partial = ws.take<Dots>(tiles);
   double* partial_square = ws.take<double>(tiles);
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("perp_grad"));
+  ran(EXN_CPU_PATH(ws, "perp_grad"));
   if (a.weight.dtype == DType::kF64) {
     project<double>(a, partial, partial_square);
   } else {

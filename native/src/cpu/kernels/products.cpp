@@ -19,7 +19,7 @@ namespace exn::cpu::EXN_ISA {
 // For many inputs, each weight is widened once, not once per register tile. The products are the
 // same.
 static EXN_SIMD bool widening_pays(int64_t inputs, int64_t dim) {
-  return inputs > 16 && padded(dim) * kMR <= ProductScratch::kFloats;
+  return inputs > 16 && padded(dim, false) * kMR <= ProductScratch::kFloats;
 }
 
 template <class T>
@@ -28,7 +28,7 @@ static EXN_SIMD void widened_gemm(const WeightRows<T>& weight, const Inputs& in,
                                   ProductScratch& scratch) {
   float* const wide = scratch.at;
   const float** const wide_rows = scratch.rows;
-  const int64_t stride = padded(dim);
+  const int64_t stride = padded(dim, false);
   const int64_t panel = (4096 / stride / kMR + 1) * kMR;
   const int64_t rows = panel * stride <= ProductScratch::kFloats ? panel : kMR;
   for (int64_t r = 0; r < rows; ++r) wide_rows[r] = wide + r * stride;
@@ -112,12 +112,14 @@ template <class T>
 void row_products(const WeightRows<T>& weight, const Inputs& in, int64_t inputs, int64_t dim,
                   float* out, int64_t out_stride, ProductScratch& scratch) {
   if (inputs == 0) return;
-  if constexpr (kTiles && std::is_same_v<T, bf16>) {
+#if defined(EXN_HAS_TILES)
+  if constexpr (std::is_same_v<T, bf16>) {
     if (in.tiles != nullptr) {
       tile_products(weight, in, inputs, dim, out, out_stride, scratch);
       return;
     }
   }
+#endif
   const bool again = prefetches_again(weight, dim);
   if (inputs == 1) {
     gemv(weight, in, dim, out, again);

@@ -22,16 +22,10 @@ constexpr bool kChainwise = true;
 constexpr bool kChainwise = false;
 #endif
 
-#if defined(EXN_HAS_TILES)
-constexpr bool kTiles = true;
-#else
-constexpr bool kTiles = false;
-#endif
-
 // Elements of an input row with its padding: zeros, up to whole vectors of f32 pairs and of bf16.
-static EXN_SIMD int64_t padded(int64_t dim) {
+static EXN_SIMD int64_t padded(int64_t dim, bool tiles) {
   const int64_t whole = (dim + 31) / 32 * 32;
-  if (kTiles || (!kChainwise && kLanes != 16) || whole < 896) return whole;
+  if (tiles || (!kChainwise && kLanes != 16) || whole < 896) return whole;
   // Rows that lie (nearly) a multiple of 4 KiB apart would compete for the same places in L1.
   const int64_t beyond = whole % 1024;
   return beyond < 128 ? whole - beyond + 128 : beyond > 896 ? whole - beyond + 1152 : whole;
@@ -40,9 +34,10 @@ static EXN_SIMD int64_t padded(int64_t dim) {
 // Input rows that share one reading of the weights.
 constexpr int64_t kRowBlock = 64;
 
-// Whether so many inputs of linear or ffn are multiplied by such weights in tiles.
-static EXN_SIMD bool meet_in_tiles(DType weight, int64_t inputs) {
-  return kTiles && weight == DType::kBF16 && inputs > kRowBlock;
+// Whether so many inputs of linear or ffn are multiplied by such weights in tiles, where the call
+// may use these.
+static EXN_SIMD bool meet_in_tiles(bool tiles, DType weight, int64_t inputs) {
+  return tiles && weight == DType::kBF16 && inputs > kRowBlock;
 }
 
 // Input rows in the form the products read: f32, or bf16 where both sides are bf16 and the set
@@ -115,25 +110,23 @@ static EXN_SIMD void reorder_pairs(float* x, int64_t padded_dim) {
   }
 }
 
-// The same of one of so many inputs of linear or ffn; tiles take them as they are.
+// The same of an input of linear or ffn; tiles take it as it is.
 template <class T>
-static EXN_SIMD void order_input(float* x, int64_t padded_dim, int64_t inputs) {
-  if (!meet_in_tiles(DType::kBF16, inputs)) order_pairs<T>(x, padded_dim);
+static EXN_SIMD void order_input(float* x, int64_t padded_dim, bool tiled) {
+  if (!tiled) order_pairs<T>(x, padded_dim);
 }
 
 // Elements that into_tiles needs.
-static EXN_SIMD int64_t tile_elements(DType weight, int64_t inputs, int64_t stride, int terms) {
+static EXN_SIMD int64_t tile_elements(bool tiled, int64_t inputs, int64_t stride, int terms) {
   constexpr int64_t kEmpty = 3;  // groups are filled up
-  return meet_in_tiles(weight, inputs) ? terms * stride * (inputs + kEmpty) : 0;
+  return tiled ? terms * stride * (inputs + kEmpty) : 0;
 }
 
 // Writes what up to kRowBlock inputs are in tiles.
 void arrange_tiles(const Inputs& in, int64_t inputs, bf16* to);
 
-// Brings inputs into the form in which they are multiplied by such weights, if that is tiles. Those
-// that are exactly bf16 have one term, all else three.
-static EXN_SIMD void into_tiles(DType weight, int64_t inputs, int terms, bf16* buffer, Inputs* in) {
-  if (!meet_in_tiles(weight, inputs)) return;
+// Brings inputs into tiles. Those that are exactly bf16 have one term, all else three.
+static EXN_SIMD void into_tiles(int64_t inputs, int terms, bf16* buffer, Inputs* in) {
   in->tiles = buffer;
   in->terms = terms;
   parallel_for((inputs + kRowBlock - 1) / kRowBlock, 1, [&](int64_t begin, int64_t end) {

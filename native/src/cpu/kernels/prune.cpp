@@ -505,7 +505,7 @@ exn_status prune_mask(const PruneMaskArgs& a, Workspace& ws) {
   }
   const Lists lists = take_lists(ws, size, units);
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("prune_mask"));
+  ran(EXN_CPU_PATH(ws, "prune_mask"));
   if (a.scope == EXN_PRUNE_ROW) {
     prune_rows(a, lists);
   } else if (a.scope == EXN_PRUNE_GLOBAL) {
@@ -519,7 +519,7 @@ exn_status prune_mask(const PruneMaskArgs& a, Workspace& ws) {
 
 exn_status prune_apply(const PruneApplyArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("prune_apply"));
+  ran(EXN_CPU_PATH(ws, "prune_apply"));
   for (int32_t i = 0; i < a.tensor_count; ++i) {
     const PruneApplyTensor& t = a.tensors[i];
     const int64_t across = units_of_row(t.cols);

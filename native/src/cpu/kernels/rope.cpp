@@ -120,7 +120,7 @@ exn_status rope_table(const RopeTableArgs& args, Workspace& ws) {
   const RopeTableArgs a = args;  // a copy that no store can alias
   TableScratch scratch;
   if (a.positions == 0) {
-    if (!ws.counting()) ran(EXN_CPU_PATH("rope_table"));
+    if (!ws.counting()) ran(EXN_CPU_PATH(ws, "rope_table"));
     return EXN_OK;
   }
   scratch.width = (2 * a.pairs + kLanes - 1) / kLanes * kLanes;
@@ -128,7 +128,7 @@ exn_status rope_table(const RopeTableArgs& args, Workspace& ws) {
   scratch.fine = ws.take<double>(2 * kRadix * scratch.width);
   scratch.middle = ws.take<double>(2 * kRadix * scratch.width);
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("rope_table"));
+  ran(EXN_CPU_PATH(ws, "rope_table"));
   const double n = 2 * static_cast<double>(a.pairs);
   for (int64_t i = 0; i < a.pairs; ++i) {
     frequency[i] = ::pow(a.base, -2 * static_cast<double>(i) / n);
@@ -177,7 +177,7 @@ exn_status rope(const RopeArgs& a, Workspace& ws) {
   const exn_status status =
       check_ids("exn_rope", "position", a.position, rows, -1, a.table.positions - 1);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("rope"));
+  ran(EXN_CPU_PATH(ws, "rope"));
   with_float_type(a.input.dtype, [&](auto type) {
     parallel_for(rows, 32768 / (width + 1) + 1, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {

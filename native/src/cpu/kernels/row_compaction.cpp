@@ -40,7 +40,7 @@ exn_status row_compaction(const RowCompactionArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   const exn_status status = check_list(a);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("row_compaction"));
+  ran(EXN_CPU_PATH(ws, "row_compaction"));
   if (a.direction == EXN_ROWS_SCATTER) {
     scatter(a);
   } else {

@@ -13,7 +13,7 @@ exn_status row_stats(const RowStatsArgs& a, Workspace& ws) {
   TileStats* stats = ws.take<TileStats>(rows * tiles);
   MappedTile* own = ws.take<MappedTile>(map.identity ? 0 : 1);
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("row_stats"));
+  ran(EXN_CPU_PATH(ws, "row_stats"));
   const bool full = needs_full(a.out);
 
   with_float_type(a.logits.dtype, [&](auto type) {

@@ -101,7 +101,7 @@ exn_status select(const SelectArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   const exn_status status = check_contents(a);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("select"));
+  ran(EXN_CPU_PATH(ws, "select"));
   if (a.rows() == 0 || !a.selection.writes()) return EXN_OK;
   with_float_type(a.scores.dtype, [&](auto type) { run_rows<EXN_TYPE_OF(type)>(a, scratches); });
   return EXN_OK;

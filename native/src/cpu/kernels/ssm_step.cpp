@@ -198,7 +198,7 @@ exn_status ssm_step(const SsmStepArgs& a, Workspace& ws) {
   const exn_status status =
       check_ids("exn_ssm_step", "sequence", a.sequence, a.x.rows, 0, a.states - 1);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("ssm_step"));
+  ran(EXN_CPU_PATH(ws, "ssm_step"));
   const int64_t rows = a.x.rows;
   if (rows == 0) return EXN_OK;
   const int64_t blocks = kPiece / product(rows, a.width, kChannels) + 1;

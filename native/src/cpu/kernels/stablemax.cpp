@@ -540,7 +540,7 @@ exn_status stablemax(const StableMaxArgs& a, Workspace& ws) {
   TileStats* stats = take_tiles(a.logits, ws);
   Terms* own = take_terms(a.logits, ws);
   if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("stablemax"));
+  ran(EXN_CPU_PATH(ws, "stablemax"));
   const RowPlan plan = {a.log ? Mode::kLog : Mode::kProbability, a.normalizer == EXN_STABLEMAX, 1};
   transform_any(a.logits, a.out, stats, own, plan, nullptr);
   return EXN_OK;
@@ -559,7 +559,7 @@ exn_status cross_entropy(const CrossEntropyArgs& a, Workspace& ws) {
   const exn_status status =
       check_labels("exn_cross_entropy", a.labels, columns, a.ignore_index, &counted);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("cross_entropy"));
+  ran(EXN_CPU_PATH(ws, "cross_entropy"));
   const bool stable = a.normalizer == EXN_STABLEMAX;
   const bool mean = a.reduction == EXN_REDUCE_MEAN;
   const double scale = mean && counted > 0 ? 1 / static_cast<double>(counted) : 1;

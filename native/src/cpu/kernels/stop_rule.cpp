@@ -151,7 +151,7 @@ exn_status stop_rule(const StopRuleArgs& args, Workspace& ws) {
   const StopRuleArgs a = args;  // a copy that no store can alias
   const exn_status status = check_contents(a);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("stop_rule"));
+  ran(EXN_CPU_PATH(ws, "stop_rule"));
 
   // First pass: every row by itself.
   bool was_complete = false, is_complete = false;

@@ -20,7 +20,14 @@ void pack_rows(const Matrix& weight, char* to);
 #define EXN_NAME(op, Args) op,
 extern const Kernels kernels;
 const Kernels kernels = {
-    EXN_ISA_NAME, EXN_FOR_EACH_OP(EXN_NAME) read_probe, copy_probe, fma_probe, kPacks, pack_rows};
+    EXN_ISA_NAME, EXN_FOR_EACH_OP(EXN_NAME) read_probe, copy_probe, fma_probe, kPacks, pack_rows,
+    false};
+#if defined(EXN_HAS_TILES)
+extern const Kernels kernels_with_tiles;
+const Kernels kernels_with_tiles = {
+    EXN_TILES_NAME, EXN_FOR_EACH_OP(EXN_NAME) read_probe, copy_probe, fma_probe, kPacks, pack_rows,
+    true};
+#endif
 #undef EXN_NAME
 
 }  // namespace exn::cpu::EXN_ISA

@@ -19,13 +19,14 @@ struct TileProducts {
 
 // Weight rows of a tile, at most `most`: up to 256 KiB, so that there are some for every thread,
 // but few pauses between them, and whole blocks of the products: of three rows too where that many
-// fit, unless tiles of 32 rows are multiplied. Several are about equal, and four or a multiple: of
+// fit, unless the call may multiply tiles of 32 rows. Several are about equal, and four or a multiple: of
 // three, one of two threads would get two. A function of the shape and the set alone, like all that
 // decides the order of sums.
-static EXN_SIMD int64_t weight_tile(int64_t columns, int64_t row_bytes, int64_t most = kMaxTile) {
+static EXN_SIMD int64_t weight_tile(int64_t columns, int64_t row_bytes, bool in_tiles,
+                                    int64_t most = kMaxTile) {
   constexpr int64_t kShares = 4, kBlock = 8, kTriples = 3 * kBlock;
   const int64_t fit = (int64_t{256} << 10) / row_bytes;
-  const int64_t step = kTiles || fit < kTriples ? kBlock : kTriples;
+  const int64_t step = in_tiles || fit < kTriples ? kBlock : kTriples;
   const int64_t rows = fit < step ? step : (fit < most ? fit : most) / step * step;
   if (columns <= rows) return rows;
   const int64_t tiles = ((columns + rows - 1) / rows + kShares - 1) / kShares * kShares;

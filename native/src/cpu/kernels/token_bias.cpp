@@ -17,7 +17,7 @@ exn_status token_bias(const TokenBiasArgs& a, Workspace& ws) {
   const exn_status status =
       check_distinct_ids("exn_token_bias", "ids", a.ids, a.count, a.logits.cols - 1);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("token_bias"));
+  ran(EXN_CPU_PATH(ws, "token_bias"));
   with_float_type(a.logits.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     parallel_for(a.logits.rows, 1 + kPiece / (a.count + 1), [&](int64_t begin, int64_t end) {

@@ -473,7 +473,7 @@ exn_status verify(const VerifyArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   const exn_status status = check_round(a);
   if (status != EXN_OK) return status;
-  ran(EXN_CPU_PATH("verify"));
+  ran(EXN_CPU_PATH(ws, "verify"));
   greedy ? verify_greedy(a) : verify_sampled(&all);
   return EXN_OK;
 }

@@ -45,7 +45,7 @@ struct bf16 {
 
 #if defined(__AVX512VNNI__) || defined(EXN_EMULATE_AVX512)
 #include "avx512.h"
-#if defined(__AMX_BF16__) || defined(EXN_EMULATE_AVX512)
+#if defined(__AVX512BF16__) || defined(EXN_EMULATE_AVX512)
 #include "tiles.h"
 #endif
 #elif defined(__AVX2__)

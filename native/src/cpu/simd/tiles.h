@@ -11,7 +11,8 @@
 // have the same bits whatever stands beside them.
 //
 // Registers are numbered by literals. GCC 12 has intrinsics, but they hide from it that memory is
-// read.
+// read. Only calls that may use tiles (Workspace::tiles) get here: the compiler is told of no flag,
+// and the code around is that of AVX-512.
 #pragma once
 
 #define EXN_HAS_TILES 1
