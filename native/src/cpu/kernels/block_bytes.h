@@ -14,12 +14,12 @@ namespace exn::cpu::EXN_ISA {
 
 // The microkernel: adds the products of a step of kX inputs, or of its half or quarter, with that
 // of kW rows to their accumulators; those of an input lie kPitch apart. quant(w, i) is the i-th
-// vector of a row, of kVectors; scales(w) are its scales. between(turn) is called before the
-// products of each half of each vector.
+// vector of a row, of kVectors, or, if that is 0, of `vectors` in a loop; scales(w) are its scales.
+// between(turn) is called before the products of each half of each vector.
 template <class S, int kW, int kX, int kVectors, int kPitch = kW, class Quant, class Scales,
           class Between>
 static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* input, int64_t stride,
-                                  f32v* sums, Between&& between) {
+                                  f32v* sums, Between&& between, int vectors = kVectors) {
   // Few sums would wait for their own additions: there the halves have some each. So have those of
   // eight inputs, which would take five cycles for each eight products.
   constexpr bool kApart = kX * kW <= 2 || (kW == 1 && kX > 4);
@@ -33,15 +33,21 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
       for (int w = 0; w < kW; ++w) to[x * kW + w] = dot_bytes(to[x * kW + w], q[w], p);
     }
   };
-  const auto add_halves = [&](bool upper_half, bool lower_half) EXN_FLAT {
-#pragma GCC unroll 8
-    for (int i = 0; i < kVectors; ++i) {
-      bytes_v q[kW];
+  const auto add_vector = [&](int i, bool upper_half, bool lower_half) EXN_FLAT {
+    bytes_v q[kW];
 #pragma GCC unroll 4
-      for (int w = 0; w < kW; ++w) q[w] = quant(w, i);
-      between(upper_half ? i : kVectors + i);
-      if (upper_half) add_half(ints, i, S::kUpper, q);
-      if (lower_half) add_half(kApart ? lower : ints, i, S::kLower, q);
+    for (int w = 0; w < kW; ++w) q[w] = quant(w, i);
+    between(upper_half ? i : kVectors + i);
+    if (upper_half) add_half(ints, i, S::kUpper, q);
+    if (lower_half) add_half(kApart ? lower : ints, i, S::kLower, q);
+  };
+  const auto add_halves = [&](bool upper_half, bool lower_half) EXN_FLAT {
+    if constexpr (kVectors == 0) {
+#pragma GCC unroll 1
+      for (int i = 0; i < vectors; ++i) add_vector(i, upper_half, lower_half);
+    } else {
+#pragma GCC unroll 8
+      for (int i = 0; i < kVectors; ++i) add_vector(i, upper_half, lower_half);
     }
   };
 #pragma GCC unroll 8
@@ -172,17 +178,22 @@ static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int groups
   for (int i = 0; i < kW * kX; ++i) sums[i] = copies[i];
 }
 
-// The same of `count` rows, unpacked.
+// The same of `count` rows, unpacked; S is plain.
+template <class S>
+static __attribute__((noinline)) void unpack_plain_rests(const uint8_t* const* rows, int64_t count,
+                                                         int64_t at, int groups, char* to,
+                                                         int64_t pitch) {
+  with_rest<S>(at, groups, [&](auto extent, auto valid, int64_t from, int64_t edge) EXN_FLAT {
+    for (int64_t w = 0; w < count; ++w) {
+      S::template unpack_to<decltype(extent)::value, decltype(valid)::value>(rows[w] + from, edge,
+                                                                             to + w * pitch);
+    }
+  });
+}
 template <class S>
 static EXN_SIMD void unpack_rests(const uint8_t* const* rows, int64_t count, int64_t at, int groups,
                                   char* to, int64_t pitch) {
-  using Plain = typename S::Plain;
-  with_rest<Plain>(at, groups, [&](auto extent, auto valid, int64_t from, int64_t edge) EXN_FLAT {
-    for (int64_t w = 0; w < count; ++w) {
-      Plain::template unpack_to<decltype(extent)::value, decltype(valid)::value>(
-          rows[w] + from, edge, to + w * pitch);
-    }
-  });
+  unpack_plain_rests<typename S::Plain>(rows, count, at, groups, to, pitch);
 }
 template <class S>
 static EXN_SIMD void unpack_step(const uint8_t* p, char* to) {
@@ -278,7 +289,8 @@ static __attribute__((noinline)) void short_row_products(const uint8_t* p, int64
 // What add_blocks does, with rows that were unpacked; between(turn) is called in kTurns turns.
 template <class S, int kW, int kX, int kVectors = S::kVectors, class Between>
 static EXN_SIMD void add_unpacked(const char* const* rows, int64_t at, const char* input,
-                                  int64_t stride, f32v* sums, Between&& between) {
+                                  int64_t stride, f32v* sums, Between&& between,
+                                  int vectors = kVectors) {
   const auto floats = [&](int w, int from) EXN_FLAT {
     return load(reinterpret_cast<const float*>(rows[w] + at + from));
   };
@@ -290,23 +302,15 @@ static EXN_SIMD void add_unpacked(const char* const* rows, int64_t at, const cha
         if constexpr (S::kHasMin) s.mins = floats(w, S::kUnpackedMins);
         return s;
       },
-      input, stride, sums, between);
+      input, stride, sums, between, vectors);
 }
+// Less than a step, for which it is not worth while to compile each extent.
 template <class S, int kW, int kX>
 static EXN_SIMD void add_unpacked_rest(const char* const* rows, int64_t at, int groups,
                                        const char* input, int64_t stride, f32v* sums) {
   if constexpr (S::kRests) {
-    const auto nothing = [](int) EXN_FLAT {};
-    switch (S::extent_of(groups)) {
-      case Extent::kStep:
-        return add_unpacked<S, kW, kX>(rows, at, input, stride, sums, nothing);
-      case Extent::kHalf:
-        return add_unpacked<S, kW, kX, S::vectors_of(Extent::kHalf)>(rows, at, input, stride, sums,
-                                                                     nothing);
-      case Extent::kQuarter:
-        return add_unpacked<S, kW, kX, S::vectors_of(Extent::kQuarter)>(rows, at, input, stride,
-                                                                        sums, nothing);
-    }
+    add_unpacked<S, kW, kX, 0>(
+        rows, at, input, stride, sums, [](int) EXN_FLAT {}, S::vectors_of(S::extent_of(groups)));
   }
 }
 

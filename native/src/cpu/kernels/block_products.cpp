@@ -168,17 +168,21 @@ __attribute__((noinline)) void panel_microkernel(const UnpackedPanel& unpacked,
   }
 }
 
-// Calls f(integral_constant inputs), of which there are up to kMost.
-template <int kMost, class F>
-EXN_SIMD void up_to(int64_t inputs, F&& f) {
-  if constexpr (kMost > 1) {
+// Calls f(integral_constant inputs), of which there are kLeast to kMost.
+template <int kLeast, int kMost, class F>
+EXN_SIMD void with_inputs(int64_t inputs, F&& f) {
+  if constexpr (kMost > kLeast) {
     if (inputs < kMost) {
-      up_to<kMost - 1>(inputs, f);
+      with_inputs<kLeast, kMost - 1>(inputs, f);
       return;
     }
   }
   f(std::integral_constant<int, kMost>());
 }
+
+// Inputs of the smallest of several groups: five or nine are the fewest that make some.
+constexpr int kLeastOfGroups = (kMostUnpackedInputs + 1) /
+                               ((kMostUnpackedInputs + kUnpackedNR) / kUnpackedNR);
 
 // Calls f(integral_constant inputs), of which there are kMost, kMost / 2, ... or 1.
 template <int kMost, class F>
@@ -249,7 +253,9 @@ void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inp
       const int64_t bytes = (steps * (next_block + 1) / depth_blocks - next_begin) * S::kBytes;
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t x = inputs * g / groups, next_x = inputs * (g + 1) / groups;
-        const Steps taken = {here.whole, rest > 0 ? S::taken_as(all.whole, rest) : 0};
+        const int taken_rest = rest > 0 ? S::taken_as(all.whole, rest) : 0;
+        const bool is_step = S::is_step(taken_rest);
+        const Steps taken = {here.whole + (is_step ? 1 : 0), is_step ? 0 : taken_rest};
         const UnpackedPanel unpacked = {made, pitch, count, taken, extent == 0, last};
         const PartialSums sums = {partial_sums + x * rows * kLanes, inputs * kLanes};
         const int64_t from = next_begin * S::kBytes;
@@ -262,11 +268,11 @@ void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inp
               in.rounded_stride, upcoming, out + x * out_stride + w, out_stride);
         };
         if (groups > 1) {
-          up_to<kUnpackedNR>(next_x - x, [&](auto n) EXN_FLAT {
+          with_inputs<kLeastOfGroups, kUnpackedNR>(next_x - x, [&](auto n) EXN_FLAT {
             run(n, std::integral_constant<int, kUnpackedMR>());
           });
         } else {
-          up_to<kMostUnpackedInputs>(inputs, [&](auto n) EXN_FLAT {
+          with_inputs<kFewInputs + 1, kMostUnpackedInputs>(inputs, [&](auto n) EXN_FLAT {
             run(n, std::integral_constant<int, unpacked_rows(decltype(n)::value)>());
           });
         }

@@ -21,6 +21,7 @@ struct Step : BlockTraits<kBlocks> {
   static constexpr int kElements = 256;
   static constexpr bool kRests = !kSuperBlock;  // whether rows may end within a step
   static constexpr int taken_as(int64_t, int groups) { return groups; }
+  static constexpr bool is_step(int) { return false; }
   static constexpr int kBytes = kElements / Traits::kElements * kBlockBytes;
   static constexpr int kScales = kBlocks == Blocks::kQ6_K ? 16 : 8;
   // An input's step: words in their order, and side by side, scales, and the sums of elements if

@@ -92,11 +92,11 @@ static __attribute__((noinline)) void chain_blocks(const T* const* weight, const
   c->next = next;
 }
 
-// The same for one to kChainNR inputs a block.
+// The same for two to kChainNR inputs a block.
 template <class T>
 static EXN_SIMD void chain_inputs(const T* const* weight, const float* input, int64_t size,
                                   int64_t groups, float* sums, float* out, Chains* c) {
-  with_count<kChainNR>(size, [&](auto n) EXN_FLAT {
+  with_count<2, kChainNR>(size, [&](auto n) EXN_FLAT {
     constexpr int kX = decltype(n)::value;
     if (c->pace == 0) {
       chain_blocks<T, kX, 0>(weight, input, groups, sums, out, c);

@@ -220,12 +220,12 @@ static EXN_SIMD void single_row(const bf16* weight, const bf16* input, int64_t d
 }
 #endif
 
-// Calls f(integral_constant n) for n in [1, kMost].
-template <int kMost, class F>
+// Calls f(integral_constant n) for n in [kLeast, kMost].
+template <int kLeast, int kMost, class F>
 static EXN_SIMD void with_count(int64_t n, F&& f) {
-  if constexpr (kMost > 1) {
+  if constexpr (kMost > kLeast) {
     if (n < kMost) {
-      with_count<kMost - 1>(n, f);
+      with_count<kLeast, kMost - 1>(n, f);
       return;
     }
   }
@@ -329,8 +329,23 @@ static __attribute__((noinline)) void row_block_gemv(const WeightRows<T>& weight
   }
 }
 
-// Weight rows [first, last) with inputs [x, end) in groups of kX, the last of which may begin
-// earlier. The blocks prefetch the rows `ahead` further on, of which those before `limit` exist;
+// Weight rows [first, last), one at a time, with inputs [x, end) in groups of kX, the last of which
+// may begin earlier.
+template <class T, int kX>
+static __attribute__((noinline)) void row_by_row_gemm(const T* const* weight, int64_t first,
+                                                      int64_t last, const Inputs& in, int64_t x,
+                                                      int64_t end, int64_t dim, float* out,
+                                                      int64_t out_stride) {
+  for (int64_t w = first; w < last; ++w) {
+    for (int64_t group = x; group < end; group += kX) {
+      const int64_t begin = group + kX <= end ? group : end - kX;
+      microkernel<T, 1, kX, Prefetch::kNothing>(weight + w, in, begin, dim,
+                                                out + begin * out_stride + w, out_stride, nullptr);
+    }
+  }
+}
+
+// The same of kMR rows at a time. The blocks prefetch the rows `ahead` further on, of which those before `limit` exist;
 // with kHalf two groups share this, since all at once the requests would come in bursts with idle
 // memory between them.
 template <class T, int kX, Prefetch kPrefetch>
@@ -351,13 +366,7 @@ static __attribute__((noinline)) void block_gemm(const T* const* weight, int64_t
                                          out_stride, group == 0 ? next : next + half);
     }
   }
-  for (; w < last; ++w) {
-    for (int64_t group = x; group < end; group += kX) {
-      const int64_t begin = group + kX <= end ? group : end - kX;
-      microkernel<T, 1, kX, Prefetch::kNothing>(weight + w, in, begin, dim,
-                                                out + begin * out_stride + w, out_stride, nullptr);
-    }
-  }
+  if (w < last) row_by_row_gemm<T, kX>(weight, w, last, in, x, end, dim, out, out_stride);
 }
 
 // Many inputs, weight stationary: kMR weight rows stay in L1 while all inputs pass by, and the

@@ -196,22 +196,22 @@ static __attribute__((noinline)) void long_gemm(const WeightRows<T>& weight, con
   const int64_t next_l2 = prefetch_distance(far, row_bytes, 2 * kLongMR);
   const int64_t panel =
       groups == 1 ? count : prefetch_distance(int64_t{64} << 10, row_bytes, 2 * kLongMR);
-  with_count<kLongNR>(size, [&](auto n) EXN_FLAT {
+  with_count<kNR + 1, kLongNR>(size, [&](auto n) EXN_FLAT {
     constexpr int kX = decltype(n)::value;
-    if constexpr (kX > kNR) {
+    if constexpr (sizeof(T) == 2) {  // of f32 it does not pay, see long_tile_pays
       if (groups == 1 && kX * in.stride * 4 > kInputBytes) {
         long_depth_blocks<T, kX>(weight, l1_columns(kX, dim), in.f32, in.stride, dim, out,
                                  out_stride, scratch);
         return;
       }
-      for (int64_t first = 0; first < count; first += panel) {
-        const int64_t last = first + panel < count ? first + panel : count;
-        for (int64_t g = 0; g < groups; ++g) {
-          const int64_t even = inputs * g / groups;
-          const int64_t x = even + size <= inputs ? even : inputs - size;
-          long_rows<T, kX>(weight, first, last, next_l2, in.f32 + x * in.stride, in.stride, dim,
-                           out + x * out_stride, out_stride);
-        }
+    }
+    for (int64_t first = 0; first < count; first += panel) {
+      const int64_t last = first + panel < count ? first + panel : count;
+      for (int64_t g = 0; g < groups; ++g) {
+        const int64_t even = inputs * g / groups;
+        const int64_t x = even + size <= inputs ? even : inputs - size;
+        long_rows<T, kX>(weight, first, last, next_l2, in.f32 + x * in.stride, in.stride, dim,
+                         out + x * out_stride, out_stride);
       }
     }
   });

@@ -164,13 +164,13 @@ void row_products(const WeightRows<T>& weight, const Inputs& in, int64_t inputs,
     const int64_t ahead = prefetch_distance(int64_t{64} << 10, row_bytes, kMR);
     const int64_t group = inputs <= kNR ? inputs : (inputs + 1) / 2;
     const int64_t count = weight.count, limit = count + weight.reach;
-    with_count<kNR>(group, [&](auto size) EXN_FLAT {
+    with_count<2, kNR>(group, [&](auto size) EXN_FLAT {
       constexpr int kX = decltype(size)::value;
       const auto run = [&](auto all, auto half) EXN_FLAT {
         if (inputs <= kX) {
           block_gemm<T, kX, decltype(all)::value>(weight.at, 0, count, limit, ahead, in, 0, kX, dim,
                                                   out, out_stride);
-        } else {
+        } else if constexpr (2 * kX > kNR) {  // of more than kNR inputs
           block_gemm<T, kX, decltype(half)::value>(weight.at, 0, count, limit, ahead, in, 0, inputs,
                                                    dim, out, out_stride);
         }

@@ -6,6 +6,10 @@
 
 namespace exn::cpu::EXN_ISA {
 
+EXN_SUMS_UP(, float)
+EXN_SUMS_UP(, f16)
+EXN_SUMS_UP(, bf16)
+
 exn_status row_stats(const RowStatsArgs& a, Workspace& ws) {
   const int64_t rows = a.logits.rows, columns = a.logits.cols;
   const int64_t tiles = (columns + kStatsTile - 1) / kStatsTile;

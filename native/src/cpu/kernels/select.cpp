@@ -7,6 +7,9 @@
 #include "selection.h"
 
 namespace exn::cpu::EXN_ISA {
+
+template void Selector::run(const float*, int64_t, int64_t, const SelectionScratch&, bool) const;
+
 namespace {
 
 exn_status check_contents(const SelectArgs& a) {
@@ -87,7 +90,7 @@ void run_rows(const SelectArgs& a, const SelectionScratches& scratches) {
         }
         for (int64_t first = 0; !summed && first < limit; first += kSumPiece)
           sum_piece<T>(a, row, first, scratch.score);
-        selector.run<float>(scratch.score, row, limit, scratch, shared);
+        selector.run(static_cast<const float*>(scratch.score), row, limit, scratch, shared);
       }
     }
   });

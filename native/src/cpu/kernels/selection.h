@@ -108,26 +108,8 @@ class Selector {
   // Row `row`, whose candidates lie below `limit`. The scores may be those in it. `shared`:
   // by all threads, if it is long.
   template <class T>
-  EXN_SIMD void run(const T* scores, int64_t row, int64_t limit, const SelectionScratch& scratch,
-                    bool shared = false) const {
-    const bool whole = is_whole() && limit >= kLong;
-    bool valid = true;
-    if (whole && wanted(row, 0) > 0) {
-      const int64_t k = wanted(row, 0);
-      const Outcome outcome = take_sampled<true>(scores, {0, limit}, k, scratch, shared,
-                                                 s_.indices + row * s_.capacity);
-      if (outcome == Outcome::kTaken) return finish(row, k, true, shared);
-      valid = outcome != Outcome::kBroken;
-    }
-    mark(row, limit, scratch);
-    for (int64_t g = 0; valid && g < s_.segment_count; ++g) {
-      const Columns at = {segment(g), segment(g + 1) < limit ? segment(g + 1) : limit};
-      const int64_t k = wanted(row, g);
-      if (at.begin < at.end) valid = select_from(scores, at, k, limit, scratch, shared, !whole);
-    }
-    if (!valid) scratch.taken.insert(0, limit);
-    finish(row, write(row, scratch, shared), valid, shared);
-  }
+  void run(const T* scores, int64_t row, int64_t limit, const SelectionScratch& scratch,
+           bool shared = false) const;
 
   // Whether threads gain by sharing each of so many rows, and not the rows.
   EXN_SIMD bool shares(int64_t rows) const { return columns_ >= kWorthThreads && rows < threads(); }
@@ -648,5 +630,31 @@ class Selector {
   Selection s_;
   int64_t columns_;
 };
+
+template <class T>
+__attribute__((noinline)) void Selector::run(const T* scores, int64_t row, int64_t limit,
+                                             const SelectionScratch& scratch, bool shared) const {
+  const bool whole = is_whole() && limit >= kLong;
+  bool valid = true;
+  if (whole && wanted(row, 0) > 0) {
+    const int64_t k = wanted(row, 0);
+    const Outcome outcome = take_sampled<true>(scores, {0, limit}, k, scratch, shared,
+                                               s_.indices + row * s_.capacity);
+    if (outcome == Outcome::kTaken) return finish(row, k, true, shared);
+    valid = outcome != Outcome::kBroken;
+  }
+  mark(row, limit, scratch);
+  for (int64_t g = 0; valid && g < s_.segment_count; ++g) {
+    const Columns at = {segment(g), segment(g + 1) < limit ? segment(g + 1) : limit};
+    const int64_t k = wanted(row, g);
+    if (at.begin < at.end) valid = select_from(scores, at, k, limit, scratch, shared, !whole);
+  }
+  if (!valid) scratch.taken.insert(0, limit);
+  finish(row, write(row, scratch, shared), valid, shared);
+}
+
+// Compiled in select.cpp alone.
+extern template void Selector::run(const float*, int64_t, int64_t, const SelectionScratch&,
+                                   bool) const;
 
 }  // namespace exn::cpu::EXN_ISA

@@ -299,7 +299,7 @@ static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, const Peaks
 
 // The sum of a tile's logits, of which that in f32 is -inf: one of them is, or they are very large.
 template <class T>
-static __attribute__((noinline)) double sum_apart(const T* z, int64_t n) {
+__attribute__((noinline)) double sum_apart(const T* z, int64_t n) {
   f32v most = zero();
   for_vectors(n, [&](int64_t i, int rest) EXN_FLAT {
     most = max(sub(zero(), load_part(z + i, rest, 0)), most);
@@ -312,8 +312,8 @@ static __attribute__((noinline)) double sum_apart(const T* z, int64_t n) {
 
 // Second pass, over mapped logits. kFull: S2, T2 and Z too.
 template <class T, bool kStable, bool kFull>
-static __attribute__((noinline)) void sum_up(const T* z, int64_t n, const LogitMap& map,
-                                             const Span<T>& next, Peaks* peaks, TileStats* out) {
+__attribute__((noinline)) void sum_up(const T* z, int64_t n, const LogitMap& map,
+                                      const Span<T>& next, Peaks* peaks, TileStats* out) {
   const float level = tile_level(map, out->top1);
   const f32v minus_level = set1(-level);  // an addition takes its other operand from memory
   // s(m) > 0 may be subnormal or near FLT_MAX; its reciprocal is taken branch
@@ -367,6 +367,19 @@ static __attribute__((noinline)) void sum_up(const T* z, int64_t n, const LogitM
   }
   out->broken = out->broken || !(out->sum >= 0);
 }
+
+// Compiled in row_stats.cpp alone.
+#define EXN_SUM_UP(T, stable, full)                                                                \
+  template void sum_up<T, stable, full>(const T*, int64_t, const LogitMap&, const Span<T>&, Peaks*, \
+                                        TileStats*);
+#define EXN_SUMS_UP(prefix, T)       \
+  prefix EXN_SUM_UP(T, false, false) \
+  prefix EXN_SUM_UP(T, false, true)  \
+  prefix EXN_SUM_UP(T, true, false)  \
+  prefix EXN_SUM_UP(T, true, true)
+EXN_SUMS_UP(extern, float)
+EXN_SUMS_UP(extern, f16)
+EXN_SUMS_UP(extern, bf16)
 
 // The second pass that the caller asks for.
 template <class T>
