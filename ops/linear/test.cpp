@@ -77,6 +77,26 @@ TEST(LinearLaunches, OneForFewRows) {
   }
 }
 
+// Prompts meet bf16 weights in tiles, which take subnormal weights for zero, on the sets that have
+// them and on no others: `amx` is the code of `avx512`, told so by its calls.
+TEST(LinearTiles, AreThoseOfTheirSets) {
+  for (const Target& target : targets()) {
+    if (!target.cpu()) continue;
+    for (int64_t rows : {64, 65}) {
+      SCOPED_TRACE(rows);
+      LinearCase c;
+      c.input = {rows, 40, Type::kF32, 0, 0, "normal", 1e30, "-"};
+      c.weight = {20, 40, Type::kBF16, 0, 0, "normal", 1e-39, "-"};
+      const Outputs all = outputs_of(target, instantiate(c, make_inputs(c), target));
+      bool zeros = true;
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t n = 0; n < 20; ++n) zeros &= all.front().at(r, n) == 0;
+      }
+      EXPECT_EQ(zeros, meets_in_tiles(Type::kBF16, rows));
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Cases, Linear, ::testing::ValuesIn(wanted_cases(linear_cases())),
                          CaseName());
 

@@ -181,8 +181,8 @@ EXN_SIMD void with_inputs(int64_t inputs, F&& f) {
 }
 
 // Inputs of the smallest of several groups: five or nine are the fewest that make some.
-constexpr int kLeastOfGroups = (kMostUnpackedInputs + 1) /
-                               ((kMostUnpackedInputs + kUnpackedNR) / kUnpackedNR);
+constexpr int kLeastOfGroups =
+    (kMostUnpackedInputs + 1) / ((kMostUnpackedInputs + kUnpackedNR) / kUnpackedNR);
 
 // Calls f(integral_constant inputs), of which there are kMost, kMost / 2, ... or 1.
 template <int kMost, class F>

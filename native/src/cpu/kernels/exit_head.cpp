@@ -473,7 +473,8 @@ ScreenScratch take_screen_scratch(const ExitHeadArgs& a, Workspace& ws) {
   ScreenScratch space;
   if (a.screen == nullptr) return space;
   const ScreenImage screen(a.screen);
-  const int64_t rows = a.hidden.rows, vocabulary = a.weight.rows, stride = padded(a.hidden.cols, ws.tiles());
+  const int64_t rows = a.hidden.rows, vocabulary = a.weight.rows,
+                stride = padded(a.hidden.cols, ws.tiles());
   const int64_t tiles = (vocabulary + kScreenTile - 1) / kScreenTile;
   space.d = ws.take<float>(rows * stride);
   space.y = ws.take<float>(rows * stride);

@@ -262,9 +262,8 @@ void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t str
         normalise_row(from, dim, moments_of(from, dim, f.norm, f.norm_eps), f.norm_weight,
                       f.norm_bias, to);
         for (int64_t k = dim; k < stride; ++k) to[k] = 0;
-        with_weight_type(f.up_weight, [&](auto weight) {
-          order_input<EXN_TYPE_OF(weight)>(to, stride, tiled);
-        });
+        with_weight_type(f.up_weight,
+                         [&](auto weight) { order_input<EXN_TYPE_OF(weight)>(to, stride, tiled); });
       }
     });
   });

@@ -199,9 +199,10 @@ exn_status linear(const LinearArgs& a, Workspace& ws) {
   }
   if (a.adapter_down.data != nullptr) reduce_inputs(a, t);
   with_weight_type(a.weight, [&](auto type) {
-    multiply_all(a, t, tiles, own, [&](const TileGrid::Item& item, bool goes_on, TileProducts* tile) {
-      multiply<EXN_TYPE_OF(type)>(a.weight, in, item, goes_on, tile);
-    });
+    multiply_all(a, t, tiles, own,
+                 [&](const TileGrid::Item& item, bool goes_on, TileProducts* tile) {
+                   multiply<EXN_TYPE_OF(type)>(a.weight, in, item, goes_on, tile);
+                 });
   });
   return EXN_OK;
 }

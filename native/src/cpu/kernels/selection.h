@@ -638,8 +638,8 @@ __attribute__((noinline)) void Selector::run(const T* scores, int64_t row, int64
   bool valid = true;
   if (whole && wanted(row, 0) > 0) {
     const int64_t k = wanted(row, 0);
-    const Outcome outcome = take_sampled<true>(scores, {0, limit}, k, scratch, shared,
-                                               s_.indices + row * s_.capacity);
+    const Outcome outcome =
+        take_sampled<true>(scores, {0, limit}, k, scratch, shared, s_.indices + row * s_.capacity);
     if (outcome == Outcome::kTaken) return finish(row, k, true, shared);
     valid = outcome != Outcome::kBroken;
   }

@@ -369,14 +369,12 @@ __attribute__((noinline)) void sum_up(const T* z, int64_t n, const LogitMap& map
 }
 
 // Compiled in row_stats.cpp alone.
-#define EXN_SUM_UP(T, stable, full)                                                                \
-  template void sum_up<T, stable, full>(const T*, int64_t, const LogitMap&, const Span<T>&, Peaks*, \
-                                        TileStats*);
-#define EXN_SUMS_UP(prefix, T)       \
-  prefix EXN_SUM_UP(T, false, false) \
-  prefix EXN_SUM_UP(T, false, true)  \
-  prefix EXN_SUM_UP(T, true, false)  \
-  prefix EXN_SUM_UP(T, true, true)
+#define EXN_SUM_UP(T, stable, full)                                                         \
+  template void sum_up<T, stable, full>(const T*, int64_t, const LogitMap&, const Span<T>&, \
+                                        Peaks*, TileStats*);
+#define EXN_SUMS_UP(prefix, T)                                         \
+  prefix EXN_SUM_UP(T, false, false) prefix EXN_SUM_UP(T, false, true) \
+      prefix EXN_SUM_UP(T, true, false) prefix EXN_SUM_UP(T, true, true)
 EXN_SUMS_UP(extern, float)
 EXN_SUMS_UP(extern, f16)
 EXN_SUMS_UP(extern, bf16)

@@ -24,9 +24,13 @@ const Kernels kernels = {
     false};
 #if defined(EXN_HAS_TILES)
 extern const Kernels kernels_with_tiles;
-const Kernels kernels_with_tiles = {
-    EXN_TILES_NAME, EXN_FOR_EACH_OP(EXN_NAME) read_probe, copy_probe, fma_probe, kPacks, pack_rows,
-    true};
+const Kernels kernels_with_tiles = {EXN_TILES_NAME,
+                                    EXN_FOR_EACH_OP(EXN_NAME) read_probe,
+                                    copy_probe,
+                                    fma_probe,
+                                    kPacks,
+                                    pack_rows,
+                                    true};
 #endif
 #undef EXN_NAME
 
