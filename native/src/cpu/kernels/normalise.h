@@ -47,8 +47,10 @@ struct Moments {
   float scale = 1;
 };
 
+// A call of its own: it is the same for every type that a row may be written in.
 template <class T>
-static EXN_SIMD Moments moments_of(const T* x, int64_t dim, int32_t norm, float eps) {
+static __attribute__((noinline)) Moments moments_of(const T* x, int64_t dim, int32_t norm,
+                                                    float eps) {
   Moments m;
   if (norm == EXN_NORM_NONE) return m;
   const float count = static_cast<float>(dim);
