@@ -85,8 +85,8 @@ TEST(LinearTiles, AreThoseOfTheirSets) {
     for (int64_t rows : {64, 65}) {
       SCOPED_TRACE(rows);
       LinearCase c;
-      c.input = {rows, 40, Type::kF32, 0, 0, "normal", 1e30, "-"};
-      c.weight = {20, 40, Type::kBF16, 0, 0, "normal", 1e-39, "-"};
+      c.input = {rows, 40, Type::kF32, 0, 0, "normal", 1e30f, "-"};
+      c.weight = {20, 40, Type::kBF16, 0, 0, "normal", 1e-39f, "-"};
       const Outputs all = outputs_of(target, instantiate(c, make_inputs(c), target));
       bool zeros = true;
       for (int64_t r = 0; r < rows; ++r) {
