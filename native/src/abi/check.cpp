@@ -32,10 +32,6 @@ constexpr int64_t kMostProduct = int64_t{1} << 56;
 // of a tensor's checks.
 bool spans(int64_t stride, int64_t count) { return product(stride, count) <= kMostElements; }
 
-// Where empty tensors are said to be, whatever their callers say: it is not null, which in the
-// arguments of a kernel means that the caller gave no tensor, and it is never read or written.
-alignas(64) char nothing[64];
-
 bool is_empty(const DLTensor* t) {
   for (int32_t i = 0; i < t->ndim; ++i) {
     if (t->shape[i] == 0) return true;
@@ -56,6 +52,8 @@ int64_t stride_of(const DLTensor* t, int32_t axis) {
 }
 
 }  // namespace
+
+alignas(64) char Check::nothing_[64];
 
 bool blocks_of(int32_t tag, Blocks* blocks) {
   *blocks = static_cast<Blocks>(tag);
@@ -179,7 +177,7 @@ bool Check::tensor(const char* name, const DLTensor* t, Ranks ranks, DTypes allo
 // `extent` elements from the first to the last. Of an empty tensor neither pointer nor strides mean
 // anything.
 void* Check::data(const char* name, const DLTensor* t, DType dtype, int64_t extent) {
-  if (extent == 0) return nothing;
+  if (extent == 0) return nothing_;
   if (t->data == nullptr) {
     fail_argument("%s has data null, but %lld elements", name, wide(extent));
     return nullptr;
@@ -210,60 +208,6 @@ bool Check::compact(const char* name, const DLTensor* t) {
     expected *= t->shape[i];
   }
   return true;
-}
-
-void Check::note(const char* name, const void* begin, int64_t bytes, Role role, int64_t pitch) {
-  if (bytes == 0) return;
-  const uintptr_t at = reinterpret_cast<uintptr_t>(begin);
-  uintptr_t end;
-  if (__builtin_add_overflow(at, static_cast<uintptr_t>(bytes), &end))
-    return ends_beyond(name, begin, bytes);
-  const Range range = {name,
-                       at,
-                       end,
-                       pitch <= UINT32_MAX ? static_cast<uint32_t>(pitch) : 0,
-                       static_cast<int16_t>(item_),
-                       role != Role::kIn};
-  if (noting_ != Noting::kAll) return note_apart(range);
-  if (range_count_ == most_ranges_) return finds_no_room(name);
-  add(range);
-}
-
-// kOutputs: one of them; kAgainstOutputs: what must not overlap them, which lie in address order,
-// apart from each other.
-void Check::note_apart(const Range& range) {
-  if (!ok() || range.written != (noting_ == Noting::kOutputs) || noting_ == Noting::kNothing)
-    return;
-  if (noting_ == Noting::kOutputs) {
-    if (range_count_ == most_ranges_) return finds_no_room(range.name);
-    ranges_[range_count_++] = range;
-    return;
-  }
-  const Range* const last = ranges_ + range_count_;
-  const Range* at = std::partition_point(ranges_, ranges_ + range_count_, [&](const Range& output) {
-    return output.end <= range.begin;
-  });
-  for (; at != last && at->begin < range.end; ++at) {
-    if (overlaps(*at, range)) return;
-  }
-}
-
-void Check::outputs_apart() {
-  std::sort(ranges_, ranges_ + range_count_,
-            [](const Range& a, const Range& b) { return a.begin < b.begin; });
-  for (int i = 1; i < range_count_; ++i) {
-    if (overlaps(ranges_[i - 1], ranges_[i])) return;
-  }
-  noting_ = Noting::kAgainstOutputs;
-}
-
-void Check::ends_beyond(const char* name, const void* begin, int64_t bytes) {
-  fail_argument("%s at %p has %lld bytes, which go beyond the last address", name, begin,
-                wide(bytes));
-}
-
-void Check::finds_no_room(const char* name) {
-  fail_argument("%s is one tensor more than the %d that were expected", name, most_ranges_);
 }
 
 void Check::too_wide(const char* name, int64_t stride, int64_t count, const char* of) {
@@ -517,111 +461,6 @@ void Check::norm_coefficients(const NormNames& names, const DLTensor* weight, co
   *bias_out = coefficients(names.bias, bias, "the normalised row", dim);
 }
 
-KvCache Check::cache(const CacheNames& names, const exn_kv_cache& cache, Role role) {
-  return described(names, cache, role, Need::kRequired);
-}
-
-KvCache Check::keys(const CacheNames& names, const exn_kv_cache& cache) {
-  return described(names, cache, Role::kIn, Need::kOptional);
-}
-
-KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Role role,
-                         Need v_needed) {
-  KvCache c;
-  if (cache.reserved != 0)
-    fail_argument("%s.reserved is %d, expected 0", names.cache, cache.reserved);
-  if (cache.layout < EXN_KV_HEAD_MAJOR || cache.layout > EXN_KV_PAGED) {
-    fail_argument("%s.layout is %d, expected %d..%d", names.cache, cache.layout, EXN_KV_HEAD_MAJOR,
-                  EXN_KV_PAGED);
-  }
-  const bool paged = cache.layout == EXN_KV_PAGED;
-  const Ranks ranks = {paged ? 4 : 3, 4};
-  const Vector k = flat(names.k, cache.k, ranks, kFloats, role);
-  const Vector v = flat(names.v, cache.v, ranks, kFloats, role, v_needed);
-  if (!ok()) return c;
-  if (cache.v != nullptr) same_dtype(names.v, v.dtype, names.k, k.dtype);
-  const int32_t rank = cache.k->ndim;
-  if (cache.v != nullptr && cache.v->ndim != rank)
-    fail_argument("%s has rank %d, but %s has %d", names.v, cache.v->ndim, names.k, rank);
-  for (int32_t i = 0; ok() && cache.v != nullptr && i < rank; ++i) {
-    if (cache.v->shape[i] != cache.k->shape[i]) {
-      fail_argument("%s has size %lld in axis %d, but %s has %lld", names.v,
-                    wide(cache.v->shape[i]), i, names.k, wide(cache.k->shape[i]));
-    }
-  }
-  const int64_t* shape = cache.k->shape + (rank - 3);
-  c.k = k.data;
-  c.v = v.data;
-  c.dtype = k.dtype;
-  c.dim = shape[2];
-  c.heads = cache.layout == EXN_KV_HEAD_MAJOR ? shape[0] : shape[1];
-  const int64_t run = cache.layout == EXN_KV_HEAD_MAJOR ? shape[1] : shape[0];
-  c.head_stride = cache.layout == EXN_KV_HEAD_MAJOR ? run * c.dim : c.dim;
-  c.slot_stride = cache.layout == EXN_KV_HEAD_MAJOR ? c.dim : c.heads * c.dim;
-  c.sequence_stride = run * c.heads * c.dim;
-  c.sequences = rank == 4 ? cache.k->shape[0] : 1;
-  c.slots = run;
-  const auto of_cache = [&](const char* axis, int64_t value, int64_t least) {
-    if (value < least) {
-      fail_argument("%s of %s is %lld, expected at least %lld", axis, names.cache, wide(value),
-                    wide(least));
-    } else if (value > INT32_MAX) {
-      fail_argument("%s of %s is %lld, expected at most %d", axis, names.cache, wide(value),
-                    INT32_MAX);
-    }
-  };
-  of_cache("Hkv (heads)", c.heads, 1);
-  of_cache("dh (head dimension)", c.dim, 1);
-  if (!paged) {
-    absent(names.block_table, cache.block_table, "the layout is not EXN_KV_PAGED (2)");
-  } else {
-    const Matrix table = matrix(names.block_table, cache.block_table, kI32Only, Role::kIn);
-    if (!ok()) return c;
-    if (table.rows > 1) {
-      same(names.block_table, "elements between rows", table.stride, "a compact table", table.cols);
-    }
-    if (run < 1) {  // there may be ever so many where no sequence has a page
-      fail_argument("%s has %lld slots of a page, expected at least 1", names.cache, wide(run));
-    }
-    c.page = run;
-    c.pages = c.sequences;
-    c.page_stride = c.sequence_stride;
-    c.sequences = table.rows;
-    c.blocks = static_cast<const int32_t*>(table.data);
-    c.block_count = table.cols;
-    c.slots = product(c.page, c.block_count);
-  }
-  of_cache("T (slots of a sequence)", c.slots, 0);
-  of_cache("S (sequences)", c.sequences, 0);
-  return c;
-}
-
-bool Check::one_cache(const CacheNames& destination_names, const KvCache& destination,
-                      const CacheNames& source_names, const KvCache& source) {
-  may_alias(destination_names.k, source_names.k);
-  may_alias(destination_names.v, source_names.v);
-  if (!ok()) return false;
-  const bool same_k = source.k == destination.k, same_v = source.v == destination.v;
-  if (same_k != same_v) {
-    fail_argument(
-        "destination.%s is exactly that of source, but destination.%s is another, expected both or "
-        "neither",
-        same_k ? "k" : "v", same_k ? "v" : "k");
-  }
-  if (!same_k) return false;
-  if (source.k == nothing) {  // two caches without a slot are one if they are described alike
-    return source.heads == destination.heads && source.head_stride == destination.head_stride &&
-           source.slot_stride == destination.slot_stride && source.slots == destination.slots &&
-           source.page == destination.page && source.blocks == destination.blocks;
-  }
-  same("destination", "heads", destination.heads, "source", source.heads);
-  same("destination", "elements between heads", destination.head_stride, "source",
-       source.head_stride);
-  same("destination", "elements between slots", destination.slot_stride, "source",
-       source.slot_stride);
-  return true;
-}
-
 void Check::ranges(const char* name, const DLTensor* t, int64_t rows, const int32_t** out,
                    int64_t* count, int64_t* stride) {
   const Vector v = flat(name, t, {2, 3}, kI32Only, Role::kIn, Need::kOptional);
@@ -708,91 +547,6 @@ void Check::size(const char* name, const DLTensor* t, int32_t axis, int64_t expe
   if (!ok() || t->shape[axis] == expected) return;
   fail_argument("%s has size %lld in axis %d, expected %lld", name, wide(t->shape[axis]), axis,
                 wide(expected));
-}
-
-void Check::may_alias(const char* out, const char* in) { aliases_[alias_count_++] = {out, in}; }
-
-bool Check::are_one(const Range& a, const Range& b) const {
-  if (a.begin != b.begin || a.end != b.end || a.pitch != b.pitch) return false;
-  for (int i = 0; i < alias_count_; ++i) {
-    const Alias& allowed = aliases_[i];
-    if (a.name == allowed.out && b.name == allowed.in) return true;
-    if (b.name == allowed.out && a.name == allowed.in) return true;
-  }
-  return false;
-}
-
-namespace {
-
-// Bytes of a row.
-uintptr_t width_of(const Range& range) {
-  const uintptr_t bytes = range.end - range.begin;
-  return range.pitch == 0 ? bytes : bytes % range.pitch;
-}
-
-// Whether two ranges share no byte though each begins before the other ends: the rows of one lie in
-// the gaps of the other. If the rows of both are equally far apart, or one is a single row, that is
-// so exactly if their places within a pitch are apart. Of two pitches that differ, places within
-// what divides both are compared, and some that are apart are taken for overlapping.
-bool interleave(const Range& a, const Range& b) {
-  uintptr_t step = a.pitch, rest = b.pitch;  // becomes what divides both
-  while (rest != 0) {
-    const uintptr_t next = step % rest;
-    step = rest;
-    rest = next;
-  }
-  if (step == 0) return false;
-  const uintptr_t from_a_to_b = (b.begin % step + step - a.begin % step) % step;
-  const uintptr_t width_a = width_of(a), width_b = width_of(b);
-  return width_b <= step && from_a_to_b >= width_a && from_a_to_b <= step - width_b;
-}
-
-}  // namespace
-
-void Check::write_name(const Range& range, char (&text)[96]) const {
-  if (range.item < 0) {
-    std::snprintf(text, sizeof text, "%s", range.name);
-  } else {
-    std::snprintf(text, sizeof text, "%s[%d].%s", list_, range.item, range.name);
-  }
-}
-
-bool Check::overlaps(const Range& a, const Range& b) {
-  if (!(a.written || b.written) || a.end <= b.begin || b.end <= a.begin) return false;
-  if (are_one(a, b) || interleave(a, b)) return false;
-  const Range& out = a.written ? a : b;
-  const Range& other = a.written ? b : a;
-  char name[96], other_name[96];
-  write_name(out, name);
-  write_name(other, other_name);
-  item_ = -1;  // both names say where they belong
-  fail_argument("%s at %p..%p overlaps %s at %p..%p", name, reinterpret_cast<void*>(out.begin),
-                reinterpret_cast<void*>(out.end), other_name, reinterpret_cast<void*>(other.begin),
-                reinterpret_cast<void*>(other.end));
-  return true;
-}
-
-// Without a branch for each of the pairs, of which there may be a hundred.
-bool Check::some_overlap() const {
-  bool any = false;
-  for (uint32_t rest = between_; rest != 0; rest &= rest - 1) {
-    const int i = __builtin_ctz(rest);
-    const Range& a = ranges_[i];
-    for (int j = 0; j < i; ++j) {
-      const Range& b = ranges_[j];
-      any |= (a.written | b.written) & (a.begin < b.end) & (b.begin < a.end);
-    }
-  }
-  return any;
-}
-
-void Check::no_overlap() {
-  if (!ok() || between_ == 0 || !some_overlap()) return;
-  for (int i = 0; i < range_count_; ++i) {
-    for (int j = 0; j < i; ++j) {
-      if (overlaps(ranges_[i], ranges_[j])) return;
-    }
-  }
 }
 
 StatsOut read_stats(Check& check, const exn_stats& stats, int64_t rows) {

@@ -327,6 +327,10 @@ class Check {
  private:
   static constexpr int kMostAliases = EXN_GATHER_MAX_TENSORS + 1;
 
+  // Where empty tensors are said to be, whatever their callers say: it is not null, which in the
+  // arguments of a kernel means that the caller gave no tensor, and it is never read or written.
+  alignas(64) static char nothing_[64];
+
   static long long wide(int64_t x) { return static_cast<long long>(x); }
 
   void dense_panels(const char* name, const Matrix& m, Blocks panels);

@@ -48,8 +48,9 @@ void check_choice(const exn_stop_rule_params& p, Check& check) {
   }
 }
 
-void check_args(const exn_stop_rule_params& p, Check& check, StopRuleArgs* a) {
-  constexpr const char* kRows = "the rows of state";
+constexpr const char* kRows = "the rows of state";
+
+void read_state(const exn_stop_rule_params& p, Check& check, StopRuleArgs* a) {
   const Matrix state = check.matrix("state", p.state, kI32Only, Role::kInOut);
   check.same("state", "columns", state.cols, "EXN_STOP_STATE_WORDS", EXN_STOP_STATE_WORDS);
   if (state.rows > 1) {
@@ -58,33 +59,35 @@ void check_args(const exn_stop_rule_params& p, Check& check, StopRuleArgs* a) {
   }
   a->rows = state.rows;
   a->state = static_cast<int32_t*>(state.data);
-  check.at_least("vocabulary", p.vocabulary, 1);
-  check.at_least("budget", p.budget, 0);
-  check.one_of("first", p.first, 0, 1);
-  check.reserved(p.reserved);
-  check_choice(p, check);
-  check_confidence(p, check);
-  check_trials(p, check);
+}
+
+const float* read_numbers(const char* name, const DLTensor* t, int64_t rows, Check& check,
+                          Need need = Need::kOptional) {
+  return check.per_row<const float>(name, t, kF32Only, Role::kIn, kRows, rows, need);
+}
+
+// What a step knows of its tokens: their log probabilities, or the logits that these are made of.
+void read_tokens(const exn_stop_rule_params& p, Check& check, StopRuleArgs* a) {
   a->token = check.per_row<const int32_t>("token", p.token, kI32Only, Role::kIn, kRows, a->rows);
   const Vector ids = check.vector("stop_ids", p.stop_ids, kI32Only, Role::kIn, Need::kOptional);
   a->stop_ids = static_cast<const int32_t*>(ids.data);
   a->stop_count = ids.size;
-  const auto numbers = [&](const char* name, const DLTensor* t, Need need) {
-    return check.per_row<const float>(name, t, kF32Only, Role::kIn, kRows, a->rows, need);
-  };
-  a->log_p = numbers("log_p", p.log_p, Need::kOptional);
+  a->log_p = read_numbers("log_p", p.log_p, a->rows, check);
   if (p.logits != nullptr) {
     check.absent("log_p", p.log_p, "so are logits");
     a->logits = check.matrix("logits", p.logits, kFloats, Role::kIn);
     check.same("logits", "rows", a->logits.rows, "state", a->rows);
     check.same("logits", "columns", a->logits.cols, "vocabulary", p.vocabulary);
     check.positive("temperature", static_cast<double>(p.temperature));
-    a->lse = numbers("lse", p.lse, Need::kRequired);
+    a->lse = read_numbers("lse", p.lse, a->rows, check, Need::kRequired);
   } else {
-    numbers("lse", p.lse, Need::kOptional);
+    read_numbers("lse", p.lse, a->rows, check);
   }
-  a->mean_log_p = numbers("mean_log_p", p.mean_log_p, Need::kOptional);
-  a->confidence = numbers("confidence", p.confidence, Need::kOptional);
+  a->mean_log_p = read_numbers("mean_log_p", p.mean_log_p, a->rows, check);
+}
+
+void read_confidence(const exn_stop_rule_params& p, Check& check, StopRuleArgs* a) {
+  a->confidence = read_numbers("confidence", p.confidence, a->rows, check);
   const Vector answers =
       check.vector("answer_ids", p.answer_ids, kI32Only, Role::kIn, Need::kOptional);
   if (p.answer_ids != nullptr) {
@@ -93,7 +96,15 @@ void check_args(const exn_stop_rule_params& p, Check& check, StopRuleArgs* a) {
   }
   a->answer_ids = static_cast<const int32_t*>(answers.data);
   a->answer_count = answers.size;
-  a->entropy = numbers("entropy", p.entropy, Need::kOptional);
+}
+
+int32_t* read_one(const char* name, const DLTensor* t, Check& check) {
+  const Vector v = check.vector(name, t, kI32Only, Role::kOut, Need::kOptional);
+  if (t != nullptr) check.same(name, "elements", v.size, "a single number", 1);
+  return static_cast<int32_t*>(v.data);
+}
+
+void read_results(const exn_stop_rule_params& p, Check& check, StopRuleArgs* a) {
   a->finished = check.per_row<uint8_t>("finished", p.finished, kU8Only, Role::kOut, kRows, a->rows,
                                        Need::kOptional);
   a->score =
@@ -104,13 +115,11 @@ void check_args(const exn_stop_rule_params& p, Check& check, StopRuleArgs* a) {
   a->reason = integers("reason", p.reason);
   a->trials = integers("trials", p.trials);
   a->active_list = integers("active_list", p.active_list);
-  const auto one = [&](const char* name, const DLTensor* t) {
-    const Vector v = check.vector(name, t, kI32Only, Role::kOut, Need::kOptional);
-    if (t != nullptr) check.same(name, "elements", v.size, "a single number", 1);
-    return static_cast<int32_t*>(v.data);
-  };
-  a->active_count = one("active_count", p.active_count);
-  a->winner = one("winner", p.winner);
+  a->active_count = read_one("active_count", p.active_count, check);
+  a->winner = read_one("winner", p.winner, check);
+}
+
+void read_settings(const exn_stop_rule_params& p, StopRuleArgs* a) {
   a->vocabulary = p.vocabulary;
   a->log_vocabulary = static_cast<float>(std::log(static_cast<double>(p.vocabulary)));
   a->scope = p.scope;
@@ -123,6 +132,22 @@ void check_args(const exn_stop_rule_params& p, Check& check, StopRuleArgs* a) {
   a->trials_high = p.trials_high;
   a->most_trials = p.most_trials;
   a->first = p.first;
+}
+
+void check_args(const exn_stop_rule_params& p, Check& check, StopRuleArgs* a) {
+  read_state(p, check, a);
+  check.at_least("vocabulary", p.vocabulary, 1);
+  check.at_least("budget", p.budget, 0);
+  check.one_of("first", p.first, 0, 1);
+  check.reserved(p.reserved);
+  check_choice(p, check);
+  check_confidence(p, check);
+  check_trials(p, check);
+  read_tokens(p, check, a);
+  read_confidence(p, check, a);
+  a->entropy = read_numbers("entropy", p.entropy, a->rows, check);
+  read_results(p, check, a);
+  read_settings(p, a);
 }
 
 constexpr Op<exn_stop_rule_params, StopRuleArgs> kOp{"exn_stop_rule", check_args,
