@@ -325,6 +325,29 @@ void find_rows(const KvCache& c, int64_t sequence, int64_t first, int count, int
   }
 }
 
+// Rows of a tile that are prefetched: of each slot those of the slabs' KV heads, which lie side by
+// side.
+template <class T>
+struct TileRows {
+  int64_t bytes;  // of a slot
+  bool runs_on;   // from slot to slot
+
+  TileRows(const KvCache& c, const Slabs& slabs, int64_t dim)
+      : bytes(
+            ((slabs.slab[slabs.count - 1].kv_head - slabs.slab[0].kv_head) * c.head_stride + dim) *
+            static_cast<int64_t>(sizeof(T))),
+        runs_on(c.blocks == nullptr && c.slot_stride * static_cast<int64_t>(sizeof(T)) == bytes) {}
+
+  EXN_SIMD void add(const void* side, int64_t head_at, const int64_t* rows, int slots,
+                    Ahead* ahead) const {
+    const T* base = static_cast<const T*>(side) + head_at;
+    if (runs_on && slots > 0)
+      ahead->add(reinterpret_cast<const char*>(base + rows[0]), slots * bytes);
+    for (int t = 0; !runs_on && t < slots; ++t)
+      ahead->add(reinterpret_cast<const char*>(base + rows[t]), bytes);
+  }
+};
+
 // What a thread does after a chunk, to prefetch it in time.
 enum class Then { kNothing, kNextChunk, kNextHeads };
 
@@ -342,11 +365,7 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool pref
     find_rows(c, slabs.sequence, tile, count, at);
     return count;
   };
-  const int64_t bytes =
-      ((slabs.slab[slabs.count - 1].kv_head - slabs.slab[0].kv_head) * c.head_stride + p.dim) *
-      static_cast<int64_t>(sizeof(T));
-  const bool runs_on =
-      c.blocks == nullptr && c.slot_stride * static_cast<int64_t>(sizeof(T)) == bytes;
+  const TileRows<T> rows(c, slabs, p.dim);
   const bool shared = shares_tiles<P, T>(p.dim, slabs.slab[0].heads);
   const Shares shares = shares_of(slabs.slab[0].heads, slabs.count, p.alternates, shared);
 #if defined(EXN_HAS_LOAD_COLUMNS)
@@ -368,19 +387,12 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool pref
       }
     }
     Ahead ahead;
-    const auto add = [&](const void* side, int64_t at, const int64_t* rows, int slots) EXN_FLAT {
-      const T* base = static_cast<const T*>(side) + at;
-      if (runs_on && slots > 0)
-        ahead.add(reinterpret_cast<const char*>(base + rows[0]), slots * bytes);
-      for (int t = 0; !runs_on && t < slots; ++t)
-        ahead.add(reinterpret_cast<const char*>(base + rows[t]), bytes);
-    };
     // The first tile was not prefetched: its keys are read at once, its values a little later.
     if (!p.alternates && !prefetched)
-      add(c.v, slabs.slab[0].kv_head * c.head_stride, offset[which], count);
+      rows.add(c.v, slabs.slab[0].kv_head * c.head_stride, offset[which], count, &ahead);
     prefetched = true;
-    add(c.k, head_at, next_at, wanted);
-    if (!p.alternates) add(c.v, head_at, next_at, wanted);
+    rows.add(c.k, head_at, next_at, wanted, &ahead);
+    if (!p.alternates) rows.add(c.v, head_at, next_at, wanted, &ahead);
     ahead.start(p.alternates ? static_cast<const char*>(c.v) - static_cast<const char*>(c.k) : 0,
                 p.again);
     paces.set(p, slabs.slab[0].heads, count, ahead.requests() / slabs.count, shares, shared);

@@ -568,38 +568,24 @@ void screened_head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& 
   }
 }
 
-}  // namespace
+// ---- the rows of hidden -------------------------------------------------------------------------
 
-exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
-  const int64_t rows = a.hidden.rows, dim = a.hidden.cols, stride = padded(dim, ws.tiles());
+exn_status check_shortlist(const ExitHeadArgs& a) {
+  if (a.shortlist.data == nullptr) return EXN_OK;
+  const int64_t bad = bad_entry(a.shortlist, a.weight.rows);
+  if (bad < 0) return EXN_OK;
+  return fail(EXN_INVALID_ARGUMENT, "exn_exit_head: shortlist[%lld] is %d, expected 0..%lld",
+              static_cast<long long>(bad), static_cast<const int32_t*>(a.shortlist.data)[bad],
+              static_cast<long long>(a.weight.rows - 1));
+}
+
+// x = the rows in f32, translated where there is a translator, which needs `raw`.
+void load_rows(const ExitHeadArgs& a, float* x, float* raw, int64_t stride, char* rounded,
+               HeadScratch* own) {
   const bool translated = a.translator.data != nullptr;
-  const bool narrows = a.hidden.dtype == a.weight.dtype && a.hidden.dtype != DType::kF32;
-  const bool pairs = in_pairs(a.hidden.dtype, a.weight.dtype);
-  const int64_t entries = a.shortlist.data != nullptr ? a.shortlist.size : a.weight.rows;
-  const int64_t tile_rows = vocab_tile(row_bytes(a.weight));
-  const int64_t tiles = (entries + tile_rows - 1) / tile_rows;
-  float* x = ws.take<float>(rows * stride);
-  float* raw = ws.take<float>(translated ? rows * stride : 0);
-  bf16* narrowed = ws.take<bf16>(pairs ? rows * stride : 0);
-  char* rounded = ws.take<char>(product(rows, rounded_bytes(a.weight, a.translator)));
-  const bool screened = a.screen != nullptr;
-  TileStats* stats =
-      ws.take<TileStats>((screened && rows > kScreenRows ? kScreenRows : rows) * tiles);
-  HeadScratch* own = ws.take<HeadScratch>(1);
-  const ScreenScratch space = take_screen_scratch(a, ws);
-  if (ws.counting()) return EXN_OK;
-
-  if (a.shortlist.data != nullptr) {
-    const int64_t bad = bad_entry(a.shortlist, a.weight.rows);
-    if (bad >= 0) {
-      return fail(EXN_INVALID_ARGUMENT, "exn_exit_head: shortlist[%lld] is %d, expected 0..%lld",
-                  static_cast<long long>(bad), static_cast<const int32_t*>(a.shortlist.data)[bad],
-                  static_cast<long long>(a.weight.rows - 1));
-    }
-  }
-  ran(EXN_CPU_PATH(ws, "exit_head"));
+  const int64_t dim = a.hidden.cols;
   float* loaded = translated ? raw : x;
-  for (int64_t row = 0; row < rows; ++row) {
+  for (int64_t row = 0; row < a.hidden.rows; ++row) {
     float* to = loaded + row * stride;
     load_row(a.hidden, row, to, stride);
     if (translated && a.translate == EXN_TRANSLATE_RMS) {
@@ -610,19 +596,51 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
     }
   }
   if (translated) translate(a, raw, x, stride, rounded, own);
-  for (int64_t row = 0; row < rows; ++row) {
+}
+
+// Normalises the rows and rounds them to their own type, as the layer that follows does: in place,
+// or into `narrowed` if that is given.
+void normalise_rows(const ExitHeadArgs& a, float* x, bf16* narrowed, int64_t stride) {
+  const bool narrows = a.hidden.dtype == a.weight.dtype && a.hidden.dtype != DType::kF32;
+  const int64_t dim = a.hidden.cols;
+  for (int64_t row = 0; row < a.hidden.rows; ++row) {
     float* to = x + row * stride;
     if (a.norm != EXN_NORM_NONE) {
       normalise_row(to, dim, moments_of(to, dim, a.norm, a.norm_eps), a.norm_weight, a.norm_bias,
                     to);
     }
-    if (pairs) {
+    if (narrowed != nullptr) {
       convert(to, stride, narrowed + row * stride);
     } else if (narrows) {
       round_row(a.hidden.dtype, to, dim);
     }
   }
+}
 
+}  // namespace
+
+exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
+  const int64_t rows = a.hidden.rows, dim = a.hidden.cols, stride = padded(dim, ws.tiles());
+  const bool pairs = in_pairs(a.hidden.dtype, a.weight.dtype);
+  const int64_t entries = a.shortlist.data != nullptr ? a.shortlist.size : a.weight.rows;
+  const int64_t tile_rows = vocab_tile(row_bytes(a.weight));
+  const int64_t tiles = (entries + tile_rows - 1) / tile_rows;
+  float* x = ws.take<float>(rows * stride);
+  float* raw = ws.take<float>(a.translator.data != nullptr ? rows * stride : 0);
+  bf16* narrowed = ws.take<bf16>(pairs ? rows * stride : 0);
+  char* rounded = ws.take<char>(product(rows, rounded_bytes(a.weight, a.translator)));
+  const bool screened = a.screen != nullptr;
+  TileStats* stats =
+      ws.take<TileStats>((screened && rows > kScreenRows ? kScreenRows : rows) * tiles);
+  HeadScratch* own = ws.take<HeadScratch>(1);
+  const ScreenScratch space = take_screen_scratch(a, ws);
+  if (ws.counting()) return EXN_OK;
+  const exn_status status = check_shortlist(a);
+  if (status != EXN_OK) return status;
+
+  ran(EXN_CPU_PATH(ws, "exit_head"));
+  load_rows(a, x, raw, stride, rounded, own);
+  normalise_rows(a, x, pairs ? narrowed : nullptr, stride);
   Inputs inputs;
   inputs.f32 = x;
   inputs.bf = pairs ? narrowed : nullptr;

@@ -371,6 +371,45 @@ static EXN_SIMD int64_t block_of(int64_t bytes) {
   return best * kLine;
 }
 
+// Goes through the blocks of entries, one after another; after the last block of all that one is
+// repeated.
+template <class From, class To>
+struct BlockWalk {
+  const From& from;
+  const To& to;
+  const int64_t last, bytes, block, to_next_list;
+  int64_t named, stop_after;  // the next entry, and the end of those that are moved
+  int64_t list = 0;
+  const char *source = nullptr, *final = nullptr;  // this block, and the last one of its entry
+  char* target = nullptr;
+
+  // To the next block; false if it is the first one of an entry beyond `end`.
+  EXN_SIMD bool step() {
+    if (source != final) {
+      const int64_t step = final - source < block ? final - source : block;
+      source += step;
+      target += step;
+      return true;
+    }
+    if (named == last && list != to_next_list) {
+      named = 0;
+      stop_after = -1;
+      list = to_next_list;
+    }
+    bool found = false;
+    while (!found && named < last) {
+      const char* entry = from(named);
+      target = to(named);
+      ++named;
+      if (entry == nullptr || entry == target) continue;
+      source = entry + list;
+      final = source + (bytes - (bytes < block ? bytes : block));
+      found = true;
+    }
+    return found && named <= stop_after;
+  }
+};
+
 // Entries of at least a line.
 template <bool kPast, class From, class To>
 static EXN_SIMD void move_again(int64_t begin, int64_t end, int64_t last, int64_t bytes,
@@ -380,40 +419,16 @@ static EXN_SIMD void move_again(int64_t begin, int64_t end, int64_t last, int64_
   static_assert(kFar < kRing, "");
   const int64_t block = block_of(bytes), moved = bytes < block ? bytes : block;
 
-  // Block n down the list is at n % kRing. Block `stop` is the first of an entry beyond `end`;
-  // after the last one of all that one is repeated.
+  // Block n down the list is at n % kRing. Block `stop` is the first of an entry beyond `end`.
   const char* sources[kRing];
   char* targets[kRing];
   uint64_t stop = UINT64_MAX;
-
-  const char *source = nullptr, *final = nullptr;
-  char* target = nullptr;
-  int64_t named = begin, stop_after = end, list = 0;
+  BlockWalk<std::remove_reference_t<From>, std::remove_reference_t<To>> walk = {
+      from, to, last, bytes, block, to_next_list, begin, end};
   const auto queue = [&](uint64_t n) EXN_FLAT {
-    if (source != final) {
-      const int64_t step = final - source < block ? final - source : block;
-      source += step;
-      target += step;
-    } else {
-      if (named == last && list != to_next_list) {
-        named = 0;
-        stop_after = -1;
-        list = to_next_list;
-      }
-      bool found = false;
-      while (!found && named < last) {
-        const char* entry = from(named);
-        target = to(named);
-        ++named;
-        if (entry == nullptr || entry == target) continue;
-        source = entry + list;
-        final = source + (bytes - moved);
-        found = true;
-      }
-      if ((!found || named > stop_after) && n < stop) stop = n;
-    }
-    sources[n % kRing] = source;
-    targets[n % kRing] = target;
+    if (!walk.step() && n < stop) stop = n;
+    sources[n % kRing] = walk.source;
+    targets[n % kRing] = walk.target;
   };
   for (uint64_t n = 0; n < kFar; ++n) queue(n);
 

@@ -219,67 +219,10 @@ TileStats any_half(const float* z, float* out, int64_t n, float level, const Due
 constexpr bool kNear = false;
 #endif
 
-// Second half: from terms (or logits) to the result, once the row's sum is known. Multiplying terms
-// takes nothing from memory; meanwhile `next`, n logits that a first half will read (or null), come
-// into L2: one line of each pair, with which the processor takes the other.
-template <class T, bool kStable, bool kKeep>
-void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const RowSum& row,
-                 const RowPlan& plan, const T* next) {
-  if (row.broken) {
-    for_vectors(n, [&](int64_t i, int rest) EXN_FLAT { store_part(out + i, set1(NAN), rest); });
-    return;
-  }
-  if (plan.mode == Mode::kLog) {
-    // In two steps: near the largest logit the first is exact, however large both are.
-    const f32v level = set1(static_cast<float>(row.level));
-    const f32v log_sum = set1(static_cast<float>(::log(row.sum)));
-    const auto visit = [&](auto& x, int64_t at, int rest) EXN_FLAT {
-      constexpr int N = sizeof(x) / sizeof(x[0]);
-      f32v s[N], g[N];
-      if (kStable) stable_both(x, s, g);
-      // Rounding must not lift a certain outcome above probability 1.
-      for (int k = 0; k < N; ++k) {
-        const f32v log_p = sub(sub(kStable ? g[k] : x[k], level), log_sum);
-        store_part(out + at + k * kLanes, min(log_p, zero()), rest);
-      }
-    };
-    int64_t i = 0;
-    for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
-      f32v x[kGroup];
-      for (int k = 0; k < kGroup; ++k) x[k] = load(z + i + k * kLanes);
-      visit(x, i, kLanes);
-    }
-    for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
-      f32v x[1] = {load_part(z + i + j, rest, 0.0f)};
-      visit(x, i + j, rest);
-    });
-    return;
-  }
-  const f32v factor = set1(factor_of(tile, row, plan));
-  if (kKeep) {
-    int64_t i = 0;
-    for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
-      for (int k = 0; k < 4; ++k)
-        store(out + i + k * kLanes, mul(load(out + i + k * kLanes), factor));
-      for (int64_t k = 0; next != nullptr && k < 4 * kLanes; k += 2 * kLineOf<T>)
-        prefetch_l2(next + i + k);
-    }
-    for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
-      store_part(out + i + j, mul(load_part(out + i + j, rest, 0.0f), factor), rest);
-    });
-    return;
-  }
-  const float top = tile.top1 == -INFINITY ? 0 : tile.top1;
-  const f32v level = set1(top), over_s = set1(kStable ? reciprocal_s(top) : 1.0f);
-  const auto visit = [&](auto& x, int64_t at, int rest) EXN_FLAT {
-    constexpr int N = sizeof(x) / sizeof(x[0]);
-    f32v e[N];
-    terms<kStable, true>(x, level, over_s, e);
-    for (int k = 0; k < N; ++k) {
-      if (kStable && plan.mode == Mode::kGradient) e[k] = mul(e[k], slope(x[k]));
-      store_part(out + at + k * kLanes, mul(e[k], factor), rest);
-    }
-  };
+// Calls visit(x, i, lanes) for all vectors x of logits, kGroup at a time as far as that goes; what
+// is missing in the last one is `none`.
+template <class T, class F>
+static EXN_SIMD void for_groups_of(const T* z, int64_t n, float none, F&& visit) {
   int64_t i = 0;
   for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
     f32v x[kGroup];
@@ -287,8 +230,66 @@ void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const Row
     visit(x, i, kLanes);
   }
   for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
-    f32v x[1] = {load_part(z + i + j, rest, -INFINITY)};
+    f32v x[1] = {load_part(z + i + j, rest, none)};
     visit(x, i + j, rest);
+  });
+}
+
+// In two steps: near the largest logit the first is exact, however large both are.
+template <class T, bool kStable>
+static EXN_SIMD void write_logs(const T* z, T* out, int64_t n, const RowSum& row) {
+  const f32v level = set1(static_cast<float>(row.level));
+  const f32v log_sum = set1(static_cast<float>(::log(row.sum)));
+  for_groups_of(z, n, 0.0f, [&](auto& x, int64_t at, int rest) EXN_FLAT {
+    constexpr int N = sizeof(x) / sizeof(x[0]);
+    f32v s[N], g[N];
+    if (kStable) stable_both(x, s, g);
+    // Rounding must not lift a certain outcome above probability 1.
+    for (int k = 0; k < N; ++k) {
+      const f32v log_p = sub(sub(kStable ? g[k] : x[k], level), log_sum);
+      store_part(out + at + k * kLanes, min(log_p, zero()), rest);
+    }
+  });
+}
+
+// Multiplying terms takes nothing from memory; meanwhile `next`, n logits that a first half will
+// read (or null), come into L2: one line of each pair, with which the processor takes the other.
+template <class T>
+static EXN_SIMD void multiply_terms(T* out, int64_t n, f32v factor, const T* next) {
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    for (int k = 0; k < 4; ++k)
+      store(out + i + k * kLanes, mul(load(out + i + k * kLanes), factor));
+    for (int64_t k = 0; next != nullptr && k < 4 * kLanes; k += 2 * kLineOf<T>)
+      prefetch_l2(next + i + k);
+  }
+  for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
+    store_part(out + i + j, mul(load_part(out + i + j, rest, 0.0f), factor), rest);
+  });
+}
+
+// Second half: from terms (or logits) to the result, once the row's sum is known. `next`: see
+// multiply_terms.
+template <class T, bool kStable, bool kKeep>
+void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const RowSum& row,
+                 const RowPlan& plan, const T* next) {
+  if (row.broken) {
+    for_vectors(n, [&](int64_t i, int rest) EXN_FLAT { store_part(out + i, set1(NAN), rest); });
+    return;
+  }
+  if (plan.mode == Mode::kLog) return write_logs<T, kStable>(z, out, n, row);
+  const f32v factor = set1(factor_of(tile, row, plan));
+  if (kKeep) return multiply_terms(out, n, factor, next);
+  const float top = tile.top1 == -INFINITY ? 0 : tile.top1;
+  const f32v level = set1(top), over_s = set1(kStable ? reciprocal_s(top) : 1.0f);
+  for_groups_of(z, n, -INFINITY, [&](auto& x, int64_t at, int rest) EXN_FLAT {
+    constexpr int N = sizeof(x) / sizeof(x[0]);
+    f32v e[N];
+    terms<kStable, true>(x, level, over_s, e);
+    for (int k = 0; k < N; ++k) {
+      if (kStable && plan.mode == Mode::kGradient) e[k] = mul(e[k], slope(x[k]));
+      store_part(out + at + k * kLanes, mul(e[k], factor), rest);
+    }
   });
 }
 
@@ -327,71 +328,87 @@ int64_t tile_length(int64_t columns, int64_t tile) {
 // Both halves of a matrix of logits. `out` may be null: then only the sums are wanted. `sums`, one
 // for each row, may be null too.
 template <class T, bool kStable>
-void transform(const Matrix& logits, const Matrix& out, TileStats* stats, Terms* own,
-               const RowPlan& plan, RowSum* sums) {
-  const int64_t rows = logits.rows, columns = logits.cols;
-  const int64_t tiles = (columns + kStatsTile - 1) / kStatsTile;
-  constexpr bool kKeep = std::is_same_v<T, float>;
-  T* out_data = static_cast<T*>(out.data);
-  const bool blind = kStable && out.data != logits.data;
-  const auto tile_at = [&](int64_t item) {
+struct Transform {
+  static constexpr bool kKeep = std::is_same_v<T, float>;
+
+  const Matrix& logits;
+  const Matrix& out;
+  TileStats* stats;
+  const RowPlan& plan;
+  RowSum* sums;
+  const int64_t tiles = (logits.cols + kStatsTile - 1) / kStatsTile;  // of a row
+  T* const out_data = static_cast<T*>(out.data);
+
+  const bool apart = out.data != logits.data;
+  const bool logs = plan.mode == Mode::kLog;
+
+  // Of most types both are known to be false.
+  EXN_SIMD bool blind() const { return kStable && apart; }
+  EXN_SIMD bool near() const { return kNear && kKeep && !kStable && apart && !logs; }
+
+  EXN_SIMD Span<T> tile_at(int64_t item) const {
     const int64_t t = item % tiles;
-    return Span<T>{row_of<T>(logits, item / tiles) + t * kStatsTile, tile_length(columns, t)};
-  };
-  const bool near =
-      kNear && kKeep && !kStable && out.data != logits.data && plan.mode != Mode::kLog;
+    return {row_of<T>(logits, item / tiles) + t * kStatsTile, tile_length(logits.cols, t)};
+  }
+
   // The largest of a row's first logits or, where they are masked, of some from all over it, which
   // core and memory take longer to find.
-  const auto near_level = [&](int64_t row) {
+  float near_level(int64_t row) const {
     constexpr int64_t kSome = 16;
+    const int64_t columns = logits.cols;
     const T* const z = row_of<T>(logits, row);
     const float level = reduce_max(lane_max(z, columns < kPiece ? columns : kPiece));
     if (level != -INFINITY || columns <= kPiece) return level;
     f32v high = set1(-INFINITY);
     for (int64_t k = 1; k <= kSome; ++k) high = max(high, load(z + (columns - kLanes) * k / kSome));
     return reduce_max(high);
-  };
+  }
+
   // `peaks` are those of this tile, and then of the next, item + 1, if that is before `end`.
-  const auto first = [&](int64_t row, int64_t t, int64_t end, Peaks* peaks,
-                         [[maybe_unused]] float level, [[maybe_unused]] const Due& due, T* terms) {
+  void first(int64_t row, int64_t t, int64_t end, Peaks* peaks, [[maybe_unused]] float level,
+             [[maybe_unused]] const Due& due, T* terms) const {
     const int64_t item = row * tiles + t;
     const Span<T> tile = tile_at(item), next = item + 1 < end ? tile_at(item + 1) : Span<T>{};
     T* to = out_data == nullptr ? nullptr : out_data + row * out.stride + t * kStatsTile;
     if (terms != nullptr) to = terms + t * kStatsTile;
     // The logarithm is no multiple of the terms, and its logits must survive
     // when it is taken in place.
-    const bool keep = kKeep && to != nullptr && plan.mode != Mode::kLog;
+    const bool keep = kKeep && to != nullptr && !logs;
 #if defined(EXN_HAS_POWER_TABLE)
     if constexpr (kKeep && !kStable) {
-      if (near) {
+      if (near()) {
         stats[item] = keep ? any_half<true>(tile.z, to, tile.n, level, due)
                            : any_half<false>(tile.z, to, tile.n, level, due);
         return;
       }
     }
 #endif
-    if (blind) {
+    if (blind()) {
       stats[item] = keep ? stable_half<T, kKeep>(tile.z, to, tile.n, plan.mode)
                          : stable_half<T, false>(tile.z, to, tile.n, plan.mode);
       return;
     }
     stats[item] = keep ? first_half<T, kStable, kKeep>(tile.z, to, tile.n, plan.mode, next, peaks)
                        : first_half<T, kStable, false>(tile.z, to, tile.n, plan.mode, next, peaks);
-  };
+  }
+
   // `next` is the row whose logits will be read after this, or -1. In place there is no second
   // stream to fill the time of: the processor's own prefetching is faster then.
-  const auto second = [&](int64_t row, int64_t t, const RowSum& sum, int64_t next) {
+  void second(int64_t row, int64_t t, const RowSum& sum, int64_t next) const {
     if (out_data == nullptr) return;
     const T* z = row_of<T>(logits, row) + t * kStatsTile;
     T* to = out_data + row * out.stride + t * kStatsTile;
-    const bool ahead = next >= 0 && out.data != logits.data && tuning().prefetch_streams;
+    const bool ahead = next >= 0 && apart && tuning().prefetch_streams;
     const T* after = ahead ? row_of<T>(logits, next) + t * kStatsTile : nullptr;
-    second_half<T, kStable, kKeep>(z, to, tile_length(columns, t), stats[row * tiles + t], sum,
+    second_half<T, kStable, kKeep>(z, to, tile_length(logits.cols, t), stats[row * tiles + t], sum,
                                    plan, after);
-  };
-  if (tiles == 1 || rows >= 16) {
+  }
+
+  // Each thread makes whole rows.
+  EXN_SIMD void run_rows(Terms* own) const {
+    const int64_t rows = logits.rows, columns = logits.cols;
     // Where the multiplication is not the time to prefetch the next row, it waits for that one.
-    const bool late = near && out_data != nullptr && !tuning().prefetch_streams;
+    const bool late = near() && out_data != nullptr && !tuning().prefetch_streams;
     const bool looks = late && own != nullptr && out.stride * kSizeOfF32 % kLine == 0 &&
                        reinterpret_cast<uintptr_t>(out.data) % kLine == 0;
     const Look look = looks ? look_at(logits, out) : Look();
@@ -407,9 +424,9 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, Terms*
         return Due{past ? terms.e + t * kStatsTile : to, to,
                    factor_of(stats[waits * tiles + t], sum, plan), past};
       };
-      if (!blind && !near) find_peaks(tile_at(begin * tiles), 0, &peaks);
+      if (!blind() && !near()) find_peaks(tile_at(begin * tiles), 0, &peaks);
       for (int64_t row = begin; row < end; ++row) {
-        const float level = near ? near_level(row) : 0;
+        const float level = near() ? near_level(row) : 0;
         for (int64_t t = 0; t < tiles; ++t)
           first(row, t, end * tiles, &peaks, level, due_at(t),
                 past ? reinterpret_cast<T*>(terms.e) : nullptr);
@@ -424,33 +441,46 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, Terms*
       if (past) end_stream();
     });
     for (int k = 0; past && k < look.count; ++k) prefetch_l2(look.to[k]);  // for way_of
-    return;
   }
-  // Few long rows: the tiles themselves are shared out, with a meeting point
-  // where the sums are complete.
-  const int64_t chunk = tiles_per_piece(rows * tiles, kStatsTile);
-  parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {
-    Peaks peaks;
-    float level = 0;
-    if (!blind && !near) find_peaks(tile_at(begin), 0, &peaks);
-    for (int64_t item = begin; item < end; ++item) {
-      if (near && (item == begin || item % tiles == 0)) level = near_level(item / tiles);
-      first(item / tiles, item % tiles, end, &peaks, level, Due{}, nullptr);
-    }
-  });
-  parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {
-    int64_t known = -1;
-    RowSum sum;
-    for (int64_t item = begin; item < end; ++item) {
-      if (item / tiles != known) {
-        known = item / tiles;
-        sum = row_sum(stats + known * tiles, tiles);
+
+  // Few long rows: the tiles themselves are shared out, with a meeting point where the sums are
+  // complete.
+  EXN_SIMD void run_tiles() const {
+    const int64_t rows = logits.rows, chunk = tiles_per_piece(rows * tiles, kStatsTile);
+    parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {
+      Peaks peaks;
+      float level = 0;
+      if (!blind() && !near()) find_peaks(tile_at(begin), 0, &peaks);
+      for (int64_t item = begin; item < end; ++item) {
+        if (near() && (item == begin || item % tiles == 0)) level = near_level(item / tiles);
+        first(item / tiles, item % tiles, end, &peaks, level, Due{}, nullptr);
       }
-      second(known, item % tiles, sum, -1);
+    });
+    parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {
+      int64_t known = -1;
+      RowSum sum;
+      for (int64_t item = begin; item < end; ++item) {
+        if (item / tiles != known) {
+          known = item / tiles;
+          sum = row_sum(stats + known * tiles, tiles);
+        }
+        second(known, item % tiles, sum, -1);
+      }
+    });
+    for (int64_t row = 0; sums != nullptr && row < rows; ++row) {
+      sums[row] = row_sum(stats + row * tiles, tiles);
     }
-  });
-  for (int64_t row = 0; sums != nullptr && row < rows; ++row) {
-    sums[row] = row_sum(stats + row * tiles, tiles);
+  }
+};
+
+template <class T, bool kStable>
+void transform(const Matrix& logits, const Matrix& out, TileStats* stats, Terms* own,
+               const RowPlan& plan, RowSum* sums) {
+  const Transform<T, kStable> both = {logits, out, stats, plan, sums};
+  if (both.tiles == 1 || logits.rows >= 16) {
+    both.run_rows(own);
+  } else {
+    both.run_tiles();
   }
 }
 

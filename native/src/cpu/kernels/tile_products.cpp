@@ -130,27 +130,43 @@ struct Block {
 // Sums of a block with one column of tiles: [32 weight rows][inputs of the group].
 using TileSums = float[kTiledRows * kTileInputs];
 
+// Registers: 0 to 3 for sums, 4 and 5 for weights, 6 and 7 for inputs. The sums so far are in
+// memory, or there are none.
+template <int kWide>
+EXN_SIMD void load_sums(const TileSums* sums, bool any, int64_t half, int64_t pitch) {
+  if (!any) {
+    EXN_TILE_ZERO(0);
+    EXN_TILE_ZERO(1);
+    EXN_TILE_ZERO(2);
+    EXN_TILE_ZERO(3);
+    return;
+  }
+  EXN_TILE_LOAD(0, sums[0], pitch);
+  EXN_TILE_LOAD(1, sums[0] + half, pitch);
+  if constexpr (kWide > 1) {
+    EXN_TILE_LOAD(2, sums[1], pitch);
+    EXN_TILE_LOAD(3, sums[1] + half, pitch);
+  }
+}
+template <int kWide>
+EXN_SIMD void store_sums(TileSums* sums, int64_t half, int64_t pitch) {
+  EXN_TILE_STORE(0, sums[0], pitch);
+  EXN_TILE_STORE(1, sums[0] + half, pitch);
+  if constexpr (kWide > 1) {
+    EXN_TILE_STORE(2, sums[1], pitch);
+    EXN_TILE_STORE(3, sums[1] + half, pitch);
+  }
+}
+
 // Steps [begin, end) of a block with one or two columns of tiles, whose sums so far are in memory
-// where begin > 0. Registers: 0 to 3 for sums, 4 and 5 for weights, 6 and 7 for inputs.
+// where begin > 0.
 template <int kWide>
 __attribute__((noinline)) void multiply_block(const Block& block, const bf16* const (&columns)[2],
                                               int64_t begin, int64_t end, TileSums* sums,
                                               PrefetchRun* next) {
   const int64_t pitch = 4 * block.inputs, tile = 2 * kTileRows * block.inputs;
   const int64_t half = kTileRows * block.inputs;
-  if (begin == 0) {
-    EXN_TILE_ZERO(0);
-    EXN_TILE_ZERO(1);
-    EXN_TILE_ZERO(2);
-    EXN_TILE_ZERO(3);
-  } else {
-    EXN_TILE_LOAD(0, sums[0], pitch);
-    EXN_TILE_LOAD(1, sums[0] + half, pitch);
-    if constexpr (kWide > 1) {
-      EXN_TILE_LOAD(2, sums[1], pitch);
-      EXN_TILE_LOAD(3, sums[1] + half, pitch);
-    }
-  }
+  load_sums<kWide>(sums, begin > 0, half, pitch);
   const bf16 *b0 = columns[0] + begin * tile, *b1 = columns[1] + begin * tile;
   PrefetchRun ahead = *next;
   const auto step = [&](const bf16* upper, int64_t upper_pitch, const bf16* lower,
@@ -189,12 +205,7 @@ __attribute__((noinline)) void multiply_block(const Block& block, const bf16* co
     step(staged.at, kDepth * 2, staged.at + kTileRows * kDepth, kDepth * 2);
   }
   *next = ahead;
-  EXN_TILE_STORE(0, sums[0], pitch);
-  EXN_TILE_STORE(1, sums[0] + half, pitch);
-  if constexpr (kWide > 1) {
-    EXN_TILE_STORE(2, sums[1], pitch);
-    EXN_TILE_STORE(3, sums[1] + half, pitch);
-  }
+  store_sums<kWide>(sums, half, pitch);
 }
 
 // ---- results ------------------------------------------------------------------------------------
