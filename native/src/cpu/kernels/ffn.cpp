@@ -9,6 +9,8 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
+constexpr int kTerms = 3;  // of tiles: nothing here is rounded to bf16
+
 // ---- activations --------------------------------------------------------------------------------
 
 // erf by formula 7.1.26 of Abramowitz and Stegun, |error| < 1.5e-7.
@@ -269,10 +271,52 @@ void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t str
   });
 }
 
+// Splits the rows into those that run, listed in `run`, and those that pass by at once.
+Active active_rows(const FfnArgs& f, int64_t* run) {
+  Active active = {run, 0};
+  for (int64_t row = 0; row < f.hidden.rows; ++row) {
+    if (f.skip != nullptr && f.skip[row] != 0) {
+      pass_row(f, row);
+    } else {
+      run[active.count++] = row;
+    }
+  }
+  return active;
+}
+
+// What gate and up are multiplied with: the same numbers, in two forms where the blocks of both
+// differ. `arranged` is null unless they meet in tiles.
+GateAndUpInputs arrange_inputs(const FfnArgs& f, const Active& active, const float* x,
+                               int64_t stride, bf16* arranged, char* rounded, bool two_forms) {
+  Inputs in;
+  in.stride = stride;
+  in.f32 = x;
+  in.far = is_far(f.up_weight);
+  if (arranged != nullptr) into_tiles(active.count, kTerms, arranged, &in);
+  GateAndUpInputs both = {in, in};
+  into_blocks(f.up_weight, active.count, rounded, &both.up);
+  both.gate = both.up;
+  if (two_forms) {
+    into_blocks(f.gate_weight, active.count, rounded + f.hidden.rows * both.up.rounded_stride,
+                &both.gate);
+  }
+  return both;
+}
+
+// Rows of `a` as the second loop reads them: zeros after the last column, in the order of pairs.
+template <class T>
+void order_middle(const Active& active, float* a, int64_t width, int64_t stride, bool tiled) {
+  parallel_for(active.count, 65536 / stride + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t k = width; k < stride; ++k) a[i * stride + k] = 0;
+      order_input<T>(a + i * stride, stride, tiled);
+    }
+  });
+}
+
 }  // namespace
 
 exn_status ffn(const FfnArgs& f, Workspace& ws) {
-  constexpr int kTerms = 3;  // of tiles: nothing here is rounded to bf16
   const int64_t rows = f.hidden.rows, dim = f.hidden.cols, width = f.up_weight.rows;
   const bool tiles = ws.tiles();
   const int64_t stride = padded(dim, tiles), wide = padded(width, tiles);
@@ -294,42 +338,21 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH(ws, "ffn"));
 
-  Active active = {run, 0};
-  for (int64_t row = 0; row < rows; ++row) {
-    if (f.skip != nullptr && f.skip[row] != 0) {
-      pass_row(f, row);
-    } else {
-      run[active.count++] = row;
-    }
-  }
+  const Active active = active_rows(f, run);
   if (active.count == 0) return EXN_OK;
   const bool tiled = meet_in_tiles(tiles, f.up_weight.dtype, active.count);
   normalise_all(f, active, x, stride, tiled);
-  Inputs in;
-  in.stride = stride;
-  in.f32 = x;
-  in.far = is_far(f.up_weight);
-  if (tiled) into_tiles(active.count, kTerms, arranged, &in);
-  GateAndUpInputs both = {in, in};
-  into_blocks(f.up_weight, active.count, rounded, &both.up);
-  both.gate = both.up;
-  if (two_forms) {
-    into_blocks(f.gate_weight, active.count, rounded + rows * both.up.rounded_stride, &both.gate);
-  }
+  const GateAndUpInputs both =
+      arrange_inputs(f, active, x, stride, tiled ? arranged : nullptr, rounded, two_forms);
   Inputs middle;
   middle.stride = wide;
   middle.f32 = a;
-  middle.far = in.far;
+  middle.far = both.up.far;
   down_grid.rows = active.count;
   with_weight_type(f.up_weight, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     gate_and_up<T>(f, both, active, a, wide, tiles, own);
-    parallel_for(active.count, 65536 / wide + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        for (int64_t k = width; k < wide; ++k) a[i * wide + k] = 0;
-        order_input<T>(a + i * wide, wide, tiled);
-      }
-    });
+    order_middle<T>(active, a, width, wide, tiled);
     if (tiled) into_tiles(active.count, kTerms, arranged, &middle);
     into_blocks(f.down_weight, active.count, rounded, &middle);
     down<T>(f, middle, active, down_grid, sums, own);
