@@ -4,7 +4,7 @@
 
 A new list gets a line in LISTS. What a compiler or another test compares with that one list needs
 none: the tables of the backends, the C fuzzer, the budgets of CUDA kernels. A composition in
-tests/gpu/peers.py is a choice.
+tests/gpu/compositions.py is a choice.
 
   check_op_lists.py ROOT
 """
