@@ -12,6 +12,27 @@
 
 namespace exn::cpu::EXN_ISA {
 
+// Adds the integer sums of kX inputs with kW rows, times their scales, to accumulators that lie
+// kPitch apart.
+template <class S, int kW, int kX, int kPitch, class Scales>
+static EXN_SIMD void scale_sums(const bytes_v (&ints)[kX * kW], Scales&& scales, const char* input,
+                                int64_t stride, f32v* sums) {
+#pragma GCC unroll 8
+  for (int x = 0; x < kX; ++x) {
+    const char* const from = input + x * stride;
+    const f32v with = load(reinterpret_cast<const float*>(from + S::kScales));
+#pragma GCC unroll 4
+    for (int w = 0; w < kW; ++w) {
+      f32v& sum = sums[x * kPitch + w];
+      const auto s = scales(w);
+      if constexpr (S::kHasMin) {
+        sum = fma(s.mins, load(reinterpret_cast<const float*>(from + S::kMins)), sum);
+      }
+      sum = fma(to_floats(ints[x * kW + w]), mul(s.scale, with), sum);
+    }
+  }
+}
+
 // The microkernel: adds the products of a step of kX inputs, or of its half or quarter, with that
 // of kW rows to their accumulators; those of an input lie kPitch apart. quant(w, i) is the i-th
 // vector of a row, of kVectors, or, if that is 0, of `vectors` in a loop; scales(w) are its scales.
@@ -74,20 +95,7 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
     if constexpr (kX > 1) in_order();  // loads quants again, as there are no registers for all
     add_halves(false, true);
   }
-#pragma GCC unroll 8
-  for (int x = 0; x < kX; ++x) {
-    const char* const from = input + x * stride;
-    const f32v with = load(reinterpret_cast<const float*>(from + S::kScales));
-#pragma GCC unroll 4
-    for (int w = 0; w < kW; ++w) {
-      f32v& sum = sums[x * kPitch + w];
-      const auto s = scales(w);
-      if constexpr (S::kHasMin) {
-        sum = fma(s.mins, load(reinterpret_cast<const float*>(from + S::kMins)), sum);
-      }
-      sum = fma(to_floats(ints[x * kW + w]), mul(s.scale, with), sum);
-    }
-  }
+  scale_sums<S, kW, kX, kPitch>(ints, scales, input, stride, sums);
 }
 
 // The same with rows of blocks.
