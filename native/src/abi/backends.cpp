@@ -2,8 +2,6 @@
 // Which backends there are, the loader of the CUDA backend, and the device functions of core.h.
 #include "backends.h"
 
-#include <dlfcn.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -12,6 +10,7 @@
 #include <new>
 #include <string>
 
+#include "base/platform.h"
 #include "cpu/backend.h"
 
 namespace exn {
@@ -49,18 +48,8 @@ const char* no_such_backend() {
   return wrong ? text : nullptr;
 }
 
-// The file of this library. Asks for a variable of its own: another library that was loaded first
-// may define a function of the same name.
-const char* this_library() {
-  Dl_info info;
-  return dladdr(&kHost, &info) != 0 && info.dli_fname != nullptr ? info.dli_fname : "";
-}
-
 std::string beside_this_library() {
-  const std::string self = this_library();
-  const size_t slash = self.rfind('/');
-  return slash == std::string::npos ? "libexeunt_cuda.so"
-                                    : self.substr(0, slash + 1) + "libexeunt_cuda.so";
+  return platform::library_in(platform::folder_of(platform::this_library()), "exeunt_cuda");
 }
 
 std::string default_path() {
@@ -77,16 +66,18 @@ std::string open_library(const std::string& path, Backend* table) {
   if (backend != nullptr && std::strcmp(backend, "cpu") == 0) {
     return "EXEUNT_BACKEND is cpu, which keeps the CUDA backend closed";
   }
-  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return "cannot open the CUDA backend: " + std::string(dlerror());
-  const auto query = reinterpret_cast<BackendQuery>(dlsym(library, kBackendQuerySymbol));
+  std::string why_not;
+  void* library = platform::open_library(path, &why_not);
+  if (library == nullptr) return "cannot open the CUDA backend: " + why_not;
+  const auto query =
+      reinterpret_cast<BackendQuery>(platform::symbol_of(library, kBackendQuerySymbol));
   if (query == nullptr) {
-    dlclose(library);
+    platform::close_library(library);
     return path + " is no exeunt backend: it does not export " + kBackendQuerySymbol;
   }
   if (query(kBackendAbi, &kHost, table) != EXN_OK) {
     const std::string why = last_error();
-    dlclose(library);
+    platform::close_library(library);
     return why;
   }
   if (table->abi != kBackendAbi || table->size != sizeof(Backend)) {
@@ -94,7 +85,7 @@ std::string open_library(const std::string& path, Backend* table) {
                             " with a table of " + std::to_string(table->size) +
                             " bytes, this library expects " + std::to_string(kBackendAbi) +
                             " with " + std::to_string(sizeof(Backend));
-    dlclose(library);
+    platform::close_library(library);
     return why;
   }
   return "";
@@ -186,7 +177,7 @@ exn_status device_backend(const char* function, int32_t device_type, int32_t dev
 
 extern "C" {
 
-const char* exn_library_path(void) { return exn::this_library(); }
+const char* exn_library_path(void) { return exn::platform::this_library(); }
 
 exn_status exn_cuda_open(const char* path) {
   if (exn::open_cuda(path)) return EXN_OK;

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <exeunt/mapping.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <cerrno>
-#include <csignal>
 #include <mutex>
 #include <new>
 
+#include "base/platform.h"
 #include "base/status.h"
 
 namespace exn {
@@ -24,16 +21,12 @@ struct Guard {
 
 std::atomic<Guard*> guards{nullptr};
 std::mutex changing;
-struct sigaction before;  // the handler that ours came before
 bool installed = false;
 
 // All of it is atomic without locks, as a handler needs it.
 static_assert(std::atomic<uintptr_t>::is_always_lock_free);
 
-uintptr_t page_size() {
-  static const auto bytes = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  return bytes;
-}
+uintptr_t page_size() { return platform::page_size(); }
 
 // The first byte of an address's page.
 uintptr_t page_of(uintptr_t address) { return address & ~(page_size() - 1); }
@@ -53,54 +46,14 @@ Guard* guard_of(uintptr_t address) {
 
 // Puts zeros where pages are missing: from there to the mapping's end, so that however many reads
 // follow, a mapping has two parts at most.
-bool mend(const siginfo_t* info) {
-  if (info->si_code != BUS_ADRERR) return false;
-  const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
+bool mend(uintptr_t address) {
   Guard* const guard = guard_of(address);
   if (guard == nullptr) return false;
   const uintptr_t from = page_of(address), end = page_of(guard->end.load() - 1) + page_size();
-  if (mmap(reinterpret_cast<void*>(from), end - from, PROT_READ,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED) {
-    return false;
-  }
+  if (!platform::map_zeros(from, end - from)) return false;
   uintptr_t none = 0;
   guard->lost.compare_exchange_strong(none, address);
   return true;
-}
-
-// What would have happened without us.
-void pass_on(int signal, siginfo_t* info, void* context) {
-  if ((before.sa_flags & SA_SIGINFO) != 0) {
-    before.sa_sigaction(signal, info, context);
-    return;
-  }
-  const bool sent = info->si_code <= 0;  // by somebody, and not by an instruction
-  if (before.sa_handler == SIG_IGN && sent) return;
-  if (before.sa_handler != SIG_IGN && before.sa_handler != SIG_DFL) {
-    before.sa_handler(signal);
-    return;
-  }
-  struct sigaction usual = {};
-  usual.sa_handler = SIG_DFL;
-  sigaction(signal, &usual, nullptr);
-  if (sent) raise(signal);  // once this handler has returned, as the instruction does
-}
-
-void on_bus_error(int signal, siginfo_t* info, void* context) {
-  const int kept = errno;
-  if (!mend(info)) pass_on(signal, info, context);
-  errno = kept;
-}
-
-bool install() {
-  if (installed) return true;
-  if (sigaction(SIGBUS, nullptr, &before) != 0) return false;
-  struct sigaction ours = {};
-  ours.sa_sigaction = on_bus_error;
-  ours.sa_mask = before.sa_mask;
-  ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | (before.sa_flags & SA_NODEFER);
-  installed = sigaction(SIGBUS, &ours, nullptr) == 0;
-  return installed;
 }
 
 Guard* guard_at(const void* begin) {
@@ -138,7 +91,8 @@ exn_status guard(const void* begin, size_t bytes) {
                   reinterpret_cast<void*>(taken));
     }
   }
-  if (!install()) {
+  if (!installed) installed = platform::on_lost_page(mend);
+  if (!installed) {
     return fail(EXN_RUNTIME_FAILURE, "%s: no handler of SIGBUS can be installed", kName);
   }
   const bool added = free == nullptr;

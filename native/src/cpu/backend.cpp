@@ -2,14 +2,13 @@
 // The CPU backend: chooses the kernels of one instruction set and offers memory.
 #include "backend.h"
 
-#include <sys/mman.h>
-
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 
+#include "base/platform.h"
 #include "base/status.h"
 #include "cpu_features.h"
 #include "kernels.h"
@@ -143,15 +142,15 @@ exn_status alloc(int32_t, size_t bytes, void** out) {
     return fail(EXN_OUT_OF_MEMORY, "exn_alloc: %zu bytes cannot be had", bytes);
   }
   const size_t rounded = (bytes + align - 1) / align * align;
-  void* p = std::aligned_alloc(align, rounded);
+  void* p = platform::allocate(align, rounded);
   if (p == nullptr) return fail(EXN_OUT_OF_MEMORY, "exn_alloc: %zu bytes cannot be had", bytes);
-  if (align == kHugePage) madvise(p, rounded, MADV_HUGEPAGE);  // a wish: 4 KiB pages work too
+  if (align == kHugePage) platform::prefer_large_pages(p, rounded);
   *out = p;
   return EXN_OK;
 }
 
 exn_status release(int32_t, void* p) {
-  std::free(p);
+  platform::release(p);
   return EXN_OK;
 }
 

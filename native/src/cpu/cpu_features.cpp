@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cpu_features.h"
 
+#include "base/platform.h"
 #include "tuning.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
-#if defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 #endif
 
 #include <cstdint>
@@ -37,17 +34,6 @@ uint64_t saved_state() {
   uint32_t low, high;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return static_cast<uint64_t>(high) << 32 | low;
-}
-
-// Linux hands the registers of tiles out to processes that ask for them, and refuses where a signal
-// stack of one of its threads is too short for them.
-bool may_use_tiles() {
-#if defined(__linux__)
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-#else
-  return false;
-#endif
 }
 
 Features detect() {
@@ -88,7 +74,7 @@ bool has_vnni() { return features().vnni; }
 bool has_avx512() { return features().avx512; }
 // Asks, which detect() must not: a process that forces another set goes without.
 bool has_amx() {
-  static const bool may = features().avx512 && features().tiles && may_use_tiles();
+  static const bool may = features().avx512 && features().tiles && platform::may_use_tiles();
   return may;
 }
 #endif

@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pool.h"
 
-#include <linux/futex.h>
-#include <pthread.h>
-#include <sched.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <mutex>
 #include <new>
+
+#include "base/platform.h"
 
 namespace exn::cpu {
 namespace {
@@ -28,21 +23,6 @@ constexpr int kPatience = 2000;
 // other within less, and a worker that others got meanwhile would take the core of its next loop.
 constexpr int64_t kLinger = 50000;
 
-// `bits`: which sleepers, by the bits with which they wait.
-void futex_wait(std::atomic<uint32_t>* word, uint32_t seen, uint32_t bits) {
-  syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen, nullptr, nullptr, bits);
-}
-
-void futex_wake(std::atomic<uint32_t>* word, uint32_t bits) {
-  syscall(SYS_futex, word, FUTEX_WAKE_BITSET_PRIVATE, kMaxThreads, nullptr, nullptr, bits);
-}
-
-int64_t now() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return int64_t{1000000000} * time.tv_sec + time.tv_nsec;
-}
-
 void relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -52,10 +32,8 @@ void relax() {
 }
 
 int32_t usable_cores() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  const int n = CPU_COUNT(&set);
-  return n < 1 ? 1 : n > kMaxThreads ? kMaxThreads : n;
+  const int32_t n = platform::usable_cores();
+  return n > kMaxThreads ? kMaxThreads : n;
 }
 
 // 0 if EXEUNT_THREADS is no number of threads.
@@ -165,8 +143,8 @@ struct Loop {
   void report(uint32_t units) {
     done.fetch_add(units, std::memory_order_seq_cst);
     if (!awaited.load(std::memory_order_seq_cst)) return;
-    futex_wake(&done, ~0u);
-    sched_yield();  // to the caller, whose core this is
+    platform::wake(&done, ~0u);
+    platform::yield_core();  // to the caller, whose core this is
   }
 };
 
@@ -175,73 +153,9 @@ struct Loop {
 // It stays off the core of the caller that it works for. Left to the system, a worker that wakes
 // beside a busy process is often queued after its caller, takes a piece when that one's time is
 // over, and has the caller wait for it on the core that it needs.
-class alignas(64) Worker {
- public:
-  // The loop whose pieces it takes, or null.
-  std::atomic<const Loop*> serves{nullptr};
-
-  // Calls main(argument) on a thread of its own. False: none is to be had.
-  bool begin(void* (*main)(void*), void* argument) {
-    pthread_attr_t attributes;
-    if (pthread_attr_init(&attributes) != 0) return false;
-    // The default is that of the process, which may have made it small, or none at all.
-    pthread_attr_setstacksize(&attributes, kWorkerStack);
-    serves.store(nullptr, std::memory_order_relaxed);
-    off_.store(kUnknown, std::memory_order_relaxed);
-    placing_.clear(std::memory_order_relaxed);  // in a forked child it may be set
-    const bool runs = pthread_create(&thread_, &attributes, main, argument) == 0;
-    pthread_attr_destroy(&attributes);
-    CPU_ZERO(&given_);  // so what it has now is taken for what others allow it
-    return runs;
-  }
-
-  void join() { pthread_join(thread_, nullptr); }
-
-  void keep_off(int core) {
-    if (off_.load(std::memory_order_relaxed) == core) return;
-    place(core, [&](cpu_set_t* cores) { CPU_CLR(core, cores); });
-  }
-
-  // Brings it to a core that the calling thread is about to leave.
-  void move_to(int core) {
-    place(kUnknown, [&](cpu_set_t* cores) {
-      if (!CPU_ISSET(core, cores)) return;
-      CPU_ZERO(cores);
-      CPU_SET(core, cores);
-    });
-  }
-
-  // Nanoseconds for which it has run; 0 if unknown.
-  int64_t ran() const {
-    clockid_t clock;
-    timespec time;
-    if (pthread_getcpuclockid(thread_, &clock) != 0 || clock_gettime(clock, &time) != 0) return 0;
-    return int64_t{1000000000} * time.tv_sec + time.tv_nsec;
-  }
-
- private:
-  static constexpr int kUnknown = -1;
-
-  // Gives it what f leaves of the cores that others allow it (taskset may be called at any time).
-  template <class F>
-  void place(int off, F&& f) {
-    if (placing_.test_and_set(std::memory_order_acquire)) return;
-    off_.store(off, std::memory_order_relaxed);
-    cpu_set_t now;
-    if (pthread_getaffinity_np(thread_, sizeof now, &now) == 0) {
-      if (!CPU_EQUAL(&now, &given_)) allowed_ = now;
-      cpu_set_t wanted = allowed_;
-      f(&wanted);
-      if (CPU_COUNT(&wanted) == 0) wanted = allowed_;
-      given_ = pthread_setaffinity_np(thread_, sizeof wanted, &wanted) == 0 ? wanted : now;
-    }
-    placing_.clear(std::memory_order_release);
-  }
-
-  pthread_t thread_;
-  std::atomic<int> off_{kUnknown};
-  std::atomic_flag placing_ = ATOMIC_FLAG_INIT;
-  cpu_set_t allowed_, given_;
+struct alignas(64) Worker {
+  std::atomic<const Loop*> serves{nullptr};  // the loop whose pieces it takes
+  platform::Thread thread;
 };
 
 // ---- the pool -----------------------------------------------------------------------------------
@@ -253,7 +167,7 @@ class Pool {
  public:
   Pool() : wanted_(default_threads()) {
     // A forked child has none of the workers, nor the threads whose loops may hold the locks.
-    pthread_atfork(nullptr, nullptr, [] { pool().forget_workers(); });
+    platform::in_forked_child([] { pool().forget_workers(); });
   }
 
   int32_t threads() const { return wanted_.load(std::memory_order_relaxed); }
@@ -297,7 +211,7 @@ class Pool {
     const int32_t inside = callers_.fetch_add(1, std::memory_order_relaxed) + 1;
     const int32_t crowd = crowd_.load(std::memory_order_relaxed);
     if (inside == 1 && crowd == 1) return 1;
-    const int64_t time = now(), until = crowd_until_.load(std::memory_order_relaxed);
+    const int64_t time = platform::now(), until = crowd_until_.load(std::memory_order_relaxed);
     if (inside < crowd && time < until) return crowd;
     // All workers read these: they are written when they have to be.
     if (inside != crowd) crowd_.store(inside, std::memory_order_relaxed);
@@ -353,13 +267,13 @@ class Pool {
   void wake(const Team& team) {
     // Among many cores the system finds free ones, and these calls would take longer than a loop.
     constexpr int32_t kFew = 16;
-    const int core = team.seats <= kFew ? sched_getcpu() : -1;
+    const int core = team.seats <= kFew ? platform::current_core() : -1;
     for (int32_t i = 0; core >= 0 && i + 1 < team.seats; ++i) {
       const int32_t worker = team.first + i;
-      if (worker <= worker_count_) workers_[worker].keep_off(core);
+      if (worker <= worker_count_) workers_[worker].thread.keep_off(core);
     }
     news_.fetch_add(1, std::memory_order_release);
-    futex_wake(&news_, team.bits());
+    platform::wake(&news_, team.bits());
   }
 
   // Until workers have done so many units.
@@ -377,19 +291,20 @@ class Pool {
 
   // A worker that has a piece in hand and does not run waits for a core. It gets this one.
   void lend_core(Loop& loop, uint32_t units) {
-    const int core = sched_getcpu();
-    for (int32_t i = 1; core >= 0 && i <= worker_count_; ++i) {
+    const int core = platform::current_core();
+    if (core < 0) return platform::yield_core();
+    for (int32_t i = 1; i <= worker_count_; ++i) {
       Worker& worker = workers_[i];
       if (worker.serves.load(std::memory_order_relaxed) != &loop) continue;
-      const int64_t ran = worker.ran();
+      const int64_t ran = worker.thread.ran();
       if (comes(loop, units)) return;
-      if (ran == 0 || worker.ran() != ran) continue;
+      if (ran == 0 || worker.thread.ran() != ran) continue;
       loop.awaited.store(true, std::memory_order_seq_cst);
       const uint32_t seen = loop.done.load(std::memory_order_seq_cst);
       if (seen != units) {
-        worker.move_to(core);
-        futex_wait(&loop.done, seen, ~0u);
-        worker.keep_off(core);
+        worker.thread.move_to(core);
+        platform::wait_on(&loop.done, seen, ~0u);
+        worker.thread.keep_off(core);
       }
       loop.awaited.store(false, std::memory_order_relaxed);
       return;
@@ -454,7 +369,7 @@ class Pool {
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     Seen unchanged = *seen;
     if (!stopping_.load(std::memory_order_seq_cst) && next_loop(&unchanged) == nullptr)
-      futex_wait(&news_, news, Team::bit(index));
+      platform::wait_on(&news_, news, Team::bit(index));
     sleepers_.fetch_sub(1, std::memory_order_seq_cst);
   }
 
@@ -465,13 +380,13 @@ class Pool {
     stopping_.store(false, std::memory_order_release);
     for (int32_t i = 1; i < threads(); ++i) {
       starts_[i] = {this, i};
-      const auto main = [](void* argument) -> void* {
+      const auto main = [](void* argument) {
         const Start& start = *static_cast<const Start*>(argument);
         start.pool->worker(start.index);
-        return nullptr;
       };
+      workers_[i].serves.store(nullptr, std::memory_order_relaxed);
       // No thread to be had means fewer workers: the others take what they would have done.
-      if (!workers_[i].begin(main, &starts_[i])) break;
+      if (!workers_[i].thread.begin(main, &starts_[i], kWorkerStack)) break;
       worker_count_ = i;
     }
     started_.store(true, std::memory_order_release);
@@ -480,8 +395,8 @@ class Pool {
   void stop() {
     stopping_.store(true, std::memory_order_seq_cst);
     news_.fetch_add(1, std::memory_order_release);
-    futex_wake(&news_, ~0u);
-    while (worker_count_ > 0) workers_[worker_count_--].join();
+    platform::wake(&news_, ~0u);
+    while (worker_count_ > 0) workers_[worker_count_--].thread.join();
     started_.store(false, std::memory_order_relaxed);
   }
 

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// macOS. What it shares with other POSIX systems is in posix.cpp.
+#include <mach/mach.h>
+#include <pthread.h>
+#include <sys/sysctl.h>
+
+#include <new>
+
+#include "base/platform.h"
+
+namespace exn::platform {
+
+int32_t usable_cores() {
+  int32_t cores = 0;
+  size_t bytes = sizeof cores;
+  return sysctlbyname("hw.logicalcpu", &cores, &bytes, nullptr, 0) != 0 || cores < 1 ? 1 : cores;
+}
+
+// Threads cannot be placed here.
+int current_core() { return -1; }
+
+// ---- sleeping by a word -------------------------------------------------------------------------------
+
+namespace {
+
+// Words share a few condition variables: one who wakes for another's sake looks and sleeps again.
+struct alignas(64) Bed {
+  pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+  pthread_cond_t woken = PTHREAD_COND_INITIALIZER;
+};
+
+Bed& bed_of(const std::atomic<uint32_t>* word) {
+  static Bed beds[16];
+  return beds[reinterpret_cast<uintptr_t>(word) / 64 % 16];
+}
+
+}  // namespace
+
+void wait_on(std::atomic<uint32_t>* word, uint32_t seen, uint32_t) {
+  Bed& bed = bed_of(word);
+  pthread_mutex_lock(&bed.mutex);
+  if (word->load(std::memory_order_seq_cst) == seen) pthread_cond_wait(&bed.woken, &bed.mutex);
+  pthread_mutex_unlock(&bed.mutex);
+}
+
+void wake(std::atomic<uint32_t>* word, uint32_t) {
+  Bed& bed = bed_of(word);
+  pthread_mutex_lock(&bed.mutex);  // between another's look at the word and its sleep
+  pthread_cond_broadcast(&bed.woken);
+  pthread_mutex_unlock(&bed.mutex);
+}
+
+// ---- a thread -----------------------------------------------------------------------------------------
+
+struct Thread::State {
+  pthread_t thread;
+  void (*main)(void*);
+  void* argument;
+};
+
+bool Thread::begin(void (*main)(void*), void* argument, size_t stack) {
+  pthread_attr_t attributes;
+  if (state_ == nullptr) state_ = new (std::nothrow) State;
+  if (state_ == nullptr || pthread_attr_init(&attributes) != 0) return false;
+  pthread_attr_setstacksize(&attributes, stack);
+  state_->main = main;
+  state_->argument = argument;
+  const auto call = [](void* state) -> void* {
+    static_cast<State*>(state)->main(static_cast<State*>(state)->argument);
+    return nullptr;
+  };
+  const bool runs = pthread_create(&state_->thread, &attributes, call, state_) == 0;
+  pthread_attr_destroy(&attributes);
+  return runs;
+}
+
+void Thread::join() { pthread_join(state_->thread, nullptr); }
+
+void Thread::keep_off(int) {}
+
+void Thread::move_to(int) {}
+
+int64_t Thread::ran() const { return 0; }
+
+// ---- memory, processor --------------------------------------------------------------------------------
+
+void prefer_large_pages(void*, size_t) {}  // those of 16 KiB are all there are
+
+bool may_use_tiles() { return false; }
+
+std::string library_in(const std::string& folder, const char* name) {
+  return folder + "lib" + name + ".dylib";
+}
+
+}  // namespace exn::platform
