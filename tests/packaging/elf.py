@@ -29,8 +29,9 @@ def dynamic(library, tag):
 
 
 def glibc_ceiling(library):
-    """The newest GLIBC_x.y that the library asks for, as a tuple."""
-    versions = re.findall(r"GLIBC_(\d+)\.(\d+)", run(READELF, "--version-info", "--wide", library))
+    """The newest GLIBC_x.y that the library needs, as a tuple; one with a flag may be missing."""
+    text = run(READELF, "--version-info", "--wide", library)
+    versions = re.findall(r"Name: GLIBC_(\d+)\.(\d+)(?:\.\d+)?  Flags: none", text)
     return max((tuple(map(int, version)) for version in versions), default=(0, 0))
 
 
