@@ -8,6 +8,8 @@
 // only ones that round: so a row has the same bits in whatever batch, and wherever its weights lie.
 #pragma once
 
+#include <cmath>
+
 #include "products.h"
 
 namespace exn::cpu::EXN_ISA {

@@ -76,14 +76,16 @@ static EXN_SIMD i32v dot_words(i16v a, i16v b) {
 }
 static EXN_SIMD f32v to_floats(i32v a) { return __builtin_convertvector(a, f32v); }
 static EXN_SIMD f32v load_fours(const float* p) { return load(p); }
-static EXN_SIMD i32v zip_lower(i32v a, i32v b) { return __builtin_shuffle(a, b, i32v{0, 4, 1, 5}); }
-static EXN_SIMD i32v zip_upper(i32v a, i32v b) { return __builtin_shuffle(a, b, i32v{2, 6, 3, 7}); }
-static EXN_SIMD i32v zip_lower_pairs(i32v a, i32v b) {
-  return __builtin_shuffle(a, b, i32v{0, 1, 4, 5});
-}
-static EXN_SIMD i32v zip_upper_pairs(i32v a, i32v b) {
-  return __builtin_shuffle(a, b, i32v{2, 3, 6, 7});
-}
+#if __has_builtin(__builtin_shufflevector)
+#define EXN_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else  // GCC before 12
+#define EXN_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, i32v{__VA_ARGS__})
+#endif
+static EXN_SIMD i32v zip_lower(i32v a, i32v b) { return EXN_SHUFFLE(a, b, 0, 4, 1, 5); }
+static EXN_SIMD i32v zip_upper(i32v a, i32v b) { return EXN_SHUFFLE(a, b, 2, 6, 3, 7); }
+static EXN_SIMD i32v zip_lower_pairs(i32v a, i32v b) { return EXN_SHUFFLE(a, b, 0, 1, 4, 5); }
+static EXN_SIMD i32v zip_upper_pairs(i32v a, i32v b) { return EXN_SHUFFLE(a, b, 2, 3, 6, 7); }
+#undef EXN_SHUFFLE
 #endif
 
 // In each four lanes, or the only ones: the sums of those of v[0], of v[1], of v[2] and of v[3].
