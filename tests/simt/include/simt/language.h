@@ -17,7 +17,9 @@
 #define __constant__
 #define __grid_constant__
 #define __launch_bounds__(...)
-#define __forceinline__ inline __attribute__((always_inline))
+// The host compiler decides: all of a kernel in one function, once for every set of its parameters,
+// would take most of the compile time, and run no faster.
+#define __forceinline__ inline
 
 // Static shared memory is thread-local to the host: the linker then gathers all of a library's
 // shared variables in one place, also those of templates, which a named section would not get. The
