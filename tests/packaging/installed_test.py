@@ -110,16 +110,17 @@ def check_foreign(library):
     else:
         print("left out: no JDK 22 or newer")
         raise SystemExit(3)
-    said = run(java, "--enable-native-access=ALL-UNNAMED", EXAMPLES / "foreign/ExitHead.java",
-               library)
+    source, options = EXAMPLES / "foreign/ExitHead.java", ["--enable-native-access=ALL-UNNAMED"]
+    said = run(java, *options, source, library)
     expect(said, *HEAD, "refused: exn_exit_head: temperature is -1")
-    said = run(java, "--enable-native-access=ALL-UNNAMED", EXAMPLES / "foreign/ExitHead.java",
-               "/nowhere/libexeunt.so", fails=True, status=1)
-    expect(said, "/nowhere/libexeunt.so")
-    for wrong in [], ["--help"], [library, library]:
-        said = run(java, "--enable-native-access=ALL-UNNAMED", EXAMPLES / "foreign/ExitHead.java",
-                   *wrong, fails=True, status=2)
-        expect(said, "usage: ExitHead.java /path/to/libexeunt.so")
+    # From its source once, as a user runs it, which compiles it each time.
+    with tempfile.TemporaryDirectory() as classes:
+        run(java.with_name("javac"), "-d", classes, source)
+        program = [java, *options, "-cp", classes, "ExitHead"]
+        expect(run(*program, "/nowhere/libexeunt.so", fails=True, status=1), "/nowhere/libexeunt.so")
+        for wrong in [], ["--help"], [library, library]:
+            expect(run(*program, *wrong, fails=True, status=2),
+                   "usage: ExitHead.java /path/to/libexeunt.so")
 
 
 if sys.argv[1] == "cmake":
