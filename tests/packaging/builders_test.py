@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the Java ops are made of: the headers as they are suffice, docs/ops.md has their arguments, and
-a header that lacks what it needs is named with struct, field and reason, and nothing is written.
+"""What the Java ops are made of: the headers as they are suffice, docs/ops.md and the lists of ops in
+sources have what they say, and a header that lacks what it needs is named with struct, field and
+reason, and nothing is written.
 
   builders_test.py ROOT
 """
@@ -33,6 +34,11 @@ FAULTS = [
 ]
 
 
+# Lists of ops in sources.
+LISTS = ["native/include/exeunt/exeunt.h", "native/src/base/ops.h",
+         "java/src/main/java/org/exeunt/Op.java"]
+
+
 def make(classes, tree, *more):
     # In Turkish, i and I are no pair: what is made depends on no language.
     return subprocess.run(["java", "-XX:TieredStopAtLevel=1", "-Duser.language=tr", "-cp", classes,
@@ -58,6 +64,11 @@ def main():
         shutil.copytree(root / "native/include", tree / "native/include")
         shutil.copytree(root / "java/src/main", tree / "java/src/main")
         shutil.copytree(root / "ops/java", tree / "ops/java")
+        shutil.copytree(root / "native/src/base", tree / "native/src/base")
+        make(classes, tree, "lists")
+        for name in LISTS:
+            problems.expect((tree / name).read_text() == (root / name).read_text(), f"{name} is not "
+                            "current: java java/src/build/Builders.java . lists")
         for header, text, fault, sentence in FAULTS:
             path = tree / "native/include/exeunt" / header
             sound = path.read_text()

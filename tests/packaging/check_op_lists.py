@@ -22,8 +22,6 @@ NAME, CLASS, HEADER, EXAMPLE = range(4)
 # Where the list is, the part of the file that holds it, what an entry looks like, what that names.
 LISTS = [
     ("docs/ops.md", r"# Ops\n(.*?)\nWeights of products", r"(?<=[|,] )`(\w+)\.h`", HEADER),
-    ("native/include/exeunt/exeunt.h", r"(.*)", r"#include <exeunt/(\w+)\.h>", HEADER),
-    ("java/src/**/Op.java", r"\bpermits\b(.*?)\{", r"\w+", CLASS),
 ]
 
 

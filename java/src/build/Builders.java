@@ -30,8 +30,9 @@ import java.util.stream.Stream;
  *   java Builders.java ROOT builders FOLDER   the ops, into FOLDER/org/exeunt
  *   java Builders.java ROOT calls FOLDER      Calls, which fills a builder as a params struct says
  *   java Builders.java ROOT check             reads all, writes nothing
- *   java Builders.java ROOT docs FILE         the arguments of each op, after the last line of FILE
- *                                             that is by hand
+ *   java Builders.java ROOT docs FILE         a section an op, after the last line of FILE that is by
+ *                                             hand
+ *   java Builders.java ROOT lists             the ops in exeunt.h, Op and EXN_FOR_EACH_OP
  * </pre>
  *
  * A field's comment is its contract (in, out or in-out, optional, shape, types, values), then one or
@@ -99,7 +100,8 @@ public final class Builders {
     }
   }
 
-  private record Struct(Path header, String text, List<Field> fields) {}
+  /** A struct, what is said of it, and what its header says of all its ops. */
+  private record Struct(Path header, String text, String top, List<Field> fields) {}
 
   /** A field of a Java builder. */
   private record Slot(String type, String name, String line, boolean constant, String value) {
@@ -154,7 +156,11 @@ public final class Builders {
     if (args[1].equals("docs")) {
       Path file = Path.of(args[2]);
       String byHand = Files.readString(file).replaceFirst("(?s)" + MARK + ".*", "");
-      Files.writeString(file, byHand + MARK + builders.arguments());
+      Files.writeString(file, byHand + MARK + builders.page());
+      return;
+    }
+    if (args[1].equals("lists")) {
+      builders.lists();
       return;
     }
     if (args[1].equals("calls")) {
@@ -211,7 +217,7 @@ public final class Builders {
       boolean params = struct.group(2).endsWith("_params");
       boolean alone = text.split("\\} exn_\\w+_params;", -1).length == 2;
       String prose = params && alone ? top : struct.group(1);
-      structs.put(struct.group(2), new Struct(root.relativize(header), prose, fields));
+      structs.put(struct.group(2), new Struct(root.relativize(header), prose, top, fields));
     }
   }
 
@@ -779,21 +785,151 @@ public final class Builders {
 
   // ---- a page -----------------------------------------------------------------------------------
 
-  /** A section an op, as its header describes it. */
-  private String arguments() {
-    StringBuilder out = new StringBuilder("\n# Arguments\n");
-    classes.forEach((op, type) -> {
+  /** A section an op: what it is, its arguments, types, devices, bytes, errors, an example. */
+  private String page() throws IOException {
+    StringBuilder out = new StringBuilder("\n# Each op\n");
+    Map<Path, String> first = new HashMap<>(); // ops of the headers that were described
+    for (Map.Entry<String, String> entry : classes.entrySet()) {
+      String op = entry.getKey();
       Struct struct = structs.get("exn_" + op + "_params");
-      out.append("\n## ").append(op).append("\n\n[`").append(struct.header.getFileName());
-      out.append("`](../")
-          .append(struct.header)
-          .append("), in Java `")
-          .append(type)
-          .append("`.\n\n");
-      out.append("| argument | type | contract | what it is |\n| --- | --- | --- | --- |\n");
+      String stem = struct.header.getFileName().toString().replace(".h", "");
+      String described = first.putIfAbsent(struct.header, op);
+      out.append("\n## ").append(op).append("\n\n[`").append(stem).append(".h`](../");
+      out.append(struct.header).append("), in Java `").append(entry.getValue()).append("`.\n");
+      List<String> bytes = new ArrayList<>();
+      List<String> errors = new ArrayList<>();
+      Map<String, String> parts = parts(struct.top);
+      if (!struct.top.equals(struct.text) && !parts.containsKey(op)) {
+        out.append(prose(struct.text == null ? "" : plain(op, struct.text), bytes, errors));
+      }
+      out.append(prose(parts.getOrDefault(op, ""), bytes, errors));
+      String shared = prose(plain(stem, parts.get("")), bytes, errors);
+      out.append(described == null
+              ? shared
+              : "\nWhat ops of this header have in common: [" + described + "](#" + described
+                  + ").\n");
+      out.append("\n| argument | type | contract | what it is |\n| --- | --- | --- | --- |\n");
       rows(out, "", struct);
-    });
+      out.append("\n**Types.** ").append(types(struct)).append("\n\n**Devices.** ");
+      out.append(struct.top.contains("CPU tensors only") ? "CPU." : "CPU and CUDA.").append('\n');
+      bytes.forEach(b -> out.append("\n").append(b));
+      out.append("\n**Errors.** [Those of every op](#errors-of-every-op).\n");
+      errors.forEach(e -> out.append("\n").append(e));
+      out.append(example(entry.getValue(), stem, described));
+    }
     return out.toString();
+  }
+
+  /** What a header says of all its ops, and of each: after a line that begins with its name. */
+  private Map<String, String> parts(String top) {
+    Map<String, StringBuilder> parts = new HashMap<>(Map.of("", new StringBuilder()));
+    String part = "";
+    int indent = 2;
+    for (String line : top.replaceAll("(?m)^ \\* ?", "").split("\n")) {
+      Matcher begin = Pattern.compile("^(\\w+)  +(\\S.*)").matcher(line);
+      if (begin.matches() && classes.containsKey(begin.group(1))) {
+        part = begin.group(1);
+        String formula = begin.group(2).contains(" = ") ? "  " : "";
+        parts.put(part, new StringBuilder(formula + begin.group(2) + "\n"));
+        indent = formula.isEmpty() ? begin.start(2) : begin.start(2) - 2;
+        continue;
+      }
+      if (!line.isBlank() && !line.startsWith("  ")) {
+        part = "";
+      }
+      int most = line.isBlank() ? 0 : line.length() - line.stripLeading().length();
+      indent = line.isBlank() ? 2 : indent;
+      parts.get(part)
+          .append(part.isEmpty() ? line : line.substring(Math.min(most, indent)))
+          .append('\n');
+    }
+    Map<String, String> texts = new HashMap<>();
+    parts.forEach((name, text) -> texts.put(name, text.toString()));
+    return texts;
+  }
+
+  /** A comment without stars and without the name before its first sentence. */
+  private static String plain(String op, String text) {
+    return text.replaceAll("(?m)^ \\* ?", "").replaceFirst("^" + op + ": *", "");
+  }
+
+  /** A text as Markdown, without what it says of bytes and errors, which are put aside. */
+  private static String prose(String all, List<String> bytes, List<String> errors) {
+    StringBuilder out = new StringBuilder();
+    for (String whole : all.split("\n\\s*\n")) {
+      int at = whole.indexOf("Bytes that must move:");
+      String paragraph = at < 0 ? whole : whole.substring(0, at);
+      if (at >= 0) {
+        String said = whole.substring(whole.indexOf(':', at) + 1).replaceAll("\\s+", " ").strip();
+        bytes.add(
+            wrapped("", "", "**Bytes** that must move: " + said.replaceAll("[*<]", "\\\\$0")));
+      }
+      if (paragraph.isBlank()) {
+        continue;
+      }
+      if (paragraph.startsWith("  ")) {
+        out.append("\n```\n").append(paragraph.stripTrailing().stripIndent()).append("\n```\n");
+        continue;
+      }
+      String markdown = paragraph.strip().replaceAll("[*<]", "\\\\$0") + "\n";
+      if (markdown.matches("(?s).*\\bEXN_(?:INVALID_ARGUMENT|UNSUPPORTED)\\b.*")) {
+        errors.add(markdown);
+      } else {
+        boolean begins = out.isEmpty() && !markdown.matches("(?s)\\w+ =.*");
+        char capital = Character.toUpperCase(markdown.charAt(0));
+        out.append('\n')
+            .append(begins ? capital : markdown.charAt(0))
+            .append(markdown.substring(1));
+      }
+    }
+    return out.toString();
+  }
+
+  /** Which tensors are of which types. */
+  private String types(Struct struct) {
+    Map<String, List<String>> names = new LinkedHashMap<>();
+    types("", struct, names);
+    return names.entrySet()
+               .stream()
+               .map(t -> t.getKey() + ": " + String.join(", ", t.getValue()))
+               .collect(Collectors.joining("; "))
+        + ".";
+  }
+
+  private void types(String path, Struct struct, Map<String, List<String>> names) {
+    for (Field field : struct.fields) {
+      String types = group(
+          "((?:dtype of `?\\w+`?|\\b(?:f64|f32|f16|bf16|i32|i64|u8))(?: \\| \\w+)*)",
+          field.contract());
+      if (field.isTensor() && !types.isEmpty()) {
+        names.computeIfAbsent(types.replace(" |", ","), t -> new ArrayList<>())
+            .add("`" + path + field.name + "`");
+      } else if (field.type.matches("(?:const )?exn_\\w+\\*?")) {
+        String inner = field.type.replaceFirst("^const ", "").replaceFirst("\\*$", "");
+        String array = field.type.endsWith("*") ? "[]." : ".";
+        types(path + field.name + array, structs.get(inner), names);
+      }
+    }
+  }
+
+  /** The program of the op, or of its header, which the tests run. */
+  private String example(String type, String stem, String described) throws IOException {
+    String ofHeader = classes.getOrDefault(
+        stem, Character.toUpperCase(stem.charAt(0)) + camel(stem).substring(1));
+    for (String name : List.of(type, ofHeader)) {
+      String path = "examples/src/main/java/org/exeunt/examples/ops/" + name + "Example.java";
+      if (!Files.exists(root.resolve(path))) {
+        continue;
+      }
+      String link = "\n**Example.** [`" + name + "Example`](../" + path + ")";
+      if (described != null && !name.equals(type)) {
+        return link + ".\n";
+      }
+      String code = group("(  // Prints\n.*?\n  \\}\n)", Files.readString(root.resolve(path)));
+      return link + ":\n\n```java\n" + code.stripIndent() + "```\n";
+    }
+    problems.add("there is no examples/.../ops/" + type + "Example.java");
+    return "";
   }
 
   private void rows(StringBuilder out, String path, Struct struct) {
@@ -807,6 +943,68 @@ public final class Builders {
           rows(out, field.name + "[].", structs.get(inner));
         }
       }
+    }
+  }
+
+  // ---- lists ------------------------------------------------------------------------------------
+
+  /** Rewrites the lists of ops that are kept in sources: what they name follows from the headers. */
+  private void lists() throws IOException {
+    String includes =
+        files(root.resolve("native/include/exeunt"), "*.h")
+            .stream()
+            .map(f -> f.getFileName().toString())
+            .filter(f -> !Set.of("exeunt.h", "dlpack_abi.h").contains(f))
+            .map(f -> "#include <exeunt/" + f + ">\n")
+            .collect(Collectors.joining());
+    rewrite("native/include/exeunt/exeunt.h", "(?:#include <exeunt/\\w+\\.h>\n)+", includes);
+    // Of each op its class. New ones come last: the list is the order of the backends' tables.
+    Map<String, String> args = new LinkedHashMap<>();
+    Matcher listed =
+        Pattern.compile("\\bX\\((\\w+), (\\w+)Args\\)")
+            .matcher(Files.readString(root.resolve("native/src/base/ops.h")));
+    while (listed.find()) {
+      if (structs.containsKey("exn_" + listed.group(1) + "_params")) {
+        args.put(listed.group(1), listed.group(2));
+      }
+    }
+    for (Path file : files(root.resolve("native/src/base/args"), "*.h")) {
+      Matcher found = Pattern.compile("\nstruct (\\w+)Args \\{").matcher(Files.readString(file));
+      while (found.find()) {
+        structs.keySet()
+            .stream()
+            .filter(s
+                -> s.replace("_", "").equals(
+                    "exn" + found.group(1).toLowerCase(Locale.ROOT) + "params"))
+            .forEach(s -> args.put(s.substring(4, s.length() - 7), found.group(1)));
+      }
+    }
+    StringBuilder list = new StringBuilder("#define EXN_FOR_EACH_OP(X)");
+    int width =
+        args.entrySet()
+            .stream()
+            .mapToInt(a -> a.getKey().length() + a.getValue().length() + 11)
+            .max()
+            .orElse(0);
+    args.forEach((op, type) -> {
+      int last = list.lastIndexOf("\n") + 1;
+      list.append(" ".repeat(width + 1 - (list.length() - last))).append("\\\n");
+      list.append("  X(").append(op).append(", ").append(type).append("Args)");
+    });
+    rewrite("native/src/base/ops.h", "#define EXN_FOR_EACH_OP\\(X\\)(?:[^\n]*\\\\\n)+[^\n]*",
+        list.toString());
+    String permits = String.join(", ", new java.util.TreeSet<>(args.values()));
+    rewrite("java/src/main/java/org/exeunt/Op.java", "implements AutoCloseable permits [^{]*\\{",
+        wrapped("    ", "               ", "implements AutoCloseable permits " + permits + " {")
+            .strip());
+  }
+
+  private void rewrite(String file, String part, String by) throws IOException {
+    Path path = root.resolve(file);
+    String text = Files.readString(path);
+    String now = Pattern.compile(part).matcher(text).replaceFirst(Matcher.quoteReplacement(by));
+    if (!now.equals(text)) {
+      Files.writeString(path, now);
     }
   }
 

@@ -29,12 +29,12 @@
 #include <exeunt/linear.h>
 #include <exeunt/mapping.h>
 #include <exeunt/norm.h>
+#include <exeunt/pack.h>
 #include <exeunt/perp_grad.h>
 #include <exeunt/prune.h>
 #include <exeunt/rope.h>
 #include <exeunt/row_compaction.h>
 #include <exeunt/row_stats.h>
-#include <exeunt/pack.h>
 #include <exeunt/screen.h>
 #include <exeunt/select.h>
 #include <exeunt/ssm_step.h>
