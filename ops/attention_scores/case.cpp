@@ -461,7 +461,7 @@ void describe(Maker& m, exn_attention_scores_params& p) {
   const int64_t prompts = m.within("prompts", 0, c.sequences.size);
   const Dim window = m.dim("window", 1, 3, 20),
             heads = m.derived(times(c.heads.size, m.within("group", 1, 3)));
-  const Dim prompt = m.derived(prompts), rows = m.derived(times(prompts, window.size));
+  const Dim prompt = m.derived(prompts), rows = m.fixed(times(prompts, window.size));
   m.in(FIELD(query), m.type(kFloats), {rows, heads, c.dim}, kRows);
   cache(m, p.keys, kNames, c, Role::kIn, kOptional);
   m.ids(FIELD(sequence), {prompt}, {0, c.sequences.size - 1, false}, kOptional);
@@ -476,7 +476,7 @@ void describe(Maker& m, exn_attention_scores_params& p) {
   const int32_t reduction = m.choice(FIELD(reduction), EXN_HEADS_EACH, EXN_HEADS_GROUP_SUM);
   const Dim lists = reduction == EXN_HEADS_EACH        ? heads
                     : reduction == EXN_HEADS_GROUP_SUM ? c.heads
-                                                       : m.derived(1);
+                                                       : m.fixed(1);
   const bool accumulates = m.some("accumulates", 4);
   const int32_t pool = accumulates ? EXN_POOL_NONE : m.one_of("pool", EXN_POOL_NONE, EXN_POOL_MAX);
   m.integer(FIELD(pool), pool, EXN_POOL_NONE, accumulates ? EXN_POOL_NONE : EXN_POOL_MAX);
@@ -488,7 +488,7 @@ void describe(Maker& m, exn_attention_scores_params& p) {
   accumulates ? m.in_out(FIELD(scores), kF32, {prompt, lists, columns})
               : m.out(FIELD(scores), kF32, {prompt, lists, columns}, scores);
   if (selects) {
-    const SelectionShape shape{m.derived(times(prompts, lists.size)), columns.size};
+    const SelectionShape shape{m.fixed(times(prompts, lists.size)), columns.size};
     return selection(m, p.selection, shape, kOptional | kWanted);
   }
   p.selection.indices = nullptr;

@@ -71,6 +71,7 @@ void* Maker::begin(Random* random, size_t bytes) {
   random_ = random;
   wanted_ = nullptr;
   sizes_.clear();
+  choices_.clear();
   memory_->reset();
   out_of_room_ = false;
   symbols_ = field_count_ = scalar_count_ = tensor_count_ = 0;
@@ -116,8 +117,14 @@ int64_t Maker::size(const char* name, int64_t drawn) {
 
 int32_t Maker::one_of(const char* name, int32_t first, int32_t last) {
   if (wanted_ == nullptr) return static_cast<int32_t>(random().between(first, last));
+  return chosen(name, first, last, last);
+}
+
+int32_t Maker::chosen(const char* name, int32_t first, int32_t last, int32_t usual) {
   const auto found = wanted_->find(name);
-  return found != wanted_->end() ? static_cast<int32_t>(found->second) : last;
+  const int32_t value = found != wanted_->end() ? static_cast<int32_t>(found->second) : usual;
+  choices_.push_back({name, first, last, value});
+  return value;
 }
 
 TypeOf Maker::type(DTypes allowed) {
@@ -203,7 +210,7 @@ const BlockFormat* Maker::drawn_format(bool panels) {
   const std::vector<BlockFormat>&blocks = block_formats(), &others = panel_formats();
   const auto formats = static_cast<int64_t>(blocks.size());
   const int64_t all = formats + (panels ? static_cast<int64_t>(others.size()) : 0);
-  const int64_t which = wanted_ != nullptr ? one_of("blocks", 0, 0) : random().below(2 * all);
+  const int64_t which = wanted_ != nullptr ? chosen("blocks", 0, 0, 0) : random().below(2 * all);
   if (which < 1 || which > all) return nullptr;
   return which <= formats ? &blocks[static_cast<size_t>(which - 1)]
                           : &others[static_cast<size_t>(which - 1 - formats)];
@@ -229,13 +236,16 @@ Dim Maker::columns(std::initializer_list<const BlockFormat*> blocks, const char*
 Tensor* Maker::weights(const DLTensor*& field, const char* name, const BlockFormat* blocks,
                        TypeOf type, std::initializer_list<Dim> dims, unsigned flags) {
   if (blocks == nullptr) return in(field, name, type, dims, flags);
+  const int index = field_count_;
   if (in_panels(blocks->tag)) flags &= ~static_cast<unsigned>(kRows);
   const Dim* const axes = dims.begin();
   const int64_t columns = axes[dims.size() - 1].size;
   const Dim bytes = derived(times(columns / blocks->elements, blocks->bytes));
   ++size_uses_[bytes.symbol];  // it follows from another size, and may not change alone
-  return dims.size() == 2 ? in(field, name, kU8, {axes[0], bytes}, flags)
-                          : in(field, name, kU8, {axes[0], axes[1], bytes}, flags);
+  Tensor* t = dims.size() == 2 ? in(field, name, kU8, {axes[0], bytes}, flags)
+                               : in(field, name, kU8, {axes[0], axes[1], bytes}, flags);
+  fields_[index].blocks = blocks;
+  return t;
 }
 
 void Maker::fill(Tensor* t, Type type) {
@@ -326,7 +336,7 @@ ScalarField* Maker::scalar(ScalarField::Kind kind, void* place, const char* name
                            int64_t most) {
   if (scalar_count_ == kMostScalars) __builtin_trap();
   ScalarField* s = &scalars_[scalar_count_++];
-  *s = {kind, name, place, least, most, Domain::kAny, -1, false};
+  *s = {kind, name, place, least, most, Domain::kAny, -1, false, false, nullptr};
   return s;
 }
 

@@ -128,7 +128,8 @@ struct TensorField {
   bool absent;  // must be null in this case
   bool has_ids;
   Ids ids;
-  int may_equal;  // the field whose memory an output may have, or -1
+  int may_equal;              // the field whose memory an output may have, or -1
+  const BlockFormat* blocks;  // of weights; null: of none
 };
 
 enum class Domain { kPositive, kNotNegative, kFinite, kNotNan, kShare, kAtLeastOne, kZero, kAny };
@@ -142,6 +143,14 @@ struct ScalarField {
   Domain domain;     // of the others
   int64_t in_array;  // entries at the pointer, or of the array that it counts; else -1
   bool is_mode;
+  bool is_tag;                // of weights, of which blocks() says the format
+  const BlockFormat* blocks;  // null: of none
+};
+
+// Among what a sample can be asked for by name.
+struct NamedChoice {
+  std::string name;
+  int32_t first, last, chosen;
 };
 
 constexpr int64_t kMost32 = INT32_MAX, kAny64 = INT64_MIN;
@@ -200,13 +209,20 @@ class Maker {
   }
   // A size that follows from others.
   Dim derived(int64_t size) { return {size, ++symbols_}; }
+  // The same, and an axis with another one is wrong.
+  Dim fixed(int64_t size) {
+    const Dim dim = derived(size);
+    if (symbols_ >= kMostSymbols) __builtin_trap();
+    ++size_uses_[dim.symbol];
+    return dim;
+  }
   // In a sample f32 if that is allowed, or the one that "dtype" numbers.
   TypeOf type(DTypes allowed);
   // One of first..last; in a sample the last.
   int32_t one_of(const char* name, int32_t first, int32_t last);
   // Whether chance wants what is called so, as it does in one of `count` cases; a sample does not.
   bool some(const char* name, int64_t count) {
-    return wanted_ != nullptr ? one_of(name, 0, 0) != 0 : random().one_in(count);
+    return wanted_ != nullptr ? chosen(name, 0, 1, 0) != 0 : random().one_in(count);
   }
 
   // ---- tensors: null if the case leaves it out ----
@@ -326,7 +342,9 @@ class Maker {
   int tensor_count() const { return tensor_count_; }
   int uses_of_size(int symbol) const { return symbol == 0 ? 0 : size_uses_[symbol]; }
   int uses_of_type(int symbol) const { return symbol == 0 ? 0 : type_uses_[symbol]; }
-  const Named& sizes() const { return sizes_; }  // of a sample
+  // Of a sample.
+  const Named& sizes() const { return sizes_; }
+  const std::vector<NamedChoice>& choices() const { return choices_; }
   // The field whose tensor is at `tensor`, for messages.
   const TensorField* field_of(const Slot* slot) const;
   Slot* take_slot(size_t bytes);
@@ -342,11 +360,15 @@ class Maker {
     // Some formats fill a row with as many bytes as others, and all need bytes.
     integer(field, name, format == nullptr ? EXN_BLOCKS_NONE : format->tag, EXN_BLOCKS_NONE,
             EXN_BLOCKS_Q6_K);
-    scalars_[scalar_count_ - 1].is_mode = true;
+    ScalarField& s = scalars_[scalar_count_ - 1];
+    s.is_mode = s.is_tag = true;
+    s.blocks = format;
     return format;
   }
 
   int64_t drawn(int64_t least, int64_t usual, int64_t most);
+  // What a sample was asked for by this name, or else `usual`.
+  int32_t chosen(const char* name, int32_t first, int32_t last, int32_t usual);
   Tensor* tensor(const DLTensor*& field, const char* name, Role role, TypeOf type,
                  std::initializer_list<Dim> dims, unsigned flags);
   TensorField* added(const DLTensor*& field, const char* name);
@@ -360,6 +382,7 @@ class Maker {
   Random* random_ = nullptr;
   const Named* wanted_ = nullptr;  // null: chance decides
   Named sizes_;
+  std::vector<NamedChoice> choices_;
   Random sample_random_{1, 0};
   void* params_ = nullptr;
   const void* params_read_only_ = nullptr;

@@ -20,7 +20,7 @@ Tensor* cache_half(Maker& m, const DLTensor*& field, const char* name, const Cac
 // Ascending pairs within 0..columns.
 void ranges(Maker& m, const DLTensor*& field, const char* name, const char* per_row_name,
             const SelectionShape& s) {
-  const Dim count = m.dim(name, 0, 2, 4), two = m.derived(2);
+  const Dim count = m.dim(name, 0, 2, 4), two = m.fixed(2);
   const bool per_row = m.some(per_row_name, 2);
   int32_t* pairs =
       per_row ? m.integers(field, name, Role::kIn, {s.rows, count, two}, kOptional | kAnyRank)

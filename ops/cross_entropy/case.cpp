@@ -187,8 +187,10 @@ void describe(Maker& m, exn_cross_entropy_params& p) {
     if (label.type == Type::kI64) labels->data<int64_t>()[r] = value;
     if (label.type == Type::kI32) labels->data<int32_t>()[r] = static_cast<int32_t>(value);
   }
-  const TypeOf loss = type.type == Type::kF64 ? TypeOf{Type::kF64, only(Type::kF64), 0} : kF32;
-  const Dim losses = reduction == EXN_REDUCE_NONE ? rows : m.derived(1);
+  TypeOf loss = kF32;  // f64 beside f64
+  if (type.type == Type::kF64) loss = {Type::kF64, only(Type::kF64), 0};
+  loss.symbol = type.symbol;
+  const Dim losses = reduction == EXN_REDUCE_NONE ? rows : m.fixed(1);
   const bool has_grad = m.out_over(FIELD(grad), logits, type, {rows, columns}, kRows | kOptional);
   m.out(FIELD(loss), loss, {losses}, has_grad ? kOptional : kOptional | kWanted);
 }

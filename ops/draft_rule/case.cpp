@@ -565,7 +565,7 @@ void describe_step(Maker& m, exn_draft_rule_params& p, int32_t rule, Dim sequenc
   const bool ends = m.in(FIELD(token), kI32, {sequences}, kOptional) != nullptr;
   ends ? (void)m.in(FIELD(stop_tokens), kI32, {m.dim("stops", 0, 2, 9)}, kOptional)
        : m.none(FIELD(stop_tokens));
-  m.in_out(FIELD(state), kI32, {sequences, m.derived(EXN_DRAFT_STATE_WORDS)});
+  m.in_out(FIELD(state), kI32, {sequences, m.fixed(EXN_DRAFT_STATE_WORDS)});
   m.out(FIELD(length), kI32, {sequences}, kOptional);
 }
 
@@ -598,7 +598,7 @@ void describe(Maker& m, exn_draft_rule_params& p) {
     m.none(FIELD(state));
     m.none(FIELD(length));
   }
-  const Dim four = m.derived(4);
+  const Dim four = m.fixed(4);
   if (learned) {
     m.in(FIELD(statistics), kF32, {sequences, candidates, four});
     m.integers(FIELD(plan), Role::kIn, {sequences, four});
@@ -632,7 +632,7 @@ void describe(Maker& m, exn_draft_rule_params& p) {
   if (steps || updates) {
     m.out(FIELD(drafting), kU8, {sequences}, kOptional);
     m.out(FIELD(active_list), kI32, {sequences}, kOptional);
-    m.out(FIELD(active_count), kI32, {m.derived(1)}, kOptional);
+    m.out(FIELD(active_count), kI32, {m.fixed(1)}, kOptional);
     m.none(FIELD(mask));
   } else {
     m.none(FIELD(drafting));

@@ -291,7 +291,7 @@ void describe(Maker& m, exn_elr_params& p) {
   for (int64_t r = 0; r < rows.size && m.complete(); ++r)
     index[r] = static_cast<int32_t>(samples.size - 1 - r);
   m.in_out(FIELD(targets), kF32, {samples, columns}, kRows);
-  const Dim losses = reduction == EXN_REDUCE_NONE ? rows : m.derived(1);
+  const Dim losses = reduction == EXN_REDUCE_NONE ? rows : m.fixed(1);
   m.out_over(FIELD(grad), logits, type, {rows, columns}, kRows | kOptional);
   m.out(FIELD(loss), kF32, {losses}, kOptional);
   m.real(FIELD(beta), Domain::kShare);

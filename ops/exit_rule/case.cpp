@@ -359,13 +359,13 @@ void describe(Maker& m, exn_exit_rule_params& p) {
   m.in(FIELD(score), kF32, {rows}, by_label && p.label != nullptr ? kOptional : kPlain);
   m.in(FIELD(valid), kU8, {rows}, kOptional);
   m.in(FIELD(step), kI32, {rows}, kOptional);
-  m.in_out(FIELD(state), kI32, {rows, m.derived(EXN_EXIT_STATE_WORDS)});
+  m.in_out(FIELD(state), kI32, {rows, m.fixed(EXN_EXIT_STATE_WORDS)});
   m.out(FIELD(exit_mask), kU8, {rows}, kOptional);
   m.out(FIELD(active_list), kI32, {rows}, kOptional);
-  m.out(FIELD(active_count), kI32, {m.derived(1)}, kOptional);
+  m.out(FIELD(active_count), kI32, {m.fixed(1)}, kOptional);
   m.in_out(FIELD(exit_layer), kI32, {rows}, kOptional);
   const bool compares = rule == EXN_RULE_THRESHOLD, counts = rule == EXN_RULE_SPECDEC;
-  const int64_t decay = m.random().between(EXN_DECAY_NONE, EXN_DECAY_CALM_PAPER);
+  const int32_t decay = m.one_of("decay", EXN_DECAY_NONE, EXN_DECAY_CALM_PAPER);
   const bool decays = compares && decay != EXN_DECAY_NONE;
   m.integer(FIELD(comparator), m.random().below(3), compares ? 0 : kAny64,
             compares ? int64_t{EXN_COMPARE_LE} : INT64_MAX);

@@ -163,7 +163,7 @@ void describe(Maker& m, exn_ffn_skip_rule_params& p) {
   m.real(FIELD(threshold), Domain::kNotNan);
   m.in(FIELD(cosine), kF32, {rows}, layer >= 0 ? kPlain : kOptional);
   m.in(FIELD(token), kI32, {rows}, kOptional);
-  m.in_out(FIELD(state), kI32, {rows, m.derived(EXN_FFN_SKIP_STATE_WORDS)});
+  m.in_out(FIELD(state), kI32, {rows, m.fixed(EXN_FFN_SKIP_STATE_WORDS)});
   m.out(FIELD(skip), kU8, {rows});
 }
 

@@ -380,7 +380,7 @@ Case make_case(const GatherCase& c) {
 }
 
 void describe(Maker& m, exn_gather_params& p) {
-  const Dim rows = m.dim("rows", 0, 9, 60), listed = m.dim("listed", 0, 5, 40), one = m.derived(1);
+  const Dim rows = m.dim("rows", 0, 9, 60), listed = m.dim("listed", 0, 5, 40), one = m.fixed(1);
   const Dim count = m.count(0, 3, EXN_GATHER_MAX_TENSORS);
   m.zero(FIELD(reserved));
   m.array_count(FIELD(tensor_count), count.size, 0, EXN_GATHER_MAX_TENSORS);

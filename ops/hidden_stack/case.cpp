@@ -217,7 +217,7 @@ Case make_case(const HiddenStackCase& c) {
 void describe(Maker& m, exn_hidden_stack_params& p) {
   const Dim capacity = m.dim("capacity", 0, 9, 70), columns = m.dim("columns", 0, 30, 300),
             rows = m.dim("rows", 0, 4, 60);
-  const Dim tags = m.dim("tags", 1, 3, 5), one = m.derived(1);
+  const Dim tags = m.dim("tags", 1, 3, 5), one = m.fixed(1);
   const TypeOf type = m.type(kFloats);
   const int32_t action = m.mode(FIELD(action), EXN_STACK_PUSH, EXN_STACK_CLEAR);
   m.zero(FIELD(reserved));

@@ -232,9 +232,9 @@ void describe(Maker& m, exn_hired_budget_params& p) {
       m.size("patch_rows", std::max<int64_t>(grid_rows, 1) * m.random().between(1, 4));
   const int64_t patch_cols =
       m.size("patch_cols", std::max<int64_t>(grid_cols, 1) * m.random().between(1, 4));
-  const Dim images = m.dim("images", 0, 3, 9), patches = m.derived(times(patch_rows, patch_cols));
+  const Dim images = m.dim("images", 0, 3, 9), patches = m.fixed(times(patch_rows, patch_cols));
   m.in(FIELD(attention), kF32, {images, patches}, kRows);
-  m.out(FIELD(budget), kI32, {images, m.derived(1 + grid_rows * grid_cols)});
+  m.out(FIELD(budget), kI32, {images, m.fixed(1 + grid_rows * grid_cols)});
   const int32_t score = m.choice(FIELD(score), EXN_HIRED_SUM, EXN_HIRED_TOP_COUNT);
   score == EXN_HIRED_TOP_COUNT ? (void)m.out(FIELD(marks), kU8, {images, patches}, kOptional)
                                : m.none(FIELD(marks));

@@ -471,7 +471,7 @@ void describe(Maker& m, exn_kv_compact_params& p) {
   const int64_t length_of_batch = m.size("batch", sequences);
   const Dim batch{length_of_batch, named ? m.derived(0).symbol : from.sequences.symbol};
   const int64_t lists = times(batch.size, per_head == 1 ? to.heads.size : 1);
-  const Dim list_count = m.derived(lists), one = m.derived(1);
+  const Dim list_count = m.fixed(lists), one = m.fixed(1);
   int32_t* sequence = m.ids(FIELD(sequence), {batch}, {0, sequences - 1, true},
                             kOptional | (named ? kWanted : kNever));
   for (int64_t i = 0; sequence != nullptr && i < batch.size && m.complete(); ++i)
@@ -491,7 +491,7 @@ void describe(Maker& m, exn_kv_compact_params& p) {
   }
   if (packed) {
     int32_t* offsets =
-        m.ids(FIELD(offsets), {m.derived(plus(lists, 1))}, {0, times(lists, kept), true});
+        m.ids(FIELD(offsets), {m.fixed(plus(lists, 1))}, {0, times(lists, kept), true});
     for (int64_t g = 0; g <= lists && m.complete(); ++g)
       offsets[g] = static_cast<int32_t>(g * kept);
     m.none(FIELD(count));

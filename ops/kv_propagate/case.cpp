@@ -298,7 +298,7 @@ void describe(Maker& m, exn_kv_propagate_params& p) {
                                  *std::max_element(v_blocks, v_blocks + 3, shorter)},
                                 "columns", 1, 20, 130);
   const CacheShape c = cache_shape(m, kNames);
-  const Dim width = m.derived(times(c.heads.size, c.dim.size));
+  const Dim width = m.fixed(times(c.heads.size, c.dim.size));
   m.in(FIELD(hidden), m.type(kFloats), {rows, columns}, kRows);
   m.array_count(FIELD(layer_count), count.size, 1, EXN_KV_PROPAGATE_MAX_LAYERS);
   m.integer(FIELD(model_layers), 8, 1, INT64_MAX);
@@ -315,7 +315,7 @@ void describe(Maker& m, exn_kv_propagate_params& p) {
   const Dim positions = m.dim("positions", 1, 9, 60);
   const bool turned = c.dim.size >= 2 && m.some("turned", 2);
   const Dim pairs = m.derived(turned ? m.within("pairs", 1, c.dim.size / 2) : 1);
-  m.in(FIELD(rope_table), kF32, {positions, pairs, m.derived(2)},
+  m.in(FIELD(rope_table), kF32, {positions, pairs, m.fixed(2)},
        kOptional | (turned ? kWanted : kNever));
   m.ids(FIELD(position), {rows}, {0, positions.size - 1, false}, turned ? kPlain : kOptional);
   m.choice(FIELD(rope_style), EXN_ROPE_INTERLEAVED, EXN_ROPE_HALF);

@@ -106,7 +106,7 @@ void describe(Maker& m, exn_rope_params& p) {
   const TypeOf type = m.type(kFloats);
   const Tensor* input = m.in(FIELD(input), type, {rows, heads, dim}, kRows);
   m.ids(FIELD(position), {rows}, {-1, positions.size - 1, true});
-  m.in(FIELD(table), kF32, {positions, pairs, m.derived(2)});
+  m.in(FIELD(table), kF32, {positions, pairs, m.fixed(2)});
   m.out_over(FIELD(out), input, type, {rows, heads, dim}, kRows);
   m.choice(FIELD(style), EXN_ROPE_INTERLEAVED, EXN_ROPE_HALF);
   m.zero(FIELD(reserved));

@@ -71,8 +71,7 @@ Case make_case(const RopeTableCase& c) {
 }
 
 void describe(Maker& m, exn_rope_table_params& p) {
-  m.out(FIELD(table), kF32,
-        {m.dim("positions", 0, 9, 100), m.dim("pairs", 2, 9, 70), m.derived(2)});
+  m.out(FIELD(table), kF32, {m.dim("positions", 0, 9, 100), m.dim("pairs", 2, 9, 70), m.fixed(2)});
   const int32_t scaling = m.choice(FIELD(scaling), EXN_ROPE_SCALING_NONE, EXN_ROPE_SCALING_NTK);
   m.real(FIELD(base), Domain::kPositive);
   p.base = 10000 * (1 + p.base);  // below 1 the last angles are large

@@ -131,7 +131,7 @@ bool has_segments(const SelectCase& c) { return !c.selection.segments.empty(); }
 void describe(Maker& m, exn_select_params& p) {
   const Dim rows = m.dim("rows", 0, 4, 20), columns = m.dim("columns", 0, 40, 600);
   const int64_t heads = m.size("heads", m.random().pick({0, 1, 1, 3}));
-  const Dim all = heads > 1 ? m.derived(times(rows.size, heads)) : rows;
+  const Dim all = heads > 1 ? m.fixed(times(rows.size, heads)) : rows;
   m.in(FIELD(scores), m.type(kFloats), {all, columns}, kRows);
   m.ids(FIELD(limit), {rows}, {0, columns.size, true}, kOptional);
   m.integer(FIELD(heads), heads, 0, INT64_MAX);

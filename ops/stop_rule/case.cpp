@@ -434,7 +434,7 @@ Case spoiled(const StopRuleCase& c) {
 
 void describe(Maker& m, exn_stop_rule_params& p) {
   const Dim rows = m.dim("rows", 0, 5, 200), vocab = m.dim("vocab", 1, 9, 60);
-  const Dim stops = m.dim("stops", 0, 3, 40), one = m.derived(1);
+  const Dim stops = m.dim("stops", 0, 3, 40), one = m.fixed(1);
   const int32_t choice = m.choice(FIELD(choice), EXN_CHOOSE_FIRST, EXN_CHOOSE_CERTAINTY);
   m.choice(FIELD(scope), EXN_STOP_EACH, EXN_STOP_FIRST);
   m.ids(FIELD(token), {rows}, {INT32_MIN, vocab.size - 1, true});
@@ -472,13 +472,13 @@ void describe(Maker& m, exn_stop_rule_params& p) {
   }
   m.out(FIELD(trials), kI32, {rows}, kOptional);
   m.in(FIELD(entropy), kF32, {rows}, p.trials != nullptr ? kPlain : kOptional);
-  m.integers(FIELD(state), Role::kInOut, {rows, m.derived(EXN_STOP_STATE_WORDS)});
+  m.integers(FIELD(state), Role::kInOut, {rows, m.fixed(EXN_STOP_STATE_WORDS)});
   m.out(FIELD(finished), kU8, {rows}, kOptional);
   m.out(FIELD(reason), kI32, {rows}, kOptional);
   m.out(FIELD(score), kF32, {rows}, kOptional);
   m.out(FIELD(active_list), kI32, {rows}, kOptional);
   m.out(FIELD(active_count), kI32, {one}, kOptional);
-  m.out(FIELD(winner), kI32, {m.derived(1)}, kOptional);
+  m.out(FIELD(winner), kI32, {m.fixed(1)}, kOptional);
   m.integer(FIELD(budget), m.random().below(4), 0, INT64_MAX);
   const bool confident = p.confidence != nullptr || by_answer, tries = p.trials != nullptr;
   confident ? m.real(FIELD(confident_at), Domain::kShare) : m.unused(FIELD(confident_at));

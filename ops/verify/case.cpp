@@ -567,8 +567,8 @@ Case make_case(const VerifyCase& c) {
 
 void describe(Maker& m, exn_verify_params& p) {
   const Dim sequences = m.dim("sequences", 0, 3, 30), most = m.dim("drafted", 0, 4, 70),
-            columns = m.dim("columns", 1, 40, 600), each = m.derived(plus(most.size, 1)),
-            rows = m.derived(times(sequences.size, plus(most.size, 1)));
+            columns = m.dim("columns", 1, 40, 600), each = m.fixed(plus(most.size, 1)),
+            rows = m.fixed(times(sequences.size, plus(most.size, 1)));
   m.zero(FIELD(reserved));
   const bool greedy = m.some("greedy", 2), known = !greedy || m.some("vocabulary", 2);
   const int64_t last = known ? columns.size - 1 : kMost32;
@@ -591,7 +591,7 @@ void describe(Maker& m, exn_verify_params& p) {
   } else {
     m.none(FIELD(argmax));
     m.in(FIELD(logits), m.type(kFloats), {rows, columns}, kRows);
-    m.in(FIELD(draft), m.type(kFloats), {m.derived(times(sequences.size, most.size)), columns},
+    m.in(FIELD(draft), m.type(kFloats), {m.fixed(times(sequences.size, most.size)), columns},
          kRows | kOptional);
     m.in(FIELD(uniform), kF32, {sequences, each});
     m.real(FIELD(temperature), Domain::kPositive);

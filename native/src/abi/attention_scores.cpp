@@ -64,13 +64,13 @@ void check_pooling(const exn_attention_scores_params& p, Check& check, Attention
     check.one_of("pool_width (without pooling)", p.pool_width, 0, 0);
     return;
   }
-  check.one_of("pool_width", p.pool_width, 1, 255);
-  if (check.ok() && p.pool_width % 2 == 0) {
-    check.fail_argument("pool_width is %d, expected an odd width", p.pool_width);
-  }
   if (check.ok() && p.accumulate == 1) {
     check.fail_argument(
         "accumulate is 1, but pool is %d: scores that were pooled cannot be added up", p.pool);
+  }
+  check.one_of("pool_width", p.pool_width, 1, 255);
+  if (check.ok() && p.pool_width % 2 == 0) {
+    check.fail_argument("pool_width is %d, expected an odd width", p.pool_width);
   }
   a->pool = p.pool;
   a->pool_width = p.pool_width;
