@@ -205,6 +205,7 @@ class WorthTest extends GraphTestBase {
   private String reported(Graph graph) throws Exception {
     Path report = Files.createTempFile(folder, "pay", ".txt");
     try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
+      options.setIntraOpNumThreads(1); // nothing runs
       ExeuntProvider.configure().report(report).add(options);
       ENVIRONMENT.createSession(graph.model(21), options).close();
     }

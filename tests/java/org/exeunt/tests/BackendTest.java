@@ -67,6 +67,10 @@ class BackendTest {
     }
   }
 
+  private static Subprocess report() {
+    return Subprocess.of(Report.class).soon();
+  }
+
   private static void assertSays(String output, String line) {
     assertTrue(output.lines().anyMatch(l -> l.startsWith(line)),
         () -> "'" + line + "' is not in:\n" + output);
@@ -151,7 +155,7 @@ class BackendTest {
   @Test
   void properties() {
     String output =
-        Subprocess.of(Report.class)
+        report()
             .option("-Dexeunt.isa=baseline")
             .option("-Dexeunt.threads=5")
             .option("-Dexeunt.backend=cpu")
@@ -166,14 +170,14 @@ class BackendTest {
 
   @Test
   void impossibleProperties() {
-    String isa = Subprocess.of(Report.class).option("-Dexeunt.isa=sse9").run();
+    String isa = report().option("-Dexeunt.isa=sse9").run();
     assertSays(isa, "allocate: IllegalArgumentException: -Dexeunt.isa=sse9: ");
-    String threads = Subprocess.of(Report.class).option("-Dexeunt.threads=many").run();
+    String threads = report().option("-Dexeunt.threads=many").run();
     assertSays(
         threads, "allocate: IllegalArgumentException: -Dexeunt.threads=many is not a number");
-    threads = Subprocess.of(Report.class).option("-Dexeunt.threads=257").run();
+    threads = report().option("-Dexeunt.threads=257").run();
     assertSays(threads, "allocate: IllegalArgumentException: -Dexeunt.threads=257: ");
-    String backend = Subprocess.of(Report.class).option("-Dexeunt.backend=tpu").run();
+    String backend = report().option("-Dexeunt.backend=tpu").run();
     assertSays(backend,
         "allocate: IllegalArgumentException: -Dexeunt.backend=tpu is neither cpu nor cuda");
   }
@@ -181,7 +185,7 @@ class BackendTest {
   /** A sound call for which there is no kernel: what the variable asks for, unlike the property. */
   @Test
   void impossibleVariable() {
-    String output = Subprocess.of(Report.class).variable("EXEUNT_ISA", "sse9").run();
+    String output = report().variable("EXEUNT_ISA", "sse9").run();
     assertTrue(output.lines().anyMatch(l
                    -> l.startsWith("allocate: UnsupportedOperationException: ")
                        && l.contains("EXEUNT_ISA") && l.contains("sse9")),
@@ -191,18 +195,18 @@ class BackendTest {
   /** No call gets through: the backend that was meant is neither of the two. */
   @Test
   void variableOfNoBackend() {
-    String output = Subprocess.of(Report.class).variable("EXEUNT_BACKEND", "gpu").run();
+    String output = report().variable("EXEUNT_BACKEND", "gpu").run();
     for (String use : new String[] {"isa", "threads", "cuda", "allocate"}) {
       assertSays(
           output, use + ": IllegalArgumentException: EXEUNT_BACKEND is gpu, neither cpu nor cuda");
     }
-    assertSays(Subprocess.of(Report.class).variable("EXEUNT_BACKEND", "").run(), "allocate: cpu/");
+    assertSays(report().variable("EXEUNT_BACKEND", "").run(), "allocate: cpu/");
   }
 
   @Test
   void wrongLibraryIsTheReason() {
     String output =
-        Subprocess.of(Report.class)
+        report()
             .option("-Dexeunt.backend=cuda")
             .option("-Dexeunt.cuda.library=/no/such/libexeunt_cuda.so")
             .run();
@@ -217,7 +221,7 @@ class BackendTest {
   void libraryOfAnotherKindIsTheReason() {
     Path library = Setup.libraries().resolve("libexeunt.so");
     Assumptions.assumeTrue(Files.exists(library), library + " is not there");
-    String output = Subprocess.of(Report.class).option("-Dexeunt.cuda.library=" + library).run();
+    String output = report().option("-Dexeunt.cuda.library=" + library).run();
     assertSays(output, "cuda: false");
     assertTrue(output.lines().anyMatch(
                    l -> l.startsWith("reason: ") && l.contains("exn_cuda_backend_query")),
@@ -230,7 +234,7 @@ class BackendTest {
   void noDeviceIsTheReason() {
     Path library = Setup.libraries().resolve("libexeunt_cuda.so");
     Assumptions.assumeTrue(Files.exists(library), library + " was not built");
-    String output = Subprocess.of(Report.class).option("-Dexeunt.cuda.library=" + library).run();
+    String output = report().option("-Dexeunt.cuda.library=" + library).run();
     Assumptions.assumeFalse(output.contains("cuda: true"), "there is a device");
     assertSays(output, "cuda: false");
     String sentence = "reason: .*(CUDA error \\d+ cudaError\\w+ \\(.+\\)|no device)";
@@ -243,7 +247,7 @@ class BackendTest {
   void emulatedBackendByProperty() {
     Assumptions.assumeTrue(Files.exists(Setup.emulator()), Setup.emulator() + " was not built");
     String output =
-        Subprocess.of(Report.class)
+        report()
             .option("-Dexeunt.backend=cuda")
             .option("-Dexeunt.cuda.library=" + Setup.emulator())
             .run();
@@ -257,7 +261,7 @@ class BackendTest {
   void libraryOfAnotherReleaseIsRefused(@TempDir Path folder) throws Exception {
     String version = "unsigned exn_abi_version(void) { return 4711; }";
     Path other = SharedLibrary.of(version, folder.resolve("libother.so"));
-    String output = Subprocess.of(Report.class).variable("LD_PRELOAD", other.toString()).run();
+    String output = report().variable("LD_PRELOAD", other.toString()).run();
     for (String use : new String[] {"isa", "allocate", "cuda"}) {
       assertSays(
           output, use + ": UnsatisfiedLinkError: libexeunt.so has ABI version 4711 (library ");
@@ -277,7 +281,7 @@ class BackendTest {
             .collect(Collectors.joining(File.pathSeparator));
     Assumptions.assumeTrue(withoutNatives.contains("exeunt-jni"),
         "the binding and its natives share a folder in this run");
-    String output = Subprocess.java("-cp", withoutNatives, Report.class.getName()).run();
+    String output = Subprocess.java("-cp", withoutNatives, Report.class.getName()).soon().run();
     for (String use : new String[] {"isa", "allocate", "cuda"}) {
       assertSays(output,
           use + ": UnsatisfiedLinkError: exeunt's native library could not be loaded on"

@@ -32,6 +32,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
+import java.util.zip.Deflater;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipFile;
 import java.util.zip.ZipOutputStream;
@@ -94,7 +95,8 @@ class LibraryTest {
   }
 
   private Subprocess with(Subprocess process) {
-    return process.option("-Duser.home=" + home)
+    return process.soon()
+        .option("-Duser.home=" + home)
         .option("-Djava.io.tmpdir=" + temporary)
         .variable("EXEUNT_CUDA_LIBRARY", "");
   }
@@ -438,6 +440,7 @@ class LibraryTest {
     Path copy = folder.resolve("changed.jar");
     try (ZipFile from = new ZipFile(jar.toFile()); OutputStream file = Files.newOutputStream(copy);
         ZipOutputStream to = new ZipOutputStream(file)) {
+      to.setLevel(Deflater.BEST_SPEED);
       for (ZipEntry entry : Collections.list(from.entries())) {
         if (digests || !entry.getName().endsWith(".digest")) {
           byte[] bytes = from.getInputStream(entry).readAllBytes();

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -15,9 +16,13 @@ import java.util.concurrent.TimeUnit;
 
 /**
  * A main class run by this JVM's java in a process of its own, for what is decided once in a
- * process.
+ * process. It has the compilers and the collector of this JVM unless it is given others.
  */
 final class Subprocess {
+  /** How a JVM begins soonest, for what neither runs long nor depends on a compiler. */
+  private static final List<String> SOON =
+      List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData");
+
   private final List<String> options =
       new ArrayList<>(List.of("--enable-native-access=ALL-UNNAMED"));
   private final Map<String, String> environment = new HashMap<>();
@@ -33,6 +38,12 @@ final class Subprocess {
         new ArrayList<>(List.of("-cp", System.getProperty("java.class.path"), main.getName()));
     program.addAll(List.of(arguments));
     return new Subprocess(program);
+  }
+
+  /** Begins as soon as it may; it does little. */
+  Subprocess soon() {
+    options.addAll(SOON);
+    return this;
   }
 
   /** Options and main class in one. */
@@ -60,6 +71,11 @@ final class Subprocess {
   String run() {
     List<String> command = new ArrayList<>(wrapper);
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+    ManagementFactory.getRuntimeMXBean()
+        .getInputArguments()
+        .stream()
+        .filter(SOON::contains)
+        .forEach(command::add);
     command.addAll(options);
     command.addAll(program);
     ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);

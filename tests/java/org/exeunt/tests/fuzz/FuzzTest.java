@@ -16,8 +16,8 @@ import org.junit.jupiter.api.Test;
 
 /** Some thousand trials of the fuzzer, and what holds the fuzzer itself to its promises. */
 class FuzzTest {
-  /** Else this is a second JDK, which compiles otherwise: fewer arguments show that. */
-  private static final boolean FULL = Integer.getInteger("exeunt.test.every", 1) == 1;
+  /** Else fewer arguments: in a quick run, or on a second JDK, which compiles otherwise. */
+  private static final boolean FULL = !Boolean.getBoolean("exeunt.quick");
 
   private static final int TRIALS =
       Integer.getInteger("exeunt.fuzz.test.trials", (FULL ? 1_500 : 500) * Facade.ops().size());

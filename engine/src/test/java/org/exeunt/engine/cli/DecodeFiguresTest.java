@@ -31,7 +31,8 @@ class DecodeFiguresTest {
   private String log;
 
   private static List<String> java() {
-    return List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-cp",
+    return List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+        "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-cp",
         System.getProperty("java.class.path"));
   }
 

@@ -13,7 +13,8 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** Some thousand hostile files, in a process that has little memory to lose. */
 class FileFuzzTest {
-  private static final String FILES = System.getProperty("exeunt.fuzz.test.files", "20000");
+  private static final String FILES = System.getProperty(
+      "exeunt.fuzz.test.files", Boolean.getBoolean("exeunt.quick") ? "5000" : "20000");
 
   @TempDir Path folder;
 

@@ -10,9 +10,13 @@ import java.util.Set;
 import org.exeunt.Normalizer;
 import org.exeunt.engine.train.Matrix;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.DisabledIfSystemProperty;
 
 class TrainingTest {
+  /** As in the demo, whose own test looks at the same in a quick run. */
   @Test
+  @DisabledIfSystemProperty(named = "exeunt.quick", matches = "true",
+      disabledReason = "a quick run leaves it to the demo's test")
   void perpGradGeneralisesWherePlainTrainingMemorises() {
     Training.Snapshot with = train(Normalizer.SOFTMAX, true, .4, 125);
     Training.Snapshot without = train(Normalizer.SOFTMAX, false, .4, 125);
