@@ -57,7 +57,8 @@ def run_c(folder, source, cc, library):
 
 
 def run_java(folder, source, java, *jars):
-    command = [java, "--class-path", os.pathsep.join(jars)]
+    command = [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "--class-path",
+               os.pathsep.join(jars)]
     blocks = re.findall(r"^```java\n(.*?)^```", (ROOT / "docs/java.md").read_text(), flags=re.S | re.M)
     for block in blocks:
         if "class " not in block:

@@ -214,6 +214,7 @@ final class EarlyExit {
   static OrtSession.SessionOptions options(int threads) throws OrtException {
     OrtSession.SessionOptions options = new OrtSession.SessionOptions();
     options.setIntraOpNumThreads(threads);
+    options.addConfigEntry("session.intra_op.allow_spinning", "0"); // few cores, many sessions
     ExeuntProvider.configure().threads(threads).add(options);
     return options;
   }

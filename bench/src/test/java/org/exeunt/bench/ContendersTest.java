@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.exeunt.Backend;
 import org.exeunt.bench.contenders.Contender;
@@ -18,28 +19,35 @@ import org.exeunt.bench.measure.Copies;
 import org.exeunt.cases.Cases;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 
-/** Every contender passes the judge of the cases that it is timed on. */
+/**
+ * Every contender passes the judge of the cases that it is timed on, with one thread and with two; a
+ * quick run has each case with one of both.
+ */
 class ContendersTest {
+  private static final boolean QUICK = Boolean.getBoolean("exeunt.quick");
+
   /** No big ones of an op that has others. */
-  static Stream<Cases.Listed> cases() {
-    return Plan.ops().flatMap(op -> {
+  static Stream<Arguments> cases() {
+    List<Cases.Listed> chosen = Plan.ops().flatMap(op -> {
       List<Cases.Listed> all = Problem.listed(op);
       List<Cases.Listed> quick = all.stream().filter(c -> !c.tags().contains("big")).toList();
       return (quick.isEmpty() ? all : quick).stream();
-    });
+    }).toList();
+    return IntStream.range(0, chosen.size())
+        .mapToObj(i -> Arguments.of(chosen.get(i), QUICK ? List.of(1 + i % 2) : List.of(1, 2)));
   }
 
   /** Exeunt comes last: its copies of the operands go with it. */
   @ParameterizedTest
   @MethodSource("cases")
-  void passTheJudge(Cases.Listed c) {
+  void passTheJudge(Cases.Listed c, List<Integer> threads) {
     try (Problem problem = new Problem(c)) {
       for (String name : List.of("onnxruntime", Plan.JAVA, Plan.OURS)) {
         if (Lineup.of(name).offers(c)) {
-          passesTheJudge(problem, name, 1);
-          passesTheJudge(problem, name, 2);
+          threads.forEach(count -> passesTheJudge(problem, name, count));
         }
       }
     }
