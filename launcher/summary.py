@@ -30,7 +30,8 @@ LEFT_OUT = {
     "quick": ("instruction sets but the weakest and the best, the emulated CUDA device, real models",
               "./exeunt test"),
     "standard": ("the largest shapes, sanitizers, the CUDA compiler and its machine code, emulated "
-                 "AVX-512, 64-bit ARM, random ONNX graphs, Spark, Java on every instruction set",
+                 "AVX-512, 64-bit ARM, random ONNX graphs, Spark, Java on every instruction set and "
+                 "with the slow compiler, Java's longest tests",
                  "./exeunt test --all"),
 }
 

@@ -147,9 +147,9 @@ class DjlTest {
     for (String order : List.of("provider", "model")) {
       Process process =
           new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-              "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
-              "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path"),
-              Order.class.getName(), order, folder.toString())
+              "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "--enable-native-access=ALL-UNNAMED",
+              "-cp", System.getProperty("java.class.path"), Order.class.getName(), order,
+              folder.toString())
               .redirectErrorStream(true)
               .start();
       String output = new String(process.getInputStream().readAllBytes());

@@ -31,11 +31,15 @@ class ContendersTest {
 
   /** No big ones of an op that has others. */
   static Stream<Arguments> cases() {
-    List<Cases.Listed> chosen = Plan.ops().flatMap(op -> {
-      List<Cases.Listed> all = Problem.listed(op);
-      List<Cases.Listed> quick = all.stream().filter(c -> !c.tags().contains("big")).toList();
-      return (quick.isEmpty() ? all : quick).stream();
-    }).toList();
+    List<Cases.Listed> chosen =
+        Plan.ops()
+            .flatMap(op -> {
+              List<Cases.Listed> all = Problem.listed(op);
+              List<Cases.Listed> quick =
+                  all.stream().filter(c -> !c.tags().contains("big")).toList();
+              return (quick.isEmpty() ? all : quick).stream();
+            })
+            .toList();
     return IntStream.range(0, chosen.size())
         .mapToObj(i -> Arguments.of(chosen.get(i), QUICK ? List.of(1 + i % 2) : List.of(1, 2)));
   }

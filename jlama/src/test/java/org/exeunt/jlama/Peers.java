@@ -3,6 +3,8 @@ package org.exeunt.jlama;
 
 import com.github.tjake.jlama.safetensors.DType;
 import java.io.IOException;
+import java.net.URI;
+import java.net.URL;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -109,8 +111,8 @@ final class Peers {
   /** Without exeunt: what a user of Jlama had before. */
   private static String classPath(boolean with) {
     String whole = System.getProperty("java.class.path");
-    Path own =
-        Path.of(Products.class.getProtectionDomain().getCodeSource().getLocation().getPath());
+    URL location = Products.class.getProtectionDomain().getCodeSource().getLocation();
+    Path own = Path.of(URI.create(location.toString())); // blanks of it are %20
     return Arrays.stream(whole.split(":"))
         .filter(part -> with || !Path.of(part).equals(own) && !part.contains("/exeunt-"))
         .collect(Collectors.joining(":"));

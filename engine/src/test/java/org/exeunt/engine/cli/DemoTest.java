@@ -58,7 +58,8 @@ class DemoTest {
   @Test
   @DisabledIfSystemProperty(named = "exeunt.quick", matches = "true",
       disabledReason = "a quick run runs the demo once, with a model")
-  void runsWithoutAModel(@TempDir Path out) throws Exception {
+  void
+  runsWithoutAModel(@TempDir Path out) throws Exception {
     Path absent = out.resolve("absent.gguf");
     String said = demo(absent, out, out);
     assertTrue(said.contains("left out, because " + absent + " does not exist"), said);

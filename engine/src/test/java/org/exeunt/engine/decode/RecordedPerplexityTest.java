@@ -57,9 +57,10 @@ class RecordedPerplexityTest {
 
   /** How many of some tokens double precision judges, which takes most of the time. */
   private static int judged(int tokens) {
-    return System.getenv("EXEUNT_LONG") != null ? tokens
-        : Boolean.getBoolean("exeunt.quick")    ? tokens / 8
-                                                : tokens / 2;
+    if (System.getenv("EXEUNT_LONG") != null) {
+      return tokens;
+    }
+    return Boolean.getBoolean("exeunt.quick") ? tokens / 8 : tokens / 2;
   }
 
   private static void assertAsRecorded(

@@ -17,7 +17,8 @@ class TrainingTest {
   @Test
   @DisabledIfSystemProperty(named = "exeunt.quick", matches = "true",
       disabledReason = "a quick run leaves it to the demo's test")
-  void perpGradGeneralisesWherePlainTrainingMemorises() {
+  void
+  perpGradGeneralisesWherePlainTrainingMemorises() {
     Training.Snapshot with = train(Normalizer.SOFTMAX, true, .4, 125);
     Training.Snapshot without = train(Normalizer.SOFTMAX, false, .4, 125);
     assertTrue(with.testAccuracy() > .95, with.toString());
