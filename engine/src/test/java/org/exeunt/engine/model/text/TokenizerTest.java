@@ -88,7 +88,7 @@ class TokenizerTest {
   void longRunsTakeLinearTimeAndStack() {
     for (String unit : List.of("a", " ", "\n", "!", "1", "é", "<|im_", "\ud83d\udc69")) {
       String text = unit.repeat(200_000);
-      int[] ids = assertTimeoutPreemptively(Duration.ofSeconds(20), () -> tokenizer.encode(text));
+      int[] ids = assertTimeoutPreemptively(Duration.ofSeconds(60), () -> tokenizer.encode(text));
       assertEquals(text, tokenizer.decode(ids));
     }
   }
