@@ -31,6 +31,7 @@ class StackOverflowTest {
     String output =
         Subprocess.of(Overflows.class)
             .option(compiler)
+            .option("-Dexeunt.quick=" + Setup.quick())
             .option("-XX:MaxJavaStackTraceDepth=4") // else all of the time goes into traces
             .run();
     System.out.print(output);
@@ -44,13 +45,14 @@ class StackOverflowTest {
 
   /** Overflows the stack at every depth, in threads with stacks of several sizes. */
   static final class Overflows {
-    private static final int ROUNDS = 2;
+    private static final int ROUNDS = Setup.quick() ? 1 : 2;
     private static final int WARM = 12_000;
 
     /** Levels of recursion before the end in which a run is tried: some 20 KiB and more. */
     private static final int LEVELS = 400;
 
-    private static final long[] STACK_KIB = {192, 1024};
+    private static final long[] STACK_KIB =
+        Setup.quick() ? new long[] {192} : new long[] {192, 1024};
 
     private static long overflows;
     private static long stuck;
