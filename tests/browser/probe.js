@@ -84,6 +84,13 @@ for (const dot of dots) {
       || r.bottom > picture.bottom) {
     faults.push('a dot leaves its picture');
   }
+  const [x, y] = [(r.left + r.right) / 2, (r.top + r.bottom) / 2];
+  for (const t of texts) {
+    if (t.element.ownerSVGElement === dot.ownerSVGElement && x > t.r.left && x < t.r.right
+        && y > t.r.top && y < t.r.bottom) {
+      faults.push(`"${t.text}" lies on a dot`);
+    }
+  }
 }
 
 const result = document.createElement('pre');

@@ -20,6 +20,8 @@ final class Overview {
   private static final int SHARES = 168;
   private static final int LEADS = 350;
   private static final int PANEL = 150;
+  /** More ops than these stand in two pictures, beside each other where there is room. */
+  private static final int FEW = 12;
 
   /** The left scale ends here; a share beyond stands at its end and is told in figures. */
   private static final double MOST_SHARE = 1.25;
@@ -41,15 +43,24 @@ final class Overview {
   }
 
   private void render(Map<String, List<Case>> ops) {
-    line(
-        "<section><h2>Every op</h2><p>A dot is a case, and its line the interval of the median. Left:"
-        + " share of the limit. Right: times the speed of the best peer; a case without a peer has"
-        + " no dot there. What is beyond a scale stands at its end.</p>");
+    line("<section><h2>Every op</h2><p>A dot is a case, and its line the interval of the median."
+        + " Left: share of the limit, filled within 10&nbsp;%% of it. Right: times the speed of the"
+        + " best peer, filled where none is faster; a case without a peer has no dot there. What is"
+        + " beyond a scale stands at its end.</p><div class=\"rooflines\">");
+    List<Map.Entry<String, List<Case>>> all = List.copyOf(ops.entrySet());
+    int half = all.size() > FEW ? (all.size() + 1) / 2 : all.size();
+    for (int from = 0; from < all.size(); from += half) {
+      picture(all.subList(from, Math.min(from + half, all.size())));
+    }
+    line("</div></section>");
+  }
+
+  private void picture(List<Map.Entry<String, List<Case>>> ops) {
     int height = TOP + ROW * ops.size() + 8;
-    line(
-        "<svg class=\"overview\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"Every op: share of"
-            + " the limit, and times the best peer\">",
-        WIDTH, height);
+    line("<svg class=\"overview\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s to %s: share"
+            + " of the limit, and times the best peer\">",
+        WIDTH, height, Page.escaped(ops.get(0).getKey()),
+        Page.escaped(ops.get(ops.size() - 1).getKey()));
     for (int percent : new int[] {0, 50, 100}) {
       grid(share(percent / 100.0), height, percent + " %", percent == 100);
     }
@@ -60,26 +71,30 @@ final class Overview {
     line("<text x=\"%d\" y=\"16\" text-anchor=\"middle\">of the limit</text>", SHARES + PANEL / 2);
     line("<text x=\"%d\" y=\"16\" text-anchor=\"middle\">x best peer</text>", LEADS + PANEL / 2);
     int y = TOP + ROW / 2;
-    for (Map.Entry<String, List<Case>> op : ops.entrySet()) {
+    for (Map.Entry<String, List<Case>> op : ops) {
       line("<a href=\"#%s\"><text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text></a>",
           Page.escaped(op.getKey()), SHARES - 14, y + 5, Page.escaped(op.getKey()));
       for (Case one : op.getValue()) {
-        if (one.share != null) {
-          dot(y, share(one.share.low()), share(one.share.middle()), share(one.share.high()),
-              one.share.middle() >= 0.9,
-              String.format(Locale.ROOT, "%s: %.0f %% of the limit (%.0f to %.0f)", one.told,
-                  100 * one.share.middle(), 100 * one.share.low(), 100 * one.share.high()));
-        }
-        if (one.lead != null) {
-          dot(y, lead(one.lead.low()), lead(one.lead.middle()), lead(one.lead.high()),
-              one.lead.middle() >= 1,
-              String.format(Locale.ROOT, "%s: %.2f times the best peer's speed (%.2f to %.2f)",
-                  one.told, one.lead.middle(), one.lead.low(), one.lead.high()));
-        }
+        row(y, one);
       }
       y += ROW;
     }
-    line("</svg></section>");
+    line("</svg>");
+  }
+
+  private void row(int y, Case one) {
+    if (one.share != null) {
+      dot(y, share(one.share.low()), share(one.share.middle()), share(one.share.high()),
+          one.share.middle() >= 0.9,
+          String.format(Locale.ROOT, "%s: %.0f %% of the limit (%.0f to %.0f)", one.told,
+              100 * one.share.middle(), 100 * one.share.low(), 100 * one.share.high()));
+    }
+    if (one.lead != null) {
+      dot(y, lead(one.lead.low()), lead(one.lead.middle()), lead(one.lead.high()),
+          one.lead.middle() >= 1,
+          String.format(Locale.ROOT, "%s: %.2f times the best peer's speed (%.2f to %.2f)",
+              one.told, one.lead.middle(), one.lead.low(), one.lead.high()));
+    }
   }
 
   private void grid(double x, int height, String label, boolean goal) {
@@ -89,10 +104,9 @@ final class Overview {
   }
 
   private void dot(int y, double low, double middle, double high, boolean good, String told) {
-    String colour = good ? "var(--c0)" : "var(--c1)";
-    line("<path class=\"whisker\" d=\"M%.1f %dH%.1f\" style=\"stroke:%s\"/><circle class=\"dot\""
-            + " cx=\"%.1f\" cy=\"%d\" r=\"4\" style=\"stroke:%s\"><title>%s</title></circle>",
-        low, y, high, colour, middle, y, colour, Page.escaped(told));
+    line("<path class=\"whisker\" d=\"M%.1f %dH%.1f\"/><circle class=\"dot%s\" cx=\"%.1f\""
+            + " cy=\"%d\" r=\"4\"><title>%s</title></circle>",
+        low, y, high, good ? " good" : "", middle, y, Page.escaped(told));
   }
 
   private static double share(double value) {

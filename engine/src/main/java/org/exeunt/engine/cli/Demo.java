@@ -15,7 +15,9 @@ import org.exeunt.engine.demo.drop.HiredDemo;
 import org.exeunt.engine.demo.exit.ExitDemo;
 import org.exeunt.engine.demo.grokking.GrokkingDemo;
 import org.exeunt.engine.demo.noise.NoiseDemo;
+import org.exeunt.engine.model.LlamaWeights;
 import org.exeunt.engine.model.Models;
+import org.exeunt.engine.model.gguf.GgufFile;
 import org.exeunt.engine.model.io.ModelChangedException;
 import org.exeunt.engine.report.Report;
 import org.exeunt.engine.report.Terminal;
@@ -99,18 +101,22 @@ public final class Demo {
     System.setProperty("java.util.concurrent.ForkJoinPool.common.parallelism",
         Integer.toString(Math.max(1, threads - 1)));
     Backend.setThreads(threads);
-    Blas.setThreads(threads);
+    Blas.setThreads(1); // its products are small, and what trains at once is a thread each
     try (Report report =
              new Report(out, "exeunt: what early exit saves and costs", Terminal.isThere())) {
       report.paragraph("exeunt %s on %s, JDK %s, %s", Backend.version(), Backend.CPU.description(),
           Runtime.version(), LocalDate.now());
-      EncoderDemo.run(report, encoder, threads, quick);
+      EncoderDemo.run(report, encoder, quick);
       GrokkingDemo.run(report, threads, quick);
       NoiseDemo.run(report, quick);
       if (Files.isRegularFile(model)) {
-        ExitDemo.run(report, model, quick);
-        SkipDemo.run(report, model, quick);
-        DropDemo.run(report, model, quick);
+        report.progress("loading %s", model);
+        try (GgufFile file = GgufFile.open(model);
+            LlamaWeights weights = LlamaWeights.load(file, null)) {
+          ExitDemo.run(report, file, weights, quick);
+          SkipDemo.run(report, file, weights, quick);
+          DropDemo.run(report, file, weights, quick);
+        }
       } else {
         report.paragraph(
             "The parts with a real model are left out, because %s does not exist; `./exeunt "

@@ -24,7 +24,6 @@ import org.exeunt.engine.model.text.WordPiece;
 import org.exeunt.engine.report.Chart;
 import org.exeunt.engine.report.Report;
 import org.exeunt.engine.report.Table;
-import org.exeunt.engine.train.Blas;
 
 /**
  * A sentence encoder that people have, with a small classifier after each layer: sentences leave
@@ -32,11 +31,14 @@ import org.exeunt.engine.train.Blas;
  */
 public final class EncoderDemo {
   private static final int BATCH = 32;
+  private static final int LARGE_BATCH = 64; // where nothing is timed
   private static final int LONGEST = 128;
   private static final int SENTENCES = 3000;
   private static final int QUICK_SENTENCES = 1500;
-  private static final int ALONE = 256; // sentences that are timed one by one
-  private static final int ROUND = 128; // sentences between one plan and the next
+  private static final int ROUNDS = 5;
+  private static final int ROUND = 64; // sentences of a round, in batches
+  private static final int ALONE = 20; // of them those that also run one by one
+  private static final int WARM_UP = 8; // of those
   private static final double TRAINED = .5;
   private static final double TUNED = .8; // up to here; the rest is held out
 
@@ -52,11 +54,9 @@ public final class EncoderDemo {
    * Runs the whole part, or says why not.
    *
    * @param folder where the launcher puts the encoder and the reviews
-   * @param threads heads that are fitted at a time; each multiplies with one thread
    * @param quick takes the first sentences alone
    */
-  public static void run(Report report, Path folder, int threads, boolean quick)
-      throws IOException {
+  public static void run(Report report, Path folder, boolean quick) throws IOException {
     report.heading("A sentence encoder that stops when it knows");
     EncoderFiles files = new EncoderFiles(folder);
     if (files.missing() != null) {
@@ -67,13 +67,10 @@ public final class EncoderDemo {
     }
     report.progress("loading %s", files.model());
     WordPiece tokenizer = WordPiece.open(files.tokenizer());
-    Reviews reviews = Reviews.read(files.reviews(), tokenizer, LONGEST).shuffled();
-    reviews = reviews.part(0, Math.min(quick ? QUICK_SENTENCES : SENTENCES, reviews.size()));
+    Reviews reviews = Reviews.readShuffled(
+        files.reviews(), tokenizer, LONGEST, quick ? QUICK_SENTENCES : SENTENCES);
     try (EncoderWeights weights = EncoderWeights.load(files.model(), DType.BF16)) {
-      Blas.setThreads(1);
       new EncoderDemo(report, weights, reviews).run(reviews);
-    } finally {
-      Blas.setThreads(threads);
     }
   }
 
@@ -93,9 +90,9 @@ public final class EncoderDemo {
             + "the states whether the rating is above 0. Heads and gates are fitted to %d "
             + "sentences, settings chosen on %d, and all figures below are of the other %d.",
         layers, reviews.size(), trained, tuned - trained, heldOut.size());
-    try (Encoder encoder = new Encoder(weights, BATCH, LONGEST)) {
+    try (Encoder encoder = new Encoder(weights, LARGE_BATCH, LONGEST)) {
       LayerStates all = LayerStates.of(encoder, layers, reviews, done -> {
-        if (done % (64 * BATCH) == 0 || done == reviews.size()) {
+        if (done % (16 * LARGE_BATCH) == 0 || done == reviews.size()) {
           report.progress("%d of %d sentences through all layers", done, reviews.size());
         }
       });
@@ -203,53 +200,37 @@ public final class EncoderDemo {
     report.data("encoder-curve", curve);
   }
 
-  /** A plan, and how it fared. */
+  /** A plan, what it answers by the states that were kept, and how fast it is. */
   private static final class Trial {
     private final ExitPlan plan;
-    private final int[] answers;
-    private final int[] exitLayers;
-    private int done;
+    private final ExitRun run;
     private final List<Double> rates = new ArrayList<>(); // sentences a second, of each round
     private final List<Double> ratesAlone = new ArrayList<>();
 
-    private Trial(ExitPlan plan, int sentences) {
+    private Trial(ExitPlan plan, ExitRun run) {
       this.plan = plan;
-      answers = new int[sentences];
-      exitLayers = new int[sentences];
-    }
-
-    private void add(ExitRun run) {
-      System.arraycopy(run.answers(), 0, answers, done, run.answers().length);
-      System.arraycopy(run.exitLayers(), 0, exitLayers, done, run.exitLayers().length);
-      done += run.answers().length;
+      this.run = run;
     }
   }
 
   private void reportPlans(FittedExits fitted, List<ExitPlan> plans) throws IOException {
-    List<Trial> trials = plans.stream().map(plan -> new Trial(plan, heldOut.size())).toList();
+    List<Trial> trials =
+        plans.stream().map(plan -> new Trial(plan, ExitRun.of(fitted, plan, test))).toList();
     report.progress("timing %d rules, in batches of %d and one by one", trials.size(), BATCH);
-    int alone = Math.min(ALONE, heldOut.size());
     try (Encoder batches = new Encoder(weights, BATCH, LONGEST);
         Encoder single = new Encoder(weights, 1, LONGEST)) {
-      warmUp(fitted, trials, batches, single);
-      for (int from = 0; from < heldOut.size(); from += ROUND) {
+      for (Trial trial : trials) {
+        seconds(fitted, trial, batches, timed(0, BATCH));
+        seconds(fitted, trial, single, timed(0, WARM_UP));
+      }
+      for (int from = 0; from < ROUNDS * ROUND; from += ROUND) {
         // Round by round, so that all plans meet the same neighbours.
-        List<int[]> sentences =
-            heldOut.sentences().subList(from, Math.min(from + ROUND, heldOut.size()));
-        List<int[]> first =
-            sentences.subList(0, Math.max(0, Math.min(sentences.size(), alone - from)));
+        List<int[]> together = timed(from, ROUND);
+        List<int[]> alone = timed(from, ALONE);
         for (Trial trial : trials) {
-          try (SentenceExits exits = new SentenceExits(fitted, trial.plan, batches.pooled());
-              SentenceExits exitsAlone = new SentenceExits(fitted, trial.plan, single.pooled())) {
-            long start = System.nanoTime();
-            trial.add(ExitRun.of(batches, exits, sentences));
-            long middle = System.nanoTime();
-            ExitRun.of(single, exitsAlone, first);
-            long end = System.nanoTime();
-            trial.rates.add(1e9 * sentences.size() / (middle - start));
-            if (!first.isEmpty()) {
-              trial.ratesAlone.add(1e9 * first.size() / (end - middle));
-            }
+          if (!together.isEmpty()) {
+            trial.rates.add(together.size() / seconds(fitted, trial, batches, together));
+            trial.ratesAlone.add(alone.size() / seconds(fitted, trial, single, alone));
           }
         }
       }
@@ -257,14 +238,18 @@ public final class EncoderDemo {
     reportTrials(fitted, trials);
   }
 
-  private void warmUp(FittedExits fitted, List<Trial> trials, Encoder batches, Encoder single) {
-    List<int[]> few = heldOut.sentences().subList(0, Math.min(BATCH, heldOut.size()));
-    for (Trial trial : trials) {
-      for (Encoder encoder : List.of(batches, single)) {
-        try (SentenceExits exits = new SentenceExits(fitted, trial.plan, encoder.pooled())) {
-          ExitRun.of(encoder, exits, few);
-        }
-      }
+  /** Held-out sentences, as many as there are of {@code count}. */
+  private List<int[]> timed(int from, int count) {
+    int end = heldOut.size();
+    return heldOut.sentences().subList(Math.min(from, end), Math.min(from + count, end));
+  }
+
+  private static double seconds(
+      FittedExits fitted, Trial trial, Encoder encoder, List<int[]> sentences) {
+    try (SentenceExits exits = new SentenceExits(fitted, trial.plan, encoder.pooled())) {
+      long start = System.nanoTime();
+      ExitRun.of(encoder, exits, sentences);
+      return (System.nanoTime() - start) / 1e9;
     }
   }
 
@@ -273,27 +258,28 @@ public final class EncoderDemo {
         "Heads by %s. Of each rule, and of fixed depths, the fastest setting that is better than "
             + "all layers by a standard error where settings are chosen, or else the most accurate "
             + "(encoder-curve.csv has all). A sentence that leaves takes its tokens out of the "
-            + "batch. Sentences a second are medians of rounds of %d, in which all rules take turns; "
-            + "\"of all layers\" is the quotient of two of them:",
-        fitted.setup(), ROUND);
+            + "batch. Sentences a second are medians of %d rounds, of %d sentences in batches and %d one "
+            + "by one, in which all rules take turns; \"of all layers\" is the quotient of two of "
+            + "them:",
+        fitted.setup(), ROUNDS, ROUND, ALONE);
     Table table = new Table("rule", "accuracy", "mean layers", "batch " + BATCH, "of all layers",
         "one by one", "of all layers");
     Trial full = trials.get(0);
     for (Trial trial : trials) {
       table.row(trial == full ? "all layers" : trial.plan.toString(),
-          percent(test.accuracy(trial.answers)), String.format("%.2f", meanLayers(trial)),
-          String.format("%.0f", median(trial.rates)),
+          percent(test.accuracy(trial.run.answers())),
+          String.format("%.2f", trial.run.meanLayers()), String.format("%.0f", median(trial.rates)),
           String.format("%.2f x", ratio(trial.rates, full.rates)),
           String.format("%.0f", median(trial.ratesAlone)),
           String.format("%.2f x", ratio(trial.ratesAlone, full.ratesAlone)));
     }
     report.table("encoder-rules", table);
     report.chart(speeds(trials));
-    double wanted = test.accuracy(full.answers) - .005;
+    double wanted = test.accuracy(full.run.answers()) - .005;
     Trial best =
         trials.stream()
             .filter(trial -> trial.plan.kind() != ExitPlan.Kind.DEPTH)
-            .filter(trial -> test.accuracy(trial.answers) >= wanted)
+            .filter(trial -> test.accuracy(trial.run.answers()) >= wanted)
             .max(Comparator.comparingDouble(trial -> ratio(trial.rates, full.rates)))
             .orElse(null);
     if (best == null) {
@@ -310,9 +296,9 @@ public final class EncoderDemo {
         "Saved: of the rules that lose at most half a point, \"%s\" is the fastest: it runs %.1f of "
             + "%d layers, %.2f times as many sentences a second in batches of %d and %.2f times one "
             + "by one, for %+.1f points of accuracy.%s",
-        best.plan, meanLayers(best), layers, ratio(best.rates, full.rates), BATCH,
+        best.plan, best.run.meanLayers(), layers, ratio(best.rates, full.rates), BATCH,
         ratio(best.ratesAlone, full.ratesAlone),
-        100 * (test.accuracy(best.answers) - test.accuracy(full.answers)),
+        100 * (test.accuracy(best.run.answers()) - test.accuracy(full.run.answers())),
         depths[middle] > depths[layers - 1]
             ? String.format(" This encoder was trained for likeness of meaning, not for this "
                       + "question: after layer %d it knows more about it than after the last.",
@@ -326,7 +312,7 @@ public final class EncoderDemo {
         "sentences a second, times those of all layers", "accuracy, %");
     for (Trial trial : trials) {
       String name = trial == full ? "all layers" : trial.plan.toString();
-      double accuracy = test.accuracy(trial.answers);
+      double accuracy = test.accuracy(trial.run.answers());
       double ratio = ratio(trial.rates, full.rates);
       chart.series(name, false)
           .point(ratio, 100 * accuracy, String.format("%.2f x, %s", ratio, percent(accuracy)));
@@ -341,10 +327,6 @@ public final class EncoderDemo {
   /** The quotient of two medians as they are shown, so that it follows from what stands beside it. */
   static double ratio(List<Double> rates, List<Double> others) {
     return Math.rint(median(rates)) / Math.rint(median(others));
-  }
-
-  private static double meanLayers(Trial trial) {
-    return Arrays.stream(trial.exitLayers).average().orElse(0);
   }
 
   private static String percent(double share) {

@@ -2,7 +2,6 @@
 package org.exeunt.engine.demo;
 
 import java.io.IOException;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
@@ -51,20 +50,17 @@ public final class SkipDemo {
    *
    * @param quick reads less of the text
    */
-  public static void run(Report report, Path modelFile, boolean quick) throws IOException {
+  public static void run(Report report, GgufFile file, LlamaWeights weights, boolean quick)
+      throws IOException {
     report.heading("What if it leaves out layers and blocks while it answers?");
-    report.progress("loading %s", modelFile);
-    try (GgufFile file = GgufFile.open(modelFile);
-        LlamaWeights weights = LlamaWeights.load(file, null)) {
-      Tokenizer tokenizer = new Tokenizer(file);
-      int[] ids = tokenizer.encode(Texts.story());
-      int length = PROMPT + (quick ? QUICK_STEPS : STEPS);
-      String chat =
-          new ChatTemplate(file).render(List.of(new ChatTemplate.Message("user", QUESTION)));
-      new SkipDemo(report, weights, tokenizer, tokenizer.encodeChat(chat),
-          Arrays.copyOf(ids, Math.min(ids.length, length)))
-          .run();
-    }
+    Tokenizer tokenizer = new Tokenizer(file);
+    int[] ids = tokenizer.encode(Texts.story());
+    int length = PROMPT + (quick ? QUICK_STEPS : STEPS);
+    String chat =
+        new ChatTemplate(file).render(List.of(new ChatTemplate.Message("user", QUESTION)));
+    new SkipDemo(report, weights, tokenizer, tokenizer.encodeChat(chat),
+        Arrays.copyOf(ids, Math.min(ids.length, length)))
+        .run();
   }
 
   private SkipDemo(
@@ -132,13 +128,13 @@ public final class SkipDemo {
 
   // ---- what they do
 
-  /** A greedy answer; where the model would end, the text ends. */
+  /** A greedy answer, as much as is shown; where the model would end, the text ends. */
   private String answer(DecoderOptions options) {
     StringBuilder answer = new StringBuilder();
     TextStream stream = new TextStream(tokenizer);
     try (Decoder decoder = new Decoder(weights, options, 1, question.length + ANSWER)) {
       decoder.prefill(0, question);
-      for (int i = 0; i < ANSWER; i++) {
+      for (int i = 0; i < ANSWER && answer.length() <= SHOWN; i++) {
         int token = decoder.argmax(0);
         if (token == tokenizer.endOfSequence()) {
           break;

@@ -13,6 +13,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Random;
 import java.util.Set;
+import java.util.stream.IntStream;
 import org.exeunt.engine.model.io.ModelFile;
 import org.exeunt.engine.model.io.ModelFormatException;
 import org.exeunt.engine.model.text.WordPiece;
@@ -35,6 +36,37 @@ public record Reviews(List<String> texts, List<int[]> sentences, int[] labels) {
    * @param longest tokens that are kept of a sentence
    */
   public static Reviews read(Path path, WordPiece tokenizer, int longest) throws IOException {
+    Rated rated = rated(path);
+    return rated.tokens(rated.inOrder(), tokenizer, longest);
+  }
+
+  /**
+   * The first {@code most} of them as {@link #shuffled()} has them; no others become tokens.
+   *
+   * @param longest tokens that are kept of a sentence
+   * @param most sentences that are wanted; there may be fewer
+   */
+  public static Reviews readShuffled(Path path, WordPiece tokenizer, int longest, int most)
+      throws IOException {
+    Rated rated = rated(path);
+    List<Integer> order = shuffled(rated.inOrder());
+    return rated.tokens(order.subList(0, Math.min(most, order.size())), tokenizer, longest);
+  }
+
+  /** What the file says. */
+  private record Rated(List<String> texts, List<Integer> labels) {
+    List<Integer> inOrder() {
+      return IntStream.range(0, texts.size()).boxed().toList();
+    }
+
+    Reviews tokens(List<Integer> which, WordPiece tokenizer, int longest) {
+      return new Reviews(which.stream().map(texts::get).toList(),
+          which.stream().map(i -> tokenizer.encode(texts.get(i), longest)).toList(),
+          which.stream().mapToInt(labels::get).toArray());
+    }
+  }
+
+  private static Rated rated(Path path) throws IOException {
     String text;
     try (ModelFile file = ModelFile.open(path)) {
       if (file.size() > MOST_BYTES) {
@@ -47,7 +79,6 @@ public record Reviews(List<String> texts, List<int[]> sentences, int[] labels) {
       throw new ModelFormatException(path, "is not UTF-8.");
     }
     List<String> texts = new ArrayList<>();
-    List<int[]> sentences = new ArrayList<>();
     List<Integer> labels = new ArrayList<>();
     Set<String> known = new HashSet<>();
     int number = 0;
@@ -61,11 +92,10 @@ public record Reviews(List<String> texts, List<int[]> sentences, int[] labels) {
       double rating = Double.parseDouble(fields[1]);
       if (rating != 0 && known.add(fields[2])) {
         texts.add(fields[2]);
-        sentences.add(tokenizer.encode(fields[2], longest));
         labels.add(rating > 0 ? 1 : 0);
       }
     }
-    return new Reviews(texts, sentences, labels.stream().mapToInt(label -> label).toArray());
+    return new Rated(texts, labels);
   }
 
   public int size() {
@@ -74,14 +104,16 @@ public record Reviews(List<String> texts, List<int[]> sentences, int[] labels) {
 
   /** The same in an order that is always the same, and has nothing to do with that of the file. */
   public Reviews shuffled() {
-    List<Integer> order = new ArrayList<>();
-    for (int i = 0; i < size(); i++) {
-      order.add(i);
-    }
-    Collections.shuffle(order, new Random(SEED));
+    List<Integer> order = shuffled(IntStream.range(0, size()).boxed().toList());
     return new Reviews(order.stream().map(texts::get).toList(),
         order.stream().map(sentences::get).toList(),
         order.stream().mapToInt(i -> labels[i]).toArray());
+  }
+
+  private static List<Integer> shuffled(List<Integer> numbers) {
+    List<Integer> order = new ArrayList<>(numbers);
+    Collections.shuffle(order, new Random(SEED));
+    return order;
   }
 
   /** Those from {@code from} up to {@code to}. */

@@ -15,9 +15,12 @@ public final class Html {
       body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
         max-width: 60rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
       h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
-      figure { margin: 1.5rem 0; } figcaption { font-weight: 600; }
+      figure { margin: 1.5rem 0; max-width: 40rem; } figcaption { font-weight: 600; }
+      figure.wide { max-width: none; }
+      figure:has(+ figure:not(.wide)), figure:not(.wide) + figure { display: inline-block;
+        width: min(100%, 29rem); margin-right: .5rem; vertical-align: top; }
       svg { display: block; width: 100%; max-width: 40rem; height: auto; }
-      svg text { fill: var(--faint); font-size: 12px; }
+      svg text { fill: var(--faint); font-size: 14px; }
       .grid { stroke: var(--line); }
       .s0 { --own: var(--0); } .s1 { --own: var(--1); } .s2 { --own: var(--2); }
       .s3 { --own: var(--3); } .s4 { --own: var(--4); } .s5 { --own: var(--5); }

@@ -265,7 +265,7 @@ class PageTest {
   }
 
   @ParameterizedTest
-  @CsvSource({"1280, true", "1280, false", "390, true", "390, false"})
+  @CsvSource({"1400, true", "1400, false", "400, true", "400, false"})
   void looksRightInABrowser(int width, boolean dark) throws Exception {
     Findings findings = crowded();
     Browser browser = Browser.show(

@@ -2,7 +2,6 @@
 package org.exeunt.engine.demo.drop;
 
 import java.io.IOException;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
@@ -37,16 +36,13 @@ public final class DropDemo {
    *
    * @param quick reads less of the text
    */
-  public static void run(Report report, Path modelFile, boolean quick) throws IOException {
+  public static void run(Report report, GgufFile file, LlamaWeights weights, boolean quick)
+      throws IOException {
     report.heading("What if it forgets most of a long prompt?");
-    report.progress("loading %s", modelFile);
-    try (GgufFile file = GgufFile.open(modelFile);
-        LlamaWeights weights = LlamaWeights.load(file, null)) {
-      int[] ids = new Tokenizer(file).encode(Texts.story());
-      int steps = quick ? QUICK_STEPS : STEPS;
-      int prompt = Math.min(quick ? QUICK_PROMPT : PROMPT, ids.length - steps);
-      new DropDemo(report, weights, Arrays.copyOf(ids, prompt + steps), prompt).run();
-    }
+    int[] ids = new Tokenizer(file).encode(Texts.story());
+    int steps = quick ? QUICK_STEPS : STEPS;
+    int prompt = Math.min(quick ? QUICK_PROMPT : PROMPT, ids.length - steps);
+    new DropDemo(report, weights, Arrays.copyOf(ids, prompt + steps), prompt).run();
   }
 
   private DropDemo(Report report, LlamaWeights weights, int[] text, int prompt) {

@@ -5,6 +5,7 @@ import java.nio.FloatBuffer;
 import java.util.Arrays;
 import org.exeunt.engine.decode.Decoder;
 import org.exeunt.engine.decode.DecoderOptions;
+import org.exeunt.engine.decode.RowHead;
 import org.exeunt.engine.model.LlamaWeights;
 
 /**
@@ -33,15 +34,39 @@ record DropRun(int[] argmax, double meanNll, long prefillNanos, long cacheBytes,
       long nanos = System.nanoTime() - start;
       long bytes = decoder.kv().bytesInUse();
       int kept = decoder.kv().length(weights.config().layers() - 1, 0);
-      for (int i = 0; i < steps; i++) {
-        argmax[i] = decoder.argmax(0);
-        nll += lse.get(0) - logits.get(ids[prompt + i]);
-        if (i + 1 < steps) {
-          decoder.step(ids[prompt + i]);
-        }
+      argmax[0] = decoder.argmax(0);
+      nll += lse.get(0) - logits.get(ids[prompt]);
+      for (int done = 1; done < steps;) {
+        int rows = Math.min(steps - done, decoder.mostRows());
+        nll += given(decoder, ids, prompt + done, argmax, done, rows);
+        done += rows;
       }
       return new DropRun(argmax, nll / steps, nanos, bytes, kept);
     }
+  }
+
+  /**
+   * Appends {@code rows} tokens in one pass, up to that before {@code next}, of each of which comes
+   * out what a step of its own would give, and returns how unlikely those that came were.
+   */
+  private static double given(
+      Decoder decoder, int[] ids, int next, int[] argmax, int first, int rows) {
+    int layers = decoder.weights().config().layers();
+    decoder.beginPass();
+    for (int r = 0; r < rows; r++) {
+      decoder.addRow(0, ids[next - 1 + r], r);
+    }
+    decoder.embedRows();
+    decoder.runRows(0, layers);
+    RowHead head = decoder.readRows();
+    FloatBuffer lse = head.head().statistics().lse().floatBuffer();
+    double nll = 0;
+    for (int r = 0; r < rows; r++) {
+      argmax[first + r] = head.argmax(r);
+      nll += lse.get(r) - head.logits(r).get(ids[next + r]);
+    }
+    decoder.keepTokens(0, rows, rows);
+    return nll;
   }
 
   double perplexity() {

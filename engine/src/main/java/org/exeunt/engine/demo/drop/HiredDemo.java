@@ -145,7 +145,8 @@ public final class HiredDemo {
     }
 
     String figure(int... budget) {
-      StringBuilder html = new StringBuilder("<figure>\n<figcaption>What HiRED keeps of a picture"
+      StringBuilder html = new StringBuilder(
+          "<figure class=\"wide\">\n<figcaption>What HiRED keeps of a picture"
           + "</figcaption>\n<div class=\"panels\">\n");
       panel(html, 0, "the picture", "");
       panel(html, 1, "kept of the full view: " + budget[0] + " of " + CUT.patches(), "");

@@ -6,7 +6,6 @@ import static org.exeunt.ExitRule.Comparator.GT;
 import static org.exeunt.ExitRule.Comparator.LE;
 
 import java.io.IOException;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
@@ -49,18 +48,14 @@ public final class ExitDemo {
    *
    * @param quick looks at the first tokens of the text only
    */
-  public static void run(Report report, Path modelFile, boolean quick) throws IOException {
+  public static void run(Report report, GgufFile file, LlamaWeights weights, boolean quick)
+      throws IOException {
     report.heading("Where could this model have stopped?");
-    report.progress("loading %s", modelFile);
-    try (GgufFile file = GgufFile.open(modelFile)) {
-      int[] ids = new Tokenizer(file).encode(Texts.essay());
-      if (quick) {
-        ids = Arrays.copyOf(ids, Math.min(ids.length, QUICK_TOKENS));
-      }
-      try (LlamaWeights weights = LlamaWeights.load(file, null)) {
-        new ExitDemo(report, weights, ids).run();
-      }
+    int[] ids = new Tokenizer(file).encode(Texts.essay());
+    if (quick) {
+      ids = Arrays.copyOf(ids, Math.min(ids.length, QUICK_TOKENS));
     }
+    new ExitDemo(report, weights, ids).run();
   }
 
   private ExitDemo(Report report, LlamaWeights weights, int[] ids) {

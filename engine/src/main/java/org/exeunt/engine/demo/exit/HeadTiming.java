@@ -20,6 +20,7 @@ import org.exeunt.engine.report.Table;
 /** How long the exit head takes for one token, next to merely reading its weights. */
 final class HeadTiming {
   private static final int REPETITIONS = 25;
+  private static final int EVERY = 4; // of the tokens, one whose answers are compared
 
   private HeadTiming() {}
 
@@ -28,8 +29,8 @@ final class HeadTiming {
     report.paragraph(
         "One exit-head call for one token reads the head once. \"Read only\" is the same "
             + "memory, read linearly with the same threads and added up, in the same minute: "
-            + "median of %d, best in brackets.",
-        REPETITIONS);
+            + "median of %d, best in brackets. \"Same argmax\": of every %dth token, as above.",
+        REPETITIONS, EVERY);
     Table table = new Table("head", "MB", "call, ms", "read only, ms", "share of read bandwidth",
         "same argmax", "kernel");
     try (Scope scope = Scope.open()) {
@@ -59,7 +60,9 @@ final class HeadTiming {
             .build(scope);
 
     int same = 0;
-    for (int t = 0; t < lastArgmax.length; t++) {
+    int compared = 0;
+    for (int t = 0; t < lastArgmax.length; t += EVERY) {
+      compared++;
       hidden.copyFrom(trace.hidden(config.layers(), t));
       head.run();
       same += out.argmax().toIntArray()[0] == lastArgmax[t] ? 1 : 0;
@@ -80,7 +83,7 @@ final class HeadTiming {
         String.format("%.2f (%.2f)", read[middle], read[0]),
         String.format(
             "%.0f %% (%.0f %%)", 100 * read[middle] / call[middle], 100 * read[0] / call[0]),
-        String.format("%.1f %%", 100.0 * same / lastArgmax.length), kernel);
+        String.format("%.1f %%", 100.0 * same / compared), kernel);
   }
 
   private static double milliseconds(Runnable action) {

@@ -14,7 +14,6 @@ import org.exeunt.Normalizer;
 import org.exeunt.engine.report.Chart;
 import org.exeunt.engine.report.Report;
 import org.exeunt.engine.report.Table;
-import org.exeunt.engine.train.Blas;
 
 /** Trains small models on modular addition, with and without what keeps them from generalising. */
 public final class GrokkingDemo {
@@ -37,7 +36,7 @@ public final class GrokkingDemo {
   /**
    * Runs both comparisons.
    *
-   * @param threads runs at a time; each multiplies with one thread, since these matrices are small
+   * @param threads trainings at a time, each of which multiplies with one thread
    * @param quick stops as soon as the claim has been seen
    */
   public static void run(Report report, int threads, boolean quick)
@@ -50,7 +49,7 @@ public final class GrokkingDemo {
     Map<String, Training.Setup> generalise = new LinkedHashMap<>();
     generalise.put("softmax + perpGrad", PERP_GRAD);
     generalise.put("softmax", CONTROL);
-    compare(report, "grokking", generalise, threads, quick ? 150 : 200);
+    compare(report, "grokking", generalise, threads, 150);
 
     report.paragraph(
         "Softmax collapse: the largest logit's term swallows the f32 sum, p is exactly 1, "
@@ -59,12 +58,11 @@ public final class GrokkingDemo {
     Map<String, Training.Setup> collapse = new LinkedHashMap<>();
     collapse.put("softmax", SMALL_SOFTMAX);
     collapse.put("StableMax", SMALL_STABLEMAX);
-    compare(report, "collapse", collapse, threads, quick ? 100 : 300);
+    compare(report, "collapse", collapse, threads, quick ? 100 : 150);
   }
 
   private static void compare(Report report, String name, Map<String, Training.Setup> setups,
       int threads, int epochs) throws IOException, InterruptedException {
-    Blas.setThreads(1);
     ExecutorService executor = Executors.newFixedThreadPool(Math.min(threads, setups.size()));
     try {
       Map<String, Future<List<Training.Snapshot>>> runs = new LinkedHashMap<>();
@@ -78,7 +76,6 @@ public final class GrokkingDemo {
       report(report, name, curves);
     } finally {
       executor.shutdownNow();
-      Blas.setThreads(threads);
     }
   }
 
