@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What pages link to exists, the options that they show are in the help, and README.md is short.
+"""What pages link to and show exists, the options that they show are in the help, each picture is
+shown, all of them are small, and README.md is short.
 
   check_docs.py ROOT
 """
@@ -11,6 +12,7 @@ import subprocess
 import sys
 
 README_LINES = 130
+MOST_PICTURE_BYTES = 600_000
 
 
 def anchors(text):
@@ -20,9 +22,15 @@ def anchors(text):
             for heading in headings}
 
 
+def targets(text):
+    """What a page links to, and the pictures that it shows."""
+    return re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(
+        r"<(?:img|source)\s[^>]*?src(?:set)?=\"([^\"]+)", text)
+
+
 def broken_links(page):
     text = page.read_text()
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in targets(text):
         if re.match(r"https?:", target):
             continue
         path, _, anchor = target.partition("#")
@@ -31,6 +39,18 @@ def broken_links(page):
             yield f"links to {target}, which is not there"
         elif anchor and anchor not in anchors(file.read_text()):
             yield f"links to {target}, which has no such heading"
+
+
+def idle_pictures(root, pages):
+    """Pictures that no page shows, and their size if it is too large."""
+    shown = {(page.parent / target).resolve() for page in pages for target in targets(page.read_text())}
+    pictures = sorted(root.glob("docs/images/*.webp"))
+    for picture in pictures:
+        if picture not in shown:
+            yield f"{picture.relative_to(root)} is shown by no page"
+    size = sum(picture.stat().st_size for picture in pictures)
+    if size > MOST_PICTURE_BYTES:
+        yield f"the pictures in docs/images have {size} bytes, more than {MOST_PICTURE_BYTES}"
 
 
 class Help:
@@ -72,6 +92,7 @@ def main():
     help_pages = Help(root)
     wrong = [f"{page.relative_to(root)} {what}" for page in pages
              for what in (*broken_links(page), *unknown_options(page, help_pages))]
+    wrong += idle_pictures(root, pages)
     lines = len(pages[0].read_text().splitlines())
     if lines > README_LINES:
         wrong.append(f"README.md has {lines} lines, more than {README_LINES}")

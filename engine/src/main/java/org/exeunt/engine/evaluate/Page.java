@@ -12,7 +12,7 @@ final class Page {
       @media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --faint: #9aa5b1;
         --line: #3a434d; --page: #10151b; --exact: #6fdd8b; --change: #ffb27a; --bad: #ff8c95; } }
       body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
-        max-width: 60rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
+        max-width: 70rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
       .bad { color: var(--bad); font-weight: 600; }
       svg { display: block; width: 100%; max-width: 40rem; height: auto; }
       svg text { fill: var(--faint); font-size: 12px; }
@@ -35,7 +35,7 @@ final class Page {
       .plain { fill: var(--page); stroke: var(--exact); stroke-width: 2.5px; background: none;
         box-shadow: inset 0 0 0 2px var(--exact); }
       dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; }
-      dt { color: var(--faint); } dd { margin: 0; }
+      summary { cursor: pointer; } dt { color: var(--faint); } dd { margin: 0; }
       .scroll { overflow-x: auto; } table { border-collapse: collapse; }
       td, th { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
         white-space: nowrap; }
@@ -70,7 +70,8 @@ final class Page {
       line("<p class=\"bad\" role=\"alert\">" + Html.escaped(problem) + ".</p>");
     }
     line("<p class=\"verdict\">" + Html.escaped(verdict) + "</p>");
-    line("<p>" + Html.escaped(summary) + "</p>");
+    line("<details><summary>What the figures mean</summary><p>" + Html.escaped(summary)
+        + "</p></details>");
     line("<dl>");
     findings.conditions().forEach(
         (name, value)

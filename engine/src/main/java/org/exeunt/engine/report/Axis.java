@@ -12,7 +12,7 @@ import java.util.Locale;
  * @param logarithmic marks are powers of ten
  */
 public record Axis(double least, double most, double step, boolean logarithmic) {
-  private static final int MARKS = 5; // about
+  private static final double MARKS = 5.5; // about
 
   /** Marks at round numbers, of which the outer ones are not inside the values. */
   public static Axis over(double least, double most) {

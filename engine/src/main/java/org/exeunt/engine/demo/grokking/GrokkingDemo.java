@@ -49,7 +49,7 @@ public final class GrokkingDemo {
     Map<String, Training.Setup> generalise = new LinkedHashMap<>();
     generalise.put("softmax + perpGrad", PERP_GRAD);
     generalise.put("softmax", CONTROL);
-    compare(report, "grokking", generalise, threads, 150);
+    compare(report, "grokking", "40 % of the pairs", generalise, threads, 150);
 
     report.paragraph(
         "Softmax collapse: the largest logit's term swallows the f32 sum, p is exactly 1, "
@@ -58,11 +58,12 @@ public final class GrokkingDemo {
     Map<String, Training.Setup> collapse = new LinkedHashMap<>();
     collapse.put("softmax", SMALL_SOFTMAX);
     collapse.put("StableMax", SMALL_STABLEMAX);
-    compare(report, "collapse", collapse, threads, quick ? 100 : 150);
+    compare(report, "collapse", "5 % of the pairs", collapse, threads, quick ? 100 : 150);
   }
 
-  private static void compare(Report report, String name, Map<String, Training.Setup> setups,
-      int threads, int epochs) throws IOException, InterruptedException {
+  private static void compare(Report report, String name, String pairs,
+      Map<String, Training.Setup> setups, int threads, int epochs)
+      throws IOException, InterruptedException {
     ExecutorService executor = Executors.newFixedThreadPool(Math.min(threads, setups.size()));
     try {
       Map<String, Future<List<Training.Snapshot>>> runs = new LinkedHashMap<>();
@@ -73,15 +74,15 @@ public final class GrokkingDemo {
       for (Map.Entry<String, Future<List<Training.Snapshot>>> run : runs.entrySet()) {
         curves.put(run.getKey(), result(run.getValue()));
       }
-      report(report, name, curves);
+      report(report, name, pairs, curves);
     } finally {
       executor.shutdownNow();
     }
   }
 
   /** Shows how each run ended; the whole curves go to the file only. */
-  private static void report(
-      Report report, String name, Map<String, List<Training.Snapshot>> curves) throws IOException {
+  private static void report(Report report, String name, String pairs,
+      Map<String, List<Training.Snapshot>> curves) throws IOException {
     Table ends =
         new Table("training", "epochs", "loss", "train", "test", "in collapse", "test > 95 % at");
     Table all = new Table("training", "epoch", "loss", "train", "test", "collapsed");
@@ -102,7 +103,7 @@ public final class GrokkingDemo {
     });
     report.table(name, ends);
     report.data(name + "-curves", all);
-    Chart loss = Chart.ofPowers("Loss by epoch", "epoch", "loss");
+    Chart loss = Chart.ofPowers("Loss by epoch, learning from " + pairs, "epoch", "loss");
     boolean collapse =
         curves.values().stream().flatMap(List::stream).anyMatch(now -> now.collapsed() > 0);
     Chart share = collapse
