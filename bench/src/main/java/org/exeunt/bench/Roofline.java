@@ -21,6 +21,8 @@ final class Roofline {
   private static final int RIGHT = WIDTH - 24; // half of the last number is beyond
   private static final int TOP = 14;
   private static final int BOTTOM = HEIGHT - 54;
+  /** Where the name of a slope may stand along it, the best place first. */
+  private static final double[] PARTS = {.6, .45, .75, .3, .9, .15, .53, .68, .38, .83, .23, .08};
 
   private final List<Figure> figures;
   private final Function<String, String> colour;
@@ -148,14 +150,17 @@ final class Roofline {
     line("<path class=\"roof\" d=\"M%.1f %.1fL%.1f %.1f\"/>", x(from), y(from * bandwidth), x(to),
         y(to * bandwidth));
     // Its name stands on its free side, the nearest cache's above it, memory's below, and where it
-    // hides the fewest points.
+    // hides the fewest points; on the other side if that hides fewer.
     Label best = null;
-    for (double part : new double[] {0.6, 0.45, 0.75, 0.3, 0.9, 0.15}) {
-      double at = Math.pow(10, Math.log10(from) + part * (Math.log10(to) - Math.log10(from)));
-      Label label = above
-          ? new Label(Math.max(LEFT + 48, x(at) - 8), y(at * bandwidth) - 2, "end", where)
-          : new Label(x(at) + 10, y(at * bandwidth) + 10, "start", where);
-      best = best == null || hidden(label) < hidden(best) ? label : best;
+    for (boolean side : new boolean[] {above, !above}) {
+      for (double part : PARTS) {
+        double at = Math.pow(10, Math.log10(from) + part * (Math.log10(to) - Math.log10(from)));
+        Label label = side
+            ? new Label(Math.max(LEFT + 12 * where.length(), x(at) - 8), y(at * bandwidth) - 4,
+                  "end", where)
+            : new Label(x(at) + 10, y(at * bandwidth) + 14, "start", where);
+        best = best == null || hidden(label) < hidden(best) ? label : best;
+      }
     }
     name(best);
   }

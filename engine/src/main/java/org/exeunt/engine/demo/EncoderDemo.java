@@ -36,8 +36,8 @@ public final class EncoderDemo {
   private static final int SENTENCES = 3000;
   private static final int QUICK_SENTENCES = 1500;
   private static final int ROUNDS = 5;
-  private static final int ROUND = 64; // sentences of a round, in batches
-  private static final int ALONE = 20; // of them those that also run one by one
+  private static final int ROUND = BATCH; // sentences of a round, together
+  private static final int ALONE = 12; // of them those that also run one by one
   private static final int WARM_UP = 8; // of those
   private static final double TRAINED = .5;
   private static final double TUNED = .8; // up to here; the rest is held out
@@ -258,7 +258,7 @@ public final class EncoderDemo {
         "Heads by %s. Of each rule, and of fixed depths, the fastest setting that is better than "
             + "all layers by a standard error where settings are chosen, or else the most accurate "
             + "(encoder-curve.csv has all). A sentence that leaves takes its tokens out of the "
-            + "batch. Sentences a second are medians of %d rounds, of %d sentences in batches and %d one "
+            + "batch. Sentences a second are medians of %d rounds, of %d sentences together and %d one "
             + "by one, in which all rules take turns; \"of all layers\" is the quotient of two of "
             + "them:",
         fitted.setup(), ROUNDS, ROUND, ALONE);

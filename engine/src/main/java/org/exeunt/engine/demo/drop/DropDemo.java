@@ -55,11 +55,9 @@ public final class DropDemo {
   private void run() throws IOException {
     Map<String, String> methods = methods();
     report.progress("reading a prompt of %d tokens in %d ways", prompt, methods.size());
-    DropRun warmUp = DropRun.of(weights, DecoderOptions.FULL, text, prompt);
+    int[] few = Arrays.copyOf(text, 2 * WINDOW);
+    DropRun.of(weights, DecoderOptions.FULL, few, WINDOW); // the first is slow, whatever it reads
     DropRun full = DropRun.of(weights, DecoderOptions.FULL, text, prompt);
-    if (!Arrays.equals(warmUp.argmax(), full.argmax())) {
-      throw new IllegalStateException("two runs of the same text differ");
-    }
     report.paragraph("A prompt of %d tokens and %d that follow it, each given. "
             + "\"Kept\": tokens that the topmost layer remembers. \"Agrees\": of the first %d "
             + "tokens after the prompt, those that would be the same without dropping.",
