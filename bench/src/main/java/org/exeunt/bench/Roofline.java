@@ -168,7 +168,7 @@ final class Roofline {
   /** A text in the picture. */
   private record Label(double x, double y, String anchor, String words) {
     boolean hides(double pointX, double pointY) {
-      double width = 10 * words.length();
+      double width = 12 * words.length(); // on a telephone
       double left = anchor.equals("end") ? x - width : x;
       return pointX > left - 6 && pointX < left + width + 6 && pointY > y - 20 && pointY < y + 8;
     }
