@@ -32,6 +32,21 @@ class ExitRunTest {
     return Reviews.read(files.reviews(), WordPiece.open(files.tokenizer()), TinyEncoder.POSITIONS);
   }
 
+  /** Who reads a few of the shuffled sentences gets those, in their order. */
+  @Test
+  void aFewOfTheShuffledAreTheFirst() throws IOException {
+    Reviews all = reviews().shuffled();
+    EncoderFiles files = new EncoderFiles(folder);
+    WordPiece tokenizer = WordPiece.open(files.tokenizer());
+    for (int most : new int[] {0, 1, SOME, all.size(), all.size() + 1}) {
+      Reviews few = Reviews.readShuffled(files.reviews(), tokenizer, TinyEncoder.POSITIONS, most);
+      Reviews expected = all.part(0, Math.min(most, all.size()));
+      assertEquals(expected.texts(), few.texts());
+      assertArrayEquals(expected.labels(), few.labels());
+      assertArrayEquals(expected.sentences().toArray(), few.sentences().toArray());
+    }
+  }
+
   /** What leaves the encoder is what the same rule says of states that all layers have made. */
   @Test
   void batchesLeaveAsKeptStatesSay() throws IOException {
