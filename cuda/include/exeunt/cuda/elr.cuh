@@ -242,6 +242,44 @@ __device__ __forceinline__ ElrSample elr_sample(const ElrTask<T>& task, int64_t 
   return it;
 }
 
+// A thread's share of the sum of a row's clamped probabilities.
+template <class T, class Row>
+__device__ __forceinline__ float clamped_sum(const Row& z_row) {
+  float clamped = 0.0f;
+  z_row.for_probabilities([&](int64_t, int count, const float (&p)[Row::kItems]) {
+#pragma unroll
+    for (int i = 0; i < Row::kItems; ++i) {
+      const float c = elr_clamp(p[i]);
+      if (tile_place<T>(i) < count) clamped += c;
+    }
+  });
+  return clamped;
+}
+
+// The gradient of a row: of the cross-entropy and, times `pull`, of the regularisation, for which
+// `seen` is the sum over free p of t p.
+template <class T, class Row>
+__device__ __forceinline__ void write_elr_gradient(const ElrTask<T>& task, int64_t row, Row& z_row,
+                                                   const ElrSample& its, float pull, float seen) {
+  z_row.for_targets(
+      [&](int64_t begin, int count, const float (&p)[Row::kItems], const float (&t)[Row::kItems]) {
+        float g[Row::kItems];
+#pragma unroll
+        for (int i = 0; i < Row::kItems; ++i) {
+          const float hit = begin + tile_place<T>(i) == its.label ? 1.0f : 0.0f;
+          g[i] = its.scale * ((p[i] - hit) + pull * p[i] * (seen - where_free(p[i], t[i])));
+        }
+        store_tile(task.grad + row * task.grad_stride + begin, count, g);
+      });
+}
+
+// What a row without a result gets.
+template <class T>
+__device__ __forceinline__ void leave_elr_row(const ElrTask<T>& task, int64_t row, float value) {
+  fill_gradient(task, row, value);
+  if (threadIdx.x == 0 && task.row_loss != nullptr) task.row_loss[row] = value;
+}
+
 // A block for each row, whose threads hold the same places in every pass: so the gradient may be
 // the logits.
 //
@@ -260,8 +298,7 @@ __global__ __launch_bounds__(kTileThreads,
     if (threadIdx.x == 0) its = elr_sample(task, row);
     __syncthreads();
     if (its.ignored) {
-      fill_gradient(task, row, 0.0f);
-      if (threadIdx.x == 0 && task.row_loss != nullptr) task.row_loss[row] = 0.0f;
+      leave_elr_row(task, row, 0.0f);
       continue;
     }
     float* const target = task.targets + (its.known ? its.sample : 0) * task.targets_stride;
@@ -272,20 +309,11 @@ __global__ __launch_bounds__(kTileThreads,
       __syncthreads();  // what follows writes `scratch` again
     }
     if (state.inverse_sum != state.inverse_sum) {
-      fill_gradient(task, row, quiet_nan<float>());
-      if (threadIdx.x == 0 && task.row_loss != nullptr) task.row_loss[row] = quiet_nan<float>();
+      leave_elr_row(task, row, quiet_nan<float>());
       continue;
     }
     z_row.weigh(state);
-    float clamped = 0.0f;
-    z_row.for_probabilities([&](int64_t, int count, const float (&p)[Row::kItems]) {
-#pragma unroll
-      for (int i = 0; i < Row::kItems; ++i) {
-        const float c = elr_clamp(p[i]);
-        if (tile_place<T>(i) < count) clamped += c;
-      }
-    });
-    clamped = block_reduce<Sum, kWarps>(clamped, scratch);
+    const float clamped = block_reduce<Sum, kWarps>(clamped_sum<T>(z_row), scratch);
     const float takes = (1.0f - task.beta) / clamped;
     float seen[2] = {};  // <t, c>; the sum over free p of t p
     z_row.for_targets(
@@ -303,17 +331,7 @@ __global__ __launch_bounds__(kTileThreads,
     block_reduce<Sum, kWarps>(seen, scratch + kWarps);
     const float rest = 1.0f - seen[0];
     if (task.grad != nullptr) {
-      const float pull = task.lambda / rest;
-      z_row.for_targets([&](int64_t begin, int count, const float (&p)[Row::kItems],
-                            const float (&t)[Row::kItems]) {
-        float g[Row::kItems];
-#pragma unroll
-        for (int i = 0; i < Row::kItems; ++i) {
-          const float hit = begin + tile_place<T>(i) == its.label ? 1.0f : 0.0f;
-          g[i] = its.scale * ((p[i] - hit) + pull * p[i] * (seen[1] - where_free(p[i], t[i])));
-        }
-        store_tile(task.grad + row * task.grad_stride + begin, count, g);
-      });
+      write_elr_gradient(task, row, z_row, its, task.lambda / rest, seen[1]);
     }
     if (threadIdx.x == 0 && task.row_loss != nullptr) {
       const float loss = state.log_sum - (its.label_logit - state.largest);

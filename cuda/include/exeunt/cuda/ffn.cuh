@@ -141,6 +141,34 @@ __device__ __forceinline__ float cosine_of(float aa, float bb, float ab) {
   return cosine > 1.0f ? 1.0f : cosine < -1.0f ? -1.0f : cosine;  // written so that a NaN passes
 }
 
+// Largest magnitudes of what a thread has seen of a row.
+struct FfnLargest {
+  float hidden = 0.0f, branch = 0.0f, out = 0.0f;
+
+  __device__ __forceinline__ void add(const FfnValues& values) {
+#pragma unroll
+    for (int i = 0; i < kFinishItems; ++i) {
+      hidden = fmaxf(hidden, fabsf(values.hidden[i]));
+      branch = fmaxf(branch, fabsf(values.branch[i]));
+      out = fmaxf(out, fabsf(values.hidden[i] + values.branch[i]));
+    }
+  }
+};
+
+// Four elements of a row from `column` on, as far as it goes.
+template <class T>
+__device__ __forceinline__ void store_four(const FfnFinishTask<T>& task, T* out, int64_t column,
+                                           const float (&sums)[4]) {
+  if (column + 4 <= task.columns) {
+    store_quad(out + column, sums);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (column + i < task.columns) out[column + i] = narrow<T>(sums[i]);
+  }
+}
+
 // out = hidden + branch for one row that ran, and its cosines, in which each vector is scaled by a
 // power of two so that no sum overflows. One block per row.
 //
@@ -160,22 +188,17 @@ __global__ __launch_bounds__(kFinishThreads, 1) void ffn_finish_kernel(FfnFinish
   const bool one_tile = task.columns <= kFinishTile;
   FfnValues values;
 
-  float largest_hidden = 0.0f, largest_branch = 0.0f, largest_out = 0.0f;
+  FfnLargest largest;
   for (int64_t begin = 0; begin < task.columns && (wants_cosine || one_tile);
        begin += kFinishTile) {
     load_ffn_values(task, rank, hidden, begin, values);
-#pragma unroll
-    for (int i = 0; i < kFinishItems; ++i) {
-      largest_hidden = fmaxf(largest_hidden, fabsf(values.hidden[i]));
-      largest_branch = fmaxf(largest_branch, fabsf(values.branch[i]));
-      largest_out = fmaxf(largest_out, fabsf(values.hidden[i] + values.branch[i]));
-    }
+    largest.add(values);
   }
   const float scale_hidden =
-      power_of_two_scale(block_reduce<Max, kWarps>(largest_hidden, scratch[0]));
+      power_of_two_scale(block_reduce<Max, kWarps>(largest.hidden, scratch[0]));
   const float scale_branch =
-      power_of_two_scale(block_reduce<Max, kWarps>(largest_branch, scratch[1]));
-  const float scale_out = power_of_two_scale(block_reduce<Max, kWarps>(largest_out, scratch[2]));
+      power_of_two_scale(block_reduce<Max, kWarps>(largest.branch, scratch[1]));
+  const float scale_out = power_of_two_scale(block_reduce<Max, kWarps>(largest.out, scratch[2]));
 
   float hh = 0.0f, ff = 0.0f, oo = 0.0f, ho = 0.0f, hf = 0.0f;
   for (int64_t begin = 0; begin < task.columns; begin += kFinishTile) {
@@ -195,15 +218,7 @@ __global__ __launch_bounds__(kFinishThreads, 1) void ffn_finish_kernel(FfnFinish
         ho = fmaf(h, o, ho);
         hf = fmaf(h, f, hf);
       }
-      const int64_t column = finish_column(begin, item);
-      if (column + 4 <= task.columns) {
-        store_quad(out + column, sums);
-        continue;
-      }
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if (column + i < task.columns) out[column + i] = narrow<T>(sums[i]);
-      }
+      store_four(task, out, finish_column(begin, item), sums);
     }
   }
   if (!wants_cosine) return;

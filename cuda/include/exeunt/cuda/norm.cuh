@@ -303,22 +303,15 @@ __global__ __launch_bounds__(kTileThreads, 6) void norm_kernel(NormTask<T, O> ta
                 });
 }
 
-// ROWS rows of at most kTileThreads * ITEMS columns per block, with the same bits.
-//
-// Bytes: each row once in and once out; the coefficients once for ROWS rows. The launcher takes
-// this one where rows are many enough to leave no SM without a block.
-template <class T, class O, int ITEMS, int ROWS>
-__global__ __launch_bounds__(kTileThreads, 4) void norm_rows_kernel(NormTask<T, O> task) {
+// Mean and scale of ROWS rows that the block holds, in two passes over x, which gets its mean where
+// a row has ended.
+template <class T, int ITEMS, int ROWS>
+__device__ __forceinline__ void rows_moments(const RowNorm& norm, int columns,
+                                             float (&x)[ROWS][ITEMS],
+                                             float (&scratch)[2][ROWS * (kTileThreads / kWarp)],
+                                             float (&mean)[ROWS], float (&scale)[ROWS]) {
   constexpr int kWarps = kTileThreads / kWarp;
-  constexpr int kV = kVector<T>;
-  __shared__ float scratch[2][ROWS * kWarps];
-  const RowNorm& norm = task.norm;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * ROWS;
-  const int rows = tile_count(first, task.rows, ROWS);
-  const int columns = static_cast<int>(task.columns);
   const float divisor = static_cast<float>(columns);
-  float x[ROWS][ITEMS], mean[ROWS], scale[ROWS];
-  load_tiles(task.in + first * task.in_stride, task.in_stride, rows, columns, 0.0f, x);
 #pragma unroll
   for (int row = 0; row < ROWS; ++row) {
     mean[row] = 0.0f;
@@ -354,6 +347,24 @@ __global__ __launch_bounds__(kTileThreads, 4) void norm_rows_kernel(NormTask<T, 
       scale[row] = 1.0f / sqrtf(scale[row] / divisor + norm.eps);
     }
   }
+}
+
+// ROWS rows of at most kTileThreads * ITEMS columns per block, with the same bits.
+//
+// Bytes: each row once in and once out; the coefficients once for ROWS rows. The launcher takes
+// this one where rows are many enough to leave no SM without a block.
+template <class T, class O, int ITEMS, int ROWS>
+__global__ __launch_bounds__(kTileThreads, 4) void norm_rows_kernel(NormTask<T, O> task) {
+  constexpr int kWarps = kTileThreads / kWarp;
+  constexpr int kV = kVector<T>;
+  __shared__ float scratch[2][ROWS * kWarps];
+  const RowNorm& norm = task.norm;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * ROWS;
+  const int rows = tile_count(first, task.rows, ROWS);
+  const int columns = static_cast<int>(task.columns);
+  float x[ROWS][ITEMS], mean[ROWS], scale[ROWS];
+  load_tiles(task.in + first * task.in_stride, task.in_stride, rows, columns, 0.0f, x);
+  rows_moments<T>(norm, columns, x, scratch, mean, scale);
   O* const out = task.out + first * task.out_stride;
   const bool aligned =
       is_vector_aligned(out) && task.out_stride * static_cast<int64_t>(sizeof(O)) % 16 == 0;

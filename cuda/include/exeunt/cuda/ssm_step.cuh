@@ -179,6 +179,25 @@ __device__ __forceinline__ void store_state(const SsmStepTask& task, float* to, 
 
 __device__ __forceinline__ float softplus_of(float v) { return v > 20.0f ? v : log1pf(expf(v)); }
 
+// h = h e^(dt a) + dt x b for a thread's part of a channel's state; returns its share of <h, c>.
+template <int QUADS>
+__device__ __forceinline__ float advance_state(const SsmStepTask& task, int64_t row, float dt,
+                                               float dt_x, const float (&a)[QUADS][4],
+                                               float (&h)[QUADS][4]) {
+  float y = 0.0f;
+#pragma unroll
+  for (int q = 0; q < QUADS; ++q) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int place = quad_place(task, q) + i;
+      if (place >= task.width) continue;
+      h[q][i] = fmaf(h[q][i], expf(dt * a[q][i]), dt_x * load_row(task.b, row, place));
+      y = fmaf(h[q][i], load_row(task.c, row, place), y);
+    }
+  }
+  return y;
+}
+
 // `lanes` threads for each channel, with QUADS times four values each.
 //
 // Bytes: states of sequences with active rows once in and once out, A once for each of them; x, dt,
@@ -217,17 +236,7 @@ __global__ __launch_bounds__(kSsmThreads, 8) void ssm_scan_kernel(SsmStepTask ta
           for (int q = 0; q < QUADS; ++q) load_state(task, state, quad_place(task, q), h[q]);
         }
         is_held = true;
-        const float dt_x = dt * x;
-#pragma unroll
-        for (int q = 0; q < QUADS; ++q) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const int place = quad_place(task, q) + i;
-            if (place >= task.width) continue;
-            h[q][i] = fmaf(h[q][i], expf(dt * a[q][i]), dt_x * load_row(task.b, row, place));
-            y = fmaf(h[q][i], load_row(task.c, row, place), y);
-          }
-        }
+        y = advance_state<QUADS>(task, row, dt, dt * x, a, h);
       }
       if (task.out == nullptr) return;
       for (int offset = task.lanes / 2; offset > 0; offset /= 2) {

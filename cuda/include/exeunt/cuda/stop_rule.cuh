@@ -197,6 +197,51 @@ struct Larger {
 
 constexpr int kStopRuleThreads = 256;
 
+// Pass 1: every row by itself, each thread over rows of its own. Whether one of them was complete
+// before, and whether one completes.
+template <class T>
+__device__ __forceinline__ void judge_rows(const StopRuleTask<T>& task, bool& was_complete,
+                                           bool& completes) {
+  for (int64_t row = threadIdx.x; row < task.rows; row += kStopRuleThreads) {
+    StopState s = {};
+    if (task.first == 0) s = load_stop_state(task.state, row);
+    if (stop_reason(s) != Stop::kRunning) {
+      was_complete |= is_complete(s);
+      continue;
+    }
+    if (draws(task, row)) count_token(task, row, s);
+    s.status = static_cast<int32_t>(stop_verdict(task, row, s));
+    completes |= is_complete(s);
+    if (s.status != 0) s.status |= kEndsNow;
+    store_stop_state(task.state, row, s);
+  }
+}
+
+// What the others' ends mean to a row: its results, and `best` if it may win. Whether it goes on.
+template <class T>
+__device__ __forceinline__ bool settle_row(const StopRuleTask<T>& task, int64_t row, bool before,
+                                           bool cancels, unsigned long long& best) {
+  StopState s = load_stop_state(task.state, row);
+  if ((s.status & kEndsNow) != 0) {
+    s.status ^= kEndsNow;
+    if (is_complete(s) && !before) s.status |= kCompleteFirst;
+  }
+  const bool runs = stop_reason(s) == Stop::kRunning && !cancels;
+  if (cancels && stop_reason(s) == Stop::kRunning) {
+    s.status = static_cast<int32_t>(Stop::kCancelled);
+  }
+  task.state[kStopWords * row] = s.status;
+  const float score = stop_score(task, s);
+  if (may_win(task, s)) {
+    best = Larger::apply(best, rank_of(task.choice == Choice::kFirst ? 0.0f : score, row));
+  }
+  if (task.finished != nullptr) task.finished[row] = !runs;
+  if (task.reason != nullptr) task.reason[row] = s.status & kStopReason;
+  if (task.score != nullptr) task.score[row] = score;
+  if (task.trials != nullptr) task.trials[row] = runs ? trials_of(task, task.entropy[row]) : 0;
+  return runs;
+}
+
 // Everything in one launch of one block, because a decision may be common to all rows and the list
 // of those that go on is ordered. Two passes over the rows, each thread over the same rows in both.
 //
@@ -210,21 +255,8 @@ __global__ __launch_bounds__(kStopRuleThreads) void stop_rule_kernel(StopRuleTas
   const int warp = thread / kWarp;
   const int lane = thread % kWarp;
 
-  // Pass 1: every row by itself.
   bool was_complete = false, completes = false;
-  for (int64_t row = thread; row < task.rows; row += kStopRuleThreads) {
-    StopState s = {};
-    if (task.first == 0) s = load_stop_state(task.state, row);
-    if (stop_reason(s) != Stop::kRunning) {
-      was_complete |= is_complete(s);
-      continue;
-    }
-    if (draws(task, row)) count_token(task, row, s);
-    s.status = static_cast<int32_t>(stop_verdict(task, row, s));
-    completes |= is_complete(s);
-    if (s.status != 0) s.status |= kEndsNow;
-    store_stop_state(task.state, row, s);
-  }
+  judge_rows(task, was_complete, completes);
   const bool before = __syncthreads_or(was_complete);
   const bool now = __syncthreads_or(completes);
   const bool cancels = task.scope == StopScope::kFirst && (before || now);
@@ -236,24 +268,7 @@ __global__ __launch_bounds__(kStopRuleThreads) void stop_rule_kernel(StopRuleTas
     const int64_t row = base + thread;
     bool runs = false;
     if (row < task.rows) {
-      StopState s = load_stop_state(task.state, row);
-      if ((s.status & kEndsNow) != 0) {
-        s.status ^= kEndsNow;
-        if (is_complete(s) && !before) s.status |= kCompleteFirst;
-      }
-      runs = stop_reason(s) == Stop::kRunning && !cancels;
-      if (cancels && stop_reason(s) == Stop::kRunning) {
-        s.status = static_cast<int32_t>(Stop::kCancelled);
-      }
-      task.state[kStopWords * row] = s.status;
-      const float score = stop_score(task, s);
-      if (may_win(task, s)) {
-        best = Larger::apply(best, rank_of(task.choice == Choice::kFirst ? 0.0f : score, row));
-      }
-      if (task.finished != nullptr) task.finished[row] = !runs;
-      if (task.reason != nullptr) task.reason[row] = s.status & kStopReason;
-      if (task.score != nullptr) task.score[row] = score;
-      if (task.trials != nullptr) task.trials[row] = runs ? trials_of(task, task.entropy[row]) : 0;
+      runs = settle_row(task, row, before, cancels, best);
     }
     const unsigned votes = __ballot_sync(kFullWarp, runs);
     if (lane == 0) going_on[warp] = __popc(votes);
