@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <exeunt/cuda/attention.cuh>
+#include <exeunt/cuda/attention_merge.cuh>
 
 #include <algorithm>
 #include <cstdio>
