@@ -214,6 +214,20 @@ __attribute__((noinline)) void unpack_panel(const uint8_t* const* weight, int64_
   }
 }
 
+// Calls run(inputs, rows) with the register tile of so many inputs, of one group or of several.
+template <class F>
+static EXN_SIMD void with_register_tile(int64_t inputs, bool several, F&& run) {
+  if (several) {
+    with_inputs<kLeastOfGroups, kUnpackedNR>(inputs, [&](auto n) EXN_FLAT {
+      run(n, std::integral_constant<int, kUnpackedMR>());
+    });
+  } else {
+    with_inputs<kFewInputs + 1, kMostUnpackedInputs>(inputs, [&](auto n) EXN_FLAT {
+      run(n, std::integral_constant<int, unpacked_rows(decltype(n)::value)>());
+    });
+  }
+}
+
 template <class S>
 void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs,
                 const Steps& all, float* out, int64_t out_stride, ProductScratch& scratch) {
@@ -267,15 +281,7 @@ void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inp
               unpacked, sums, in.rounded + x * in.rounded_stride + begin * S::kInputBytes,
               in.rounded_stride, upcoming, out + x * out_stride + w, out_stride);
         };
-        if (groups > 1) {
-          with_inputs<kLeastOfGroups, kUnpackedNR>(next_x - x, [&](auto n) EXN_FLAT {
-            run(n, std::integral_constant<int, kUnpackedMR>());
-          });
-        } else {
-          with_inputs<kFewInputs + 1, kMostUnpackedInputs>(inputs, [&](auto n) EXN_FLAT {
-            run(n, std::integral_constant<int, unpacked_rows(decltype(n)::value)>());
-          });
-        }
+        with_register_tile(next_x - x, groups > 1, run);
       }
     }
   }

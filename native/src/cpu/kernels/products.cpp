@@ -108,6 +108,46 @@ static EXN_SIMD void gemv(const WeightRows<T>& weight, const Inputs& in, int64_t
   prefetched_gemv(weight, in.f32, dim, out);
 }
 
+// Up to 2 * kNR inputs: one register tile, or two of half as many, goes through all rows.
+template <class T>
+static void few_inputs_gemm(const WeightRows<T>& weight, const Inputs& in, int64_t inputs,
+                            int64_t dim, float* out, int64_t out_stride, bool again) {
+  const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T));
+  const int64_t ahead = prefetch_distance(int64_t{64} << 10, row_bytes, kMR);
+  const int64_t group = inputs <= kNR ? inputs : (inputs + 1) / 2;
+  const int64_t count = weight.count, limit = count + weight.reach;
+  with_count<2, kNR>(group, [&](auto size) EXN_FLAT {
+    constexpr int kX = decltype(size)::value;
+    const auto run = [&](auto all, auto half) EXN_FLAT {
+      if (inputs <= kX) {
+        block_gemm<T, kX, decltype(all)::value>(weight.at, 0, count, limit, ahead, in, 0, kX, dim,
+                                                out, out_stride);
+      } else if constexpr (2 * kX > kNR) {  // of more than kNR inputs
+        block_gemm<T, kX, decltype(half)::value>(weight.at, 0, count, limit, ahead, in, 0, inputs,
+                                                 dim, out, out_stride);
+      }
+    };
+    again ? run(PrefetchAs<Prefetch::kAllAgain>(), PrefetchAs<Prefetch::kHalfAgain>())
+          : run(PrefetchAs<Prefetch::kAll>(), PrefetchAs<Prefetch::kHalf>());
+  });
+}
+
+// More: all inputs go through a panel of rows after the other. Where they stay in L1, so do the
+// weights of a panel; otherwise these stay in L2.
+template <class T>
+static void many_inputs_gemm(const WeightRows<T>& weight, const Inputs& in, int64_t inputs,
+                             int64_t input_bytes, int64_t dim, float* out, int64_t out_stride,
+                             bool again) {
+  const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T));
+  const int64_t panel_bytes = int64_t{input_bytes <= kInputBytes ? 12 : 128} << 10;
+  const int64_t panel = prefetch_distance(panel_bytes, row_bytes, kMR);
+  const int64_t ahead = prefetch_distance(int64_t{64} << 10, row_bytes, panel);
+  const auto run = [&](auto half) EXN_FLAT {
+    panel_gemm<T, decltype(half)::value>(weight, panel, ahead, in, inputs, dim, out, out_stride);
+  };
+  again ? run(PrefetchAs<Prefetch::kHalfAgain>()) : run(PrefetchAs<Prefetch::kHalf>());
+}
+
 template <class T>
 void row_products(const WeightRows<T>& weight, const Inputs& in, int64_t inputs, int64_t dim,
                   float* out, int64_t out_stride, ProductScratch& scratch) {
@@ -158,36 +198,12 @@ void row_products(const WeightRows<T>& weight, const Inputs& in, int64_t inputs,
       return;
     }
   }
-  const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T));
   const int64_t input_bytes = inputs * in.stride * (in.bf != nullptr ? 2 : 4);
   if (inputs <= 2 * kNR && (inputs <= kNR || input_bytes <= kInputBytes)) {
-    const int64_t ahead = prefetch_distance(int64_t{64} << 10, row_bytes, kMR);
-    const int64_t group = inputs <= kNR ? inputs : (inputs + 1) / 2;
-    const int64_t count = weight.count, limit = count + weight.reach;
-    with_count<2, kNR>(group, [&](auto size) EXN_FLAT {
-      constexpr int kX = decltype(size)::value;
-      const auto run = [&](auto all, auto half) EXN_FLAT {
-        if (inputs <= kX) {
-          block_gemm<T, kX, decltype(all)::value>(weight.at, 0, count, limit, ahead, in, 0, kX, dim,
-                                                  out, out_stride);
-        } else if constexpr (2 * kX > kNR) {  // of more than kNR inputs
-          block_gemm<T, kX, decltype(half)::value>(weight.at, 0, count, limit, ahead, in, 0, inputs,
-                                                   dim, out, out_stride);
-        }
-      };
-      again ? run(PrefetchAs<Prefetch::kAllAgain>(), PrefetchAs<Prefetch::kHalfAgain>())
-            : run(PrefetchAs<Prefetch::kAll>(), PrefetchAs<Prefetch::kHalf>());
-    });
-    return;
+    few_inputs_gemm(weight, in, inputs, dim, out, out_stride, again);
+  } else {
+    many_inputs_gemm(weight, in, inputs, input_bytes, dim, out, out_stride, again);
   }
-  // Where the inputs stay in L1, so do the weights of a panel; otherwise these stay in L2.
-  const int64_t panel_bytes = int64_t{input_bytes <= kInputBytes ? 12 : 128} << 10;
-  const int64_t panel = prefetch_distance(panel_bytes, row_bytes, kMR);
-  const int64_t ahead = prefetch_distance(int64_t{64} << 10, row_bytes, panel);
-  const auto run = [&](auto half) EXN_FLAT {
-    panel_gemm<T, decltype(half)::value>(weight, panel, ahead, in, inputs, dim, out, out_stride);
-  };
-  again ? run(PrefetchAs<Prefetch::kHalfAgain>()) : run(PrefetchAs<Prefetch::kHalf>());
 }
 
 template void row_products(const WeightRows<float>&, const Inputs&, int64_t, int64_t, float*,
