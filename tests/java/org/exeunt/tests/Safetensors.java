@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.tests;
 
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
@@ -8,12 +11,9 @@ import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.Arrays;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.TreeSet;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 import org.exeunt.DType;
 
 /** Reads a safetensors file: 8 bytes of header length, a JSON header, raw row-major tensors. */
@@ -37,11 +37,6 @@ final class Safetensors {
     }
   }
 
-  private static final Pattern ENTRY = Pattern.compile(
-      "\"([^\"]+)\"\\s*:\\s*\\{\\s*\"dtype\"\\s*:\\s*\"(\\w+)\"\\s*,"
-      + "\\s*\"shape\"\\s*:\\s*\\[([^]]*)]"
-      + "\\s*,\\s*\"data_offsets\"\\s*:\\s*\\[(\\d+)\\s*,\\s*(\\d+)]\\s*}");
-
   private final Map<String, Array> tensors = new TreeMap<>();
 
   Safetensors(Path path) {
@@ -52,16 +47,23 @@ final class Safetensors {
       throw new UncheckedIOException(e);
     }
     int header = (int) file.getLong(0);
-    Matcher entry = ENTRY.matcher(new String(file.array(), 8, header, StandardCharsets.UTF_8));
-    while (entry.find()) {
-      String[] extents = entry.group(3).isBlank() ? new String[0] : entry.group(3).split(",");
-      long[] shape = Arrays.stream(extents).mapToLong(e -> Long.parseLong(e.strip())).toArray();
-      DType dtype = DType.valueOf(entry.group(2));
-      int from = Integer.parseInt(entry.group(4));
-      int size = Integer.parseInt(entry.group(5)) - from;
-      ByteBuffer bytes = file.slice(8 + header + from, size).order(ByteOrder.LITTLE_ENDIAN);
-      tensors.put(entry.group(1), new Array(dtype, shape, bytes));
+    String text = new String(file.array(), 8, header, StandardCharsets.UTF_8);
+    for (var entry : JsonParser.parseString(text).getAsJsonObject().entrySet()) {
+      if (!entry.getKey().equals("__metadata__")) {
+        JsonObject tensor = entry.getValue().getAsJsonObject();
+        long[] range = longs(tensor.get("data_offsets"));
+        ByteBuffer bytes =
+            file.slice(8 + header + (int) range[0], (int) (range[1] - range[0]))
+                .order(ByteOrder.LITTLE_ENDIAN);
+        tensors.put(entry.getKey(),
+            new Array(DType.valueOf(tensor.get("dtype").getAsString()), longs(tensor.get("shape")),
+                bytes));
+      }
     }
+  }
+
+  private static long[] longs(JsonElement array) {
+    return array.getAsJsonArray().asList().stream().mapToLong(JsonElement::getAsLong).toArray();
   }
 
   /** What stands before the slash of the tensors' names. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.engine.cli;
 
+import com.google.gson.Gson;
 import java.io.IOException;
 import java.nio.file.AccessDeniedException;
 import java.nio.file.Files;
@@ -90,11 +91,10 @@ public final class DecodeFigures {
       switch (task) {
         case "tokens":
           String text = Files.readString(Path.of(option("--text")));
-          return "{\"tokens\": " + Arrays.toString(new Tokenizer(file).encodePrompt(text)) + "}";
+          return json(Map.of("tokens", new Tokenizer(file).encodePrompt(text)));
         case "judge": // F32 holds what a file has
           try (LlamaWeights weights = LlamaWeights.load(file, DType.F32)) {
-            return "{\"steps\": " + Arrays.toString(new DoubleDecoder(weights, ids()).argmax())
-                + "}";
+            return json(Map.of("steps", new DoubleDecoder(weights, ids()).argmax()));
           }
         default:
           Backend.setThreads(number("--threads"));
@@ -136,8 +136,7 @@ public final class DecodeFigures {
         steps[t] = decoder.argmax(0);
       }
     }
-    return String.format("{\"steps\": %s, \"prompt\": %s}", Arrays.toString(steps),
-        Arrays.toString(prompt(weights, ids)));
+    return json(Map.of("steps", steps, "prompt", prompt(weights, ids)));
   }
 
   /** The argmax of each position of a prompt. */
@@ -166,10 +165,13 @@ public final class DecodeFigures {
     perSecond(weights, screen, ids, prompt, steps); // until its code is compiled
     double[] afterFew = perSecond(weights, screen, ids, few, steps);
     double[] afterPrompt = perSecond(weights, screen, ids, prompt, steps);
-    return String.format("{\"short\": %.2f, \"long\": %.2f, \"prompt\": %.2f, \"bytes\": %d, "
-            + "\"isa\": \"%s\", \"version\": \"%s, JDK %s\"}",
-        afterFew[1], afterPrompt[1], afterPrompt[0], (long) afterPrompt[2], Backend.isa(),
-        Backend.version(), Runtime.version());
+    return json(Map.of("short", afterFew[1], "long", afterPrompt[1], "prompt", afterPrompt[0],
+        "bytes", (long) afterPrompt[2], "isa", Backend.isa(), "version",
+        Backend.version() + ", JDK " + Runtime.version()));
+  }
+
+  private static String json(Map<String, ?> figures) {
+    return new Gson().toJson(figures);
   }
 
   /** Tokens per second: of a prompt, and of {@code steps} after it; and bytes of weights of these. */

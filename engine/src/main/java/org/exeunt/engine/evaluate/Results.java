@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.engine.evaluate;
 
+import com.google.gson.Gson;
+import com.google.gson.GsonBuilder;
+import com.google.gson.JsonArray;
+import com.google.gson.JsonObject;
 import java.io.IOException;
+import java.math.BigDecimal;
+import java.math.MathContext;
 import java.nio.file.Files;
 import java.util.Collection;
 import java.util.Comparator;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
 import java.util.Set;
 import java.util.function.Function;
 import java.util.function.Predicate;
@@ -18,6 +23,9 @@ import org.exeunt.engine.report.Table;
 
 /** What an evaluation found, as a Markdown page, as CSV, as JSON, and as a page with plots. */
 final class Results {
+  private static final Gson GSON =
+      new GsonBuilder().setPrettyPrinting().serializeNulls().disableHtmlEscaping().create();
+
   private final Findings findings;
 
   Results(Findings findings) {
@@ -252,63 +260,38 @@ final class Results {
   }
 
   private String json() {
-    StringBuilder text = new StringBuilder("{\n");
-    text.append("  \"model\": ").append(quoted(findings.model())).append(",\n");
-    text.append("  \"run\": {");
-    String separator = "";
-    for (Map.Entry<String, String> fact : findings.conditions().entrySet()) {
-      text.append(separator).append(quoted(fact.getKey())).append(": ");
-      text.append(quoted(fact.getValue()));
-      separator = ", ";
-    }
-    text.append("},\n  \"prompts\": ").append(findings.prompts()).append(",\n  \"problems\": [");
-    separator = "";
-    for (String problem : findings.problems()) {
-      text.append(separator).append(quoted(problem));
-      separator = ", ";
-    }
-    text.append("],\n  \"methods\": [");
-    separator = "\n";
+    JsonObject report = new JsonObject();
+    report.addProperty("model", findings.model());
+    report.add("run", GSON.toJsonTree(findings.conditions()));
+    report.addProperty("prompts", findings.prompts());
+    report.add("problems", GSON.toJsonTree(findings.problems()));
+    JsonArray methods = new JsonArray();
     for (Outcome o : findings.outcomes()) {
-      text.append(separator).append("    {\"method\": ").append(quoted(o.method()));
-      text.append(", \"kind\": ").append(quoted(o.kind().name().toLowerCase(Locale.ROOT)));
-      text.append(", \"group\": ").append(quoted(o.group()));
-      text.append(", \"prompts\": ").append(o.prompts());
-      text.append(", \"differing_answers\": ").append(o.differing());
-      text.append(", \"tokens\": ").append(o.tokens());
-      number(text, "tokens_per_second", o.speed().rate());
-      number(text, "plain_tokens_per_second", o.speed().plain());
-      number(text, "speed", o.speed().ratio());
-      number(text, "speed_low", o.speed().low());
-      number(text, "speed_high", o.speed().high());
-      text.append(", \"verdict\": ").append(quoted(o.verdict()));
-      number(text, "tokens_per_pass", o.perPass());
-      number(text, "acceptance", o.acceptance());
-      number(text, "bytes_per_token", o.bytes());
-      number(text, "agreement", o.agreement());
-      number(text, "perplexity", o.perplexity());
-      text.append('}');
-      separator = ",\n";
+      JsonObject method = new JsonObject();
+      method.addProperty("method", o.method());
+      method.addProperty("kind", o.kind().name().toLowerCase(Locale.ROOT));
+      method.addProperty("group", o.group());
+      method.addProperty("prompts", o.prompts());
+      method.addProperty("differing_answers", o.differing());
+      method.addProperty("tokens", o.tokens());
+      method.addProperty("tokens_per_second", number(o.speed().rate()));
+      method.addProperty("plain_tokens_per_second", number(o.speed().plain()));
+      method.addProperty("speed", number(o.speed().ratio()));
+      method.addProperty("speed_low", number(o.speed().low()));
+      method.addProperty("speed_high", number(o.speed().high()));
+      method.addProperty("verdict", o.verdict());
+      method.addProperty("tokens_per_pass", number(o.perPass()));
+      method.addProperty("acceptance", number(o.acceptance()));
+      method.addProperty("bytes_per_token", number(o.bytes()));
+      method.addProperty("agreement", number(o.agreement()));
+      method.addProperty("perplexity", number(o.perplexity()));
+      methods.add(method);
     }
-    return text.append("\n  ]\n}\n").toString();
+    report.add("methods", methods);
+    return GSON.toJson(report) + "\n";
   }
 
-  private static void number(StringBuilder text, String name, double value) {
-    text.append(", \"").append(name).append("\": ");
-    text.append(Double.isFinite(value) ? format("%.6g", value) : "null");
-  }
-
-  private static String quoted(String text) {
-    StringBuilder quoted = new StringBuilder("\"");
-    for (char c : text.toCharArray()) {
-      if (c == '"' || c == '\\') {
-        quoted.append('\\').append(c);
-      } else if (c < ' ') {
-        quoted.append(format("\\u%04x", (int) c));
-      } else {
-        quoted.append(c);
-      }
-    }
-    return quoted.append('"').toString();
+  private static Number number(double value) {
+    return Double.isFinite(value) ? new BigDecimal(value, new MathContext(6)) : null;
   }
 }

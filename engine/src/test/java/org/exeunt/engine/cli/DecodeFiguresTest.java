@@ -13,7 +13,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import org.exeunt.engine.model.TinyModel;
-import org.exeunt.engine.model.io.Json;
+import org.exeunt.engine.model.io.StrictJson;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -90,7 +90,7 @@ class DecodeFiguresTest {
                      + "\\| +- \\| +- \\| +- \\| +- \\|\\n.*"),
           row + " in " + page);
     }
-    Map<?, ?> raw = (Map<?, ?>) Json.parse(written("-decode-tiny.json"));
+    Map<?, ?> raw = (Map<?, ?>) StrictJson.parse(written("-decode-tiny.json"));
     List<?> judge = (List<?>) raw.get("judge");
     assertEquals(POSITIONS, judge.size());
     assertTrue(judge.stream().distinct().count() > 5, "the model says " + judge);

@@ -20,7 +20,7 @@ import java.util.stream.Collectors;
 import javax.xml.parsers.DocumentBuilderFactory;
 import org.exeunt.engine.evaluate.Interruption;
 import org.exeunt.engine.model.TinyModel;
-import org.exeunt.engine.model.io.Json;
+import org.exeunt.engine.model.io.StrictJson;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -77,7 +77,7 @@ class EvaluateTest {
     Result result = evaluate(arguments.toArray(String[] ::new));
     assertEquals(0, result.status, result.log);
     assertTrue(result.out.endsWith("written: " + report + System.lineSeparator()), result.out);
-    Map<?, ?> json = (Map<?, ?>) Json.parse(Files.readString(report.resolve("report.json")));
+    Map<?, ?> json = (Map<?, ?>) StrictJson.parse(Files.readString(report.resolve("report.json")));
     assertEquals(3L, json.get("prompts"));
     return (List<?>) json.get("methods");
   }
@@ -120,7 +120,7 @@ class EvaluateTest {
     }
     assertTrue(drafts && changes && certified && silent < 4, methods.toString());
     String page = Files.readString(report.resolve("report.html"));
-    Map<?, ?> run = (Map<?, ?>) ((Map<?, ?>) Json.parse(
+    Map<?, ?> run = (Map<?, ?>) ((Map<?, ?>) StrictJson.parse(
         Files.readString(report.resolve("report.json")))).get("run");
     assertEquals("3", run.get("turns"));
     assertEquals("file", run.get("weights"));
@@ -178,7 +178,7 @@ class EvaluateTest {
     Result result = evaluate("--model", model.toString(), "--prompts", prompts.toString(), "--raw",
         "--max-tokens", "3", "--out", report.toString(), "--limit", "1");
     assertEquals(0, result.status, result.log);
-    Map<?, ?> json = (Map<?, ?>) Json.parse(Files.readString(report.resolve("report.json")));
+    Map<?, ?> json = (Map<?, ?>) StrictJson.parse(Files.readString(report.resolve("report.json")));
     assertEquals(2L, json.get("prompts"));
     assertEquals(List.of(), json.get("problems"));
     int methods = ((List<?>) json.get("methods")).size() / 3;
@@ -252,7 +252,7 @@ class EvaluateTest {
     } finally {
       process.destroyForcibly();
     }
-    Map<?, ?> json = (Map<?, ?>) Json.parse(Files.readString(report.resolve("report.json")));
+    Map<?, ?> json = (Map<?, ?>) StrictJson.parse(Files.readString(report.resolve("report.json")));
     assertEquals(List.of("INTERRUPTED: 10 of 10 methods were not tried"), json.get("problems"));
     for (String name : List.of("report.md", "report.html")) {
       assertTrue(Files.readString(report.resolve(name)).contains("INTERRUPTED: 10 of 10"), name);

@@ -21,8 +21,8 @@ import org.exeunt.engine.layer.KvState;
 import org.exeunt.engine.layer.LayerObserver;
 import org.exeunt.engine.model.LlamaWeights;
 import org.exeunt.engine.model.gguf.GgufFile;
-import org.exeunt.engine.model.io.Json;
 import org.exeunt.engine.model.io.SafetensorsFile;
+import org.exeunt.engine.model.io.StrictJson;
 import org.exeunt.engine.policy.ExitPolicy;
 import org.exeunt.engine.policy.FfnSkip;
 import org.exeunt.engine.policy.KvPolicy;
@@ -217,7 +217,8 @@ class RecordedDecodeTest {
   /** Up to the first step that recorded a margin within the tolerance. */
   @Test
   void greedyAnswersAreAsRecorded() throws IOException {
-    List<?> cases = (List<?>) Json.parse(Files.readString(TestData.golden("model/greedy.json")));
+    List<?> cases =
+        (List<?>) StrictJson.parse(Files.readString(TestData.golden("model/greedy.json")));
     int compared = 0;
     for (Object entry : cases) {
       Map<?, ?> recorded = (Map<?, ?>) entry;

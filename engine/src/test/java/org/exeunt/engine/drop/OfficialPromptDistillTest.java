@@ -25,8 +25,8 @@ import org.exeunt.engine.model.LlamaConfig;
 import org.exeunt.engine.model.LlamaWeights;
 import org.exeunt.engine.model.TinyModel;
 import org.exeunt.engine.model.gguf.GgufFile;
-import org.exeunt.engine.model.io.Json;
 import org.exeunt.engine.model.io.SafetensorsFile;
+import org.exeunt.engine.model.io.StrictJson;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -59,7 +59,8 @@ class OfficialPromptDistillTest {
   @BeforeAll
   static void load() throws IOException {
     golden = SafetensorsFile.open(TestData.golden(NAME + ".safetensors"));
-    cases = map(map(Json.parse(Files.readString(TestData.golden(NAME + ".json")))).get("cases"));
+    cases =
+        map(map(StrictJson.parse(Files.readString(TestData.golden(NAME + ".json")))).get("cases"));
     prompt = ints("model/input_ids");
     try (GgufFile file = GgufFile.open(writeModel(folder.resolve("official.gguf")))) {
       weights = LlamaWeights.load(file, DType.F32);

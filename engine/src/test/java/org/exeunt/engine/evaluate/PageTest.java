@@ -17,7 +17,7 @@ import java.util.regex.Pattern;
 import javax.xml.parsers.DocumentBuilderFactory;
 import org.exeunt.browser.Browser;
 import org.exeunt.engine.evaluate.Outcome.Kind;
-import org.exeunt.engine.model.io.Json;
+import org.exeunt.engine.model.io.StrictJson;
 import org.exeunt.engine.report.Report;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -103,7 +103,7 @@ class PageTest {
 
   @Test
   void whatWouldDivideByNothingIsADash() throws IOException {
-    Map<?, ?> json = (Map<?, ?>) Json.parse(written(crowded(), "report.json"));
+    Map<?, ?> json = (Map<?, ?>) StrictJson.parse(written(crowded(), "report.json"));
     List<?> methods = (List<?>) json.get("methods");
     Map<?, ?> silent = (Map<?, ?>) methods.get(methods.size() - 1);
     assertTrue(silent.containsKey("speed"));
@@ -209,7 +209,7 @@ class PageTest {
     String markdown = Files.readString(folder.resolve("report.md"));
     assertTrue(markdown.contains("**" + failure), markdown);
     assertTrue(markdown.contains("| FAILED: 7 of 8 |"), markdown);
-    Map<?, ?> json = (Map<?, ?>) Json.parse(Files.readString(folder.resolve("report.json")));
+    Map<?, ?> json = (Map<?, ?>) StrictJson.parse(Files.readString(folder.resolve("report.json")));
     assertEquals(2, ((List<?>) json.get("problems")).size());
     assertEquals(List.of(), crowded().problems());
   }
@@ -271,13 +271,13 @@ class PageTest {
     Browser browser = Browser.show(
         written(findings, "report.html"), folder, width, dark, "/probe.js", "/plot.js");
     assertEquals(List.of(), browser.complaints());
-    Map<?, ?> probed = (Map<?, ?>) Json.parse(browser.left("probe"));
+    Map<?, ?> probed = (Map<?, ?>) StrictJson.parse(browser.left("probe"));
     assertEquals(List.of(), probed.get("faults"));
     assertEquals((long) width, probed.get("width"));
     assertEquals(dark, probed.get("dark"));
     assertEquals(36L, probed.get("dots"));
     assertEquals(0L, probed.get("untold"), "dots without a text");
-    Map<?, ?> found = (Map<?, ?>) Json.parse(browser.left("plots"));
+    Map<?, ?> found = (Map<?, ?>) StrictJson.parse(browser.left("plots"));
     assertEquals(2L, found.get("scripts"), "the probes alone");
     assertEquals(List.of(), found.get("fetched"));
     assertEquals(List.of(), found.get("misread"));

@@ -22,9 +22,9 @@ import org.exeunt.engine.model.LlamaWeights;
 import org.exeunt.engine.model.gguf.GgmlType;
 import org.exeunt.engine.model.gguf.GgufFile;
 import org.exeunt.engine.model.gguf.GgufTensor;
-import org.exeunt.engine.model.io.Json;
 import org.exeunt.engine.model.io.ModelFormatException;
 import org.exeunt.engine.model.io.SafetensorsFile;
+import org.exeunt.engine.model.io.StrictJson;
 import org.exeunt.engine.model.onnx.OnnxBuilder;
 import org.exeunt.engine.model.text.ChatTemplate;
 import org.exeunt.engine.model.text.Tokenizer;
@@ -142,7 +142,7 @@ public final class FileFuzz {
     switch (random.nextInt(10)) {
       case 0: {
         String text = Texts.json(random);
-        return judge("json", () -> Json.parse(text), false);
+        return judge("json", () -> StrictJson.parse(text), false);
       }
       case 1, 2:
         Files.write(file, Texts.safetensors(random));
@@ -176,7 +176,7 @@ public final class FileFuzz {
     } catch (IllegalArgumentException e) {
       count(what + " refused");
       return ofFile || e.getClass() != IllegalArgumentException.class
-              || !e.getMessage().contains("at character")
+              || !e.getMessage().contains(" at line ")
           ? what + ": " + e + place(e)
           : null;
     } catch (IOException e) {

@@ -19,7 +19,7 @@ import java.util.regex.Pattern;
 import javax.xml.parsers.DocumentBuilderFactory;
 import org.exeunt.browser.Browser;
 import org.exeunt.engine.demo.drop.HiredDemo;
-import org.exeunt.engine.model.io.Json;
+import org.exeunt.engine.model.io.StrictJson;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -124,7 +124,7 @@ class HtmlTest {
   void looksRightInABrowser(int width, boolean dark) throws Exception {
     Browser browser = Browser.show(page(), folder, width, dark, "/probe.js");
     assertEquals(List.of(), browser.complaints());
-    Map<?, ?> probed = (Map<?, ?>) Json.parse(browser.left("probe"));
+    Map<?, ?> probed = (Map<?, ?>) StrictJson.parse(browser.left("probe"));
     assertEquals(List.of(), probed.get("faults"));
     assertEquals((long) width, probed.get("width"));
     assertEquals(dark, probed.get("dark"));

@@ -112,12 +112,12 @@ public final class SafetensorsFile implements Closeable {
     }
   }
 
-  @SuppressWarnings("unchecked") // Json's objects have String keys
+  @SuppressWarnings("unchecked") // StrictJson's objects have String keys
   private Map<String, Object> readHeader(long length) throws IOException {
     Object header;
     try {
       CharBuffer text = StandardCharsets.UTF_8.newDecoder().decode(file.read(Long.BYTES, length));
-      header = Json.parse(text.toString());
+      header = StrictJson.parse(text.toString());
     } catch (CharacterCodingException e) {
       throw problem("the header of " + length + " bytes is not UTF-8.");
     } catch (IllegalArgumentException e) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.engine.model.io;
 
+import com.google.gson.JsonArray;
+import com.google.gson.JsonObject;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.nio.ByteBuffer;
@@ -12,7 +14,6 @@ import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.stream.Collectors;
 
 /** Writes what {@link SafetensorsFile} reads; the file is there whole, or not at all. */
 public final class SafetensorsWriter {
@@ -24,7 +25,7 @@ public final class SafetensorsWriter {
     }
   }
 
-  private final StringBuilder header = new StringBuilder("{");
+  private final JsonObject header = new JsonObject();
   private final List<Part> parts = new ArrayList<>();
   private long bytes;
 
@@ -44,11 +45,18 @@ public final class SafetensorsWriter {
 
   private void describe(String name, SafetensorsFile.Type type, long elements, long... shape) {
     long end = bytes + elements * type.bytes();
-    String extents = Arrays.stream(shape).mapToObj(Long::toString).collect(Collectors.joining(","));
-    header.append(parts.isEmpty() ? "" : ",")
-        .append(String.format("\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%d,%d]}",
-            name, type, extents, bytes, end));
+    JsonObject tensor = new JsonObject();
+    tensor.addProperty("dtype", type.name());
+    tensor.add("shape", array(shape));
+    tensor.add("data_offsets", array(bytes, end));
+    header.add(name, tensor);
     bytes = end;
+  }
+
+  private static JsonArray array(long... values) {
+    JsonArray array = new JsonArray();
+    Arrays.stream(values).forEach(array::add);
+    return array;
   }
 
   /** Writes the file; folders above it are made. */
@@ -58,7 +66,7 @@ public final class SafetensorsWriter {
     Path beside = Files.createTempFile(folder, path.getFileName().toString(), ".part");
     try {
       try (OutputStream out = Files.newOutputStream(beside)) {
-        byte[] text = (header + "}").getBytes(StandardCharsets.UTF_8);
+        byte[] text = header.toString().getBytes(StandardCharsets.UTF_8);
         int padded = text.length + 7 & -8;
         byte[] front = Arrays.copyOf(little(8).putLong(padded).array(), 8 + padded);
         Arrays.fill(front, 8, front.length, (byte) ' ');

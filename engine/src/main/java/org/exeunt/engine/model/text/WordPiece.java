@@ -11,9 +11,9 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Locale;
 import java.util.Map;
-import org.exeunt.engine.model.io.Json;
 import org.exeunt.engine.model.io.ModelFile;
 import org.exeunt.engine.model.io.ModelFormatException;
+import org.exeunt.engine.model.io.StrictJson;
 
 /**
  * BERT's tokenizer for texts without case: words and signs, then the longest known pieces of each
@@ -38,7 +38,7 @@ public final class WordPiece {
             "has " + file.size() + " bytes, above the " + MOST_BYTES + " this reader accepts.");
       }
       CharBuffer text = StandardCharsets.UTF_8.newDecoder().decode(file.read(0, file.size()));
-      return new WordPiece(path, Json.parse(text.toString()));
+      return new WordPiece(path, StrictJson.parse(text.toString()));
     } catch (CharacterCodingException e) {
       throw new ModelFormatException(path, "is not UTF-8.");
     } catch (IllegalArgumentException e) {

@@ -80,11 +80,11 @@ class SafetensorsFileTest {
   @CsvSource(delimiter = '|',
       value = {"the header is not a JSON object|[]", "the header is not JSON|{\"a\":}",
           "the header is not JSON|{\"a\":1}{",
-          "where a hexadecimal digit was expected|{\"\\u\u0661\u0661\u0661\u0661\":1}",
+          "Malformed Unicode escape|{\"\\u\u0661\u0661\u0661\u0661\":1}",
           "of the file, inside tensor 'a', which ends at|"
               + "{\"a\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[0,4]},"
               + "\"b\":{\"dtype\":\"I8\",\"shape\":[1],\"data_offsets\":[2,3]}}",
-          "levels of nesting|{\"a\":"
+          "Nesting limit 64 reached|{\"a\":"
               + "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["
               + "[[[[",
           "member \"a\" twice|{\"a\":{\"dtype\":\"I32\",\"shape\":[0],"

@@ -15,8 +15,8 @@ import java.util.List;
 import java.util.Map;
 import org.exeunt.engine.TestData;
 import org.exeunt.engine.model.gguf.GgufFile;
-import org.exeunt.engine.model.io.Json;
 import org.exeunt.engine.model.io.SafetensorsFile;
+import org.exeunt.engine.model.io.StrictJson;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
@@ -36,7 +36,7 @@ class TokenizerTest {
 
   private static List<Map<?, ?>> recorded(String kind) throws IOException {
     Map<?, ?> root =
-        (Map<?, ?>) Json.parse(Files.readString(TestData.golden("model/tokenizer.json")));
+        (Map<?, ?>) StrictJson.parse(Files.readString(TestData.golden("model/tokenizer.json")));
     List<Map<?, ?>> cases = new ArrayList<>();
     for (Object entry : (List<?>) root.get(kind)) {
       cases.add((Map<?, ?>) entry);
