@@ -47,6 +47,8 @@ done
 
 attempt "$ROOT/exeunt" help
 expect 'help' 0 './exeunt demo'
+attempt "$ROOT/exeunt" --version
+expect 'version' 0 "exeunt $(sed -n 's|^  <version>\(.*\)</version>$|\1|p' "$ROOT/pom.xml") ("
 attempt "$ROOT/exeunt" dance
 expect 'unknown command' 2 './exeunt demo'
 attempt "$ROOT/exeunt" test --fast
@@ -156,9 +158,9 @@ fi
 # generate on a tree that counts as built. GenerateTest holds what the program itself says to a
 # prompt that is too long, foreign or broken models and senseless options; here, that its sentence
 # and its status 2 arrive, and that a model is fetched only where none was named.
-mkdir -p "$WORK"/tree/{cmake,native,cuda,jni-gen,java,ops,engine/target,bench/target}
+mkdir -p "$WORK"/tree/{cmake,native,cuda,jni-gen,java,cli/target,ops,engine/target,bench/target}
 touch "$WORK"/tree/{pom.xml,CMakeLists.txt}
-echo the-class-path | tee "$WORK"/tree/{engine,bench}/target/classpath.txt >/dev/null
+echo the-class-path | tee "$WORK"/tree/{cli,engine,bench}/target/classpath.txt >/dev/null
 cat >"$WORK/bin/java" <<'JAVA'
 #!/bin/sh
 echo "$(locale charmap): $*" >"$SAID"
@@ -245,6 +247,12 @@ started bench --compare a.json /b.json --filter gate
 expect_told 'runs are compared without a build, and seen from the user' \
   "UTF-8: $program.bench.Main --compare $WORK/a.json /b.json --filter gate"
 
+started completion
+completion='-cp the-class-path org.exeunt.cli.Completion engine/src/main/resources/help/decode-figures.txt'
+[[ $told == *"$completion "*" bench/src/main/resources/help/bench.txt "*'./exeunt generate --prompt TEXT'* ]] ||
+  status='2, but java was told otherwise'
+expect 'completion is made of the help pages, without a build' 2 "generate: unknown option '--fast'"
+
 started bench --decode --steps 0 --fetch-peers
 expect 'bench --decode refuses with one sentence' 2 "bench --decode: argument --steps: '0' is no"
 [[ $out != *$'\n'* ]] || status='2, but with more than a sentence'
@@ -277,7 +285,13 @@ refused '--method needs a value' evaluate --method
 refused "--method '--exit' has an option" evaluate --method --exit
 refused "--method '--fast 2' has an option" evaluate --method '--fast 2'
 refused "unknown option '--exit'" evaluate --exit fixed:2
+refused "--method '--exit 'a': a quote has no end" evaluate --method "--exit 'a"
 refused "unknown option '--fast'" spark --fast
+refused "unknown option '--quik'; did you mean --quick?" bench --quik
+refused '--compare needs 2 values' bench --compare a.json
+refused "unknown option '--filt'; did you mean --filter?" bench --compare a b --filt gate
+refused "unknown option '--model=own.gguf'; did you mean --model?" generate --raw --model=own.gguf
+refused "unknown option '--prom'; did you mean --prompt?" generate --prom x
 
 # On a tree that has to be built first, by a build that reads all it is given.
 printf '#!/bin/sh\ncat\n' >"$WORK/bin/mvn"
@@ -306,7 +320,7 @@ expect 'the demo says how long it takes' 1 'about a minute on two cores'
 # ---- help, from a tree that would have to be built ----------------------------------------------
 
 printf '#!/bin/sh\necho built >"%s/built"\n' "$WORK" >"$WORK/bin/mvn"
-for command in build test format demo generate spark bench fuzz; do
+for command in build test format demo generate evaluate spark bench fuzz completion; do
   rm -f "$WORK/built"
   attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" $command --help
   expect "$command --help" 0 "$command"

@@ -2,9 +2,6 @@
 package org.exeunt.bench;
 
 import java.io.IOException;
-import java.io.InputStream;
-import java.io.UncheckedIOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -16,6 +13,8 @@ import java.util.regex.PatternSyntaxException;
 import org.exeunt.bench.cuda.CudaContenders;
 import org.exeunt.bench.measure.Host;
 import org.exeunt.bench.measure.Limit;
+import org.exeunt.cli.HelpPage;
+import org.exeunt.cli.HelpPage.Given;
 import org.openjdk.jmh.results.RunResult;
 import org.openjdk.jmh.results.format.ResultFormatFactory;
 import org.openjdk.jmh.results.format.ResultFormatType;
@@ -44,7 +43,7 @@ public final class Main {
   /** Two runs to compare instead of one to make; null without {@code --compare}. */
   private final Compare compare;
 
-  Main(String... arguments) {
+  Main(List<Given> given) {
     boolean quickMode = false;
     boolean listOnly = false;
     int forksOfEach = 0;
@@ -53,19 +52,19 @@ public final class Main {
     Run before = null;
     Run after = null;
     Path folder = Path.of("docs", "results");
-    for (int i = 0; i < arguments.length; i++) {
-      switch (arguments[i]) {
+    for (Given option : given) {
+      switch (option.name()) {
         case "--quick" -> quickMode = true;
         case "--list" -> listOnly = true;
-        case "--forks" -> forksOfEach = forks(value(arguments, ++i));
-        case "--scene" -> chosen = scenes(value(arguments, ++i));
-        case "--filter" -> expression = value(arguments, ++i);
-        case "--out" -> folder = Path.of(value(arguments, ++i));
+        case "--forks" -> forksOfEach = forks(option.value());
+        case "--scene" -> chosen = scenes(option.value());
+        case "--filter" -> expression = option.value();
+        case "--out" -> folder = Path.of(option.value());
         case "--compare" -> {
-          before = run(value(arguments, ++i));
-          after = run(value(arguments, ++i));
+          before = run(option.values().get(option.values().size() - 2));
+          after = run(option.value());
         }
-        default -> throw new IllegalArgumentException("unknown argument " + arguments[i]);
+        default -> throw new IllegalArgumentException(option.name() + " is not Main's");
       }
     }
     if (after != null && (quickMode || listOnly || forksOfEach != 0)) {
@@ -110,22 +109,16 @@ public final class Main {
     return scenes;
   }
 
-  private static String value(String[] arguments, int index) {
-    if (index == arguments.length) {
-      throw new IllegalArgumentException(arguments[index - 1] + " needs a value");
-    }
-    return arguments[index];
-  }
-
   /** See {@code --help}, which tells the exit status, too. */
   public static void main(String[] arguments) throws IOException {
-    if (List.of(arguments).contains("--help")) {
-      System.out.print(help());
-      return;
-    }
     Main main;
     try {
-      main = new Main(arguments);
+      List<Given> given = HelpPage.parse("bench", arguments);
+      if (HelpPage.has(given, "--help")) {
+        System.out.print(HelpPage.text("bench"));
+        return;
+      }
+      main = new Main(given);
     } catch (PatternSyntaxException e) {
       main = fail("--filter: " + e.getMessage());
     } catch (IllegalArgumentException e) {
@@ -134,18 +127,8 @@ public final class Main {
     System.exit(main.run());
   }
 
-  /** A file, which the launcher shows without building anything. */
-  private static String help() {
-    try (InputStream page = Main.class.getResourceAsStream("/help/bench.txt")) {
-      return new String(page.readAllBytes(), StandardCharsets.UTF_8).replaceAll("(?m)^#.*\\R", "");
-    } catch (IOException e) {
-      throw new UncheckedIOException(e);
-    }
-  }
-
   private static Main fail(String reason) {
-    System.err.println(reason);
-    System.err.print(help());
+    System.err.println("bench: " + reason);
     System.exit(2);
     return null;
   }

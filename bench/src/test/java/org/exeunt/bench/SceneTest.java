@@ -24,6 +24,7 @@ import org.exeunt.bench.measure.Callers;
 import org.exeunt.bench.measure.Host;
 import org.exeunt.bench.measure.Limit;
 import org.exeunt.bench.measure.Neighbour;
+import org.exeunt.cli.HelpPage;
 import org.junit.jupiter.api.Test;
 
 /** What goes on around calls is what the report says. */
@@ -165,16 +166,19 @@ class SceneTest {
     assertTrue(steps(true, two, "call_cost").isEmpty());
   }
 
+  private static Main main(String forks) {
+    return new Main(HelpPage.parse("bench", "--forks", forks));
+  }
+
   @Test
   void asManyForksAsAreAskedFor() {
     Plan.Step step = steps(true, List.of(Scene.LOOP), "call_cost.* empty").get(0);
     Host host = Host.current("quick", "");
     Path log = Path.of("0.log");
-    assertEquals(1, new Main().options(step, host, log).getForkCount().get());
-    assertEquals(12, new Main("--forks", "12").options(step, host, log).getForkCount().get());
+    assertEquals(1, new Main(List.of()).options(step, host, log).getForkCount().get());
+    assertEquals(12, main("12").options(step, host, log).getForkCount().get());
     for (String wrong : new String[] {"0", "-1", "100", "two"}) {
-      Exception said =
-          assertThrows(IllegalArgumentException.class, () -> new Main("--forks", wrong));
+      Exception said = assertThrows(IllegalArgumentException.class, () -> main(wrong));
       assertEquals("--forks is '" + wrong + "', expected 1 to 99", said.getMessage());
     }
   }

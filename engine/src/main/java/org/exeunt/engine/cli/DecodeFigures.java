@@ -18,6 +18,7 @@ import org.exeunt.ExeuntException;
 import org.exeunt.Scope;
 import org.exeunt.Screen;
 import org.exeunt.Tensor;
+import org.exeunt.cli.HelpPage;
 import org.exeunt.engine.decode.DecodeWork;
 import org.exeunt.engine.decode.Decoder;
 import org.exeunt.engine.decode.DecoderOptions;
@@ -43,8 +44,6 @@ public final class DecodeFigures {
 
   private static final List<String> TASKS =
       List.of("tokens", "judge", "screen", "agreement", "speed");
-  private static final List<String> OPTIONS = List.of("--model", "--text", "--ids", "--weights",
-      "--threads", "--head", "--prompt", "--short", "--steps");
 
   private final String task;
   private final Map<String, String> options = new HashMap<>();
@@ -55,15 +54,8 @@ public final class DecodeFigures {
       throw new IllegalArgumentException(
           "the task is '" + task + "', expected one of " + String.join(", ", TASKS));
     }
-    for (int i = 1; i < arguments.length; i += 2) {
-      if (!OPTIONS.contains(arguments[i])) {
-        throw new IllegalArgumentException("unknown option '" + arguments[i] + "'");
-      }
-      if (i + 1 == arguments.length) {
-        throw new IllegalArgumentException(arguments[i] + " needs a value");
-      }
-      options.put(arguments[i], arguments[i + 1]);
-    }
+    HelpPage.parse("decode-figures", Arrays.copyOfRange(arguments, 1, arguments.length))
+        .forEach(option -> options.put(option.name(), option.value()));
   }
 
   /** Runs a task and ends the process: status 2 if the arguments or the model make no sense. */

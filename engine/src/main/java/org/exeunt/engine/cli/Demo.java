@@ -8,6 +8,8 @@ import java.time.LocalDate;
 import java.util.List;
 import java.util.Locale;
 import org.exeunt.Backend;
+import org.exeunt.cli.HelpPage;
+import org.exeunt.cli.HelpPage.Given;
 import org.exeunt.engine.demo.EncoderDemo;
 import org.exeunt.engine.demo.SkipDemo;
 import org.exeunt.engine.demo.drop.DropDemo;
@@ -47,14 +49,15 @@ public final class Demo {
   /** Runs the demo and returns its exit status. */
   static int run(String... arguments) throws InterruptedException {
     Demo demo = new Demo();
-    if (List.of(arguments).contains("--help")) {
-      System.out.print(Help.of("demo"));
-      return 0;
-    }
     try {
-      demo.parse(arguments);
+      List<Given> given = HelpPage.parse("demo", arguments);
+      if (HelpPage.has(given, "--help")) {
+        System.out.print(HelpPage.text("demo"));
+        return 0;
+      }
+      given.forEach(option -> demo.set(option.name(), option));
     } catch (IllegalArgumentException e) {
-      System.err.println(e.getMessage() + "\n" + Help.of("demo"));
+      System.err.println("demo: " + e.getMessage());
       return 2;
     }
     try {
@@ -69,31 +72,17 @@ public final class Demo {
     }
   }
 
-  private void parse(String[] arguments) {
-    for (int i = 0; i < arguments.length; i++) {
-      switch (arguments[i]) {
-        case "--model" -> model = Path.of(valueOf(arguments, i++));
-        case "--encoder" -> encoder = Path.of(valueOf(arguments, i++));
-        case "--out" -> out = Path.of(valueOf(arguments, i++));
-        case "--threads" -> threads = count(valueOf(arguments, i++));
-        case "--quick" -> quick = true;
-        default -> throw new IllegalArgumentException("unknown argument '" + arguments[i] + "'");
+  private void set(String name, Given option) {
+    switch (name) {
+      case "--model" -> model = Path.of(option.value());
+      case "--encoder" -> encoder = Path.of(option.value());
+      case "--out" -> out = Path.of(option.value());
+      case "--threads" -> threads = GenerateOptions.integer(name, option.value(), 1, 256);
+      case "--quick" -> quick = true;
+      default -> {
+        // --verify, which the launcher has done
       }
     }
-  }
-
-  private static String valueOf(String[] arguments, int option) {
-    if (option + 1 == arguments.length) {
-      throw new IllegalArgumentException(arguments[option] + " needs a value");
-    }
-    return arguments[option + 1];
-  }
-
-  private static int count(String text) {
-    if (!text.matches("[1-9][0-9]{0,2}") || Integer.parseInt(text) > 256) {
-      throw new IllegalArgumentException("--threads is '" + text + "', not a number from 1 to 256");
-    }
-    return Integer.parseInt(text);
   }
 
   private void run() throws IOException, InterruptedException {

@@ -11,9 +11,12 @@ import java.util.Collections;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
+import java.util.regex.Pattern;
 import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.ExeuntException;
+import org.exeunt.cli.HelpPage;
+import org.exeunt.cli.HelpPage.Given;
 import org.exeunt.engine.decode.HeadScreen;
 import org.exeunt.engine.evaluate.Equality;
 import org.exeunt.engine.evaluate.Evaluation;
@@ -35,6 +38,9 @@ public final class Evaluate {
   private static final int FULL_TOKENS = 64;
   private static final int USUAL_TURNS = 3;
 
+  private static final String QUOTED = "'([^']*+)'|\"([^\"]*+)\"";
+  private static final Pattern WORD = Pattern.compile("(?:[^\\s'\"]++|" + QUOTED + ")++");
+
   private Path model = Models.find();
   private Path prompts; // null: those that come with the engine
   private Path out = Path.of("build", "evaluate");
@@ -47,7 +53,6 @@ public final class Evaluate {
   private boolean equality;
   private int threads;
   private boolean raw;
-  private boolean help;
   private final List<String> methods = new ArrayList<>();
 
   private final Interruption interruption;
@@ -70,12 +75,17 @@ public final class Evaluate {
   /** Runs and returns the exit status. */
   static int run(Interruption interruption, String... arguments) {
     try {
-      if (List.of(arguments).contains("--shape")) {
-        Forced.run(arguments);
+      List<Given> given = HelpPage.parse("evaluate", arguments);
+      if (HelpPage.has(given, "--help")) {
+        System.out.print(HelpPage.text("evaluate"));
+        return 0;
+      }
+      if (HelpPage.has(given, "--shape")) {
+        Forced.run(given);
         return 0;
       }
       Evaluate evaluate = new Evaluate(interruption);
-      evaluate.parse(arguments);
+      given.forEach(option -> evaluate.set(option.name(), option));
       return evaluate.run();
     } catch (NoSuchFileException e) {
       System.err.println("evaluate: there is no file " + e.getFile());
@@ -93,47 +103,28 @@ public final class Evaluate {
     return 2;
   }
 
-  private void parse(String... arguments) {
-    for (int i = 0; i < arguments.length; i++) {
-      switch (arguments[i]) {
-        case "--raw" -> raw = true;
-        case "--full" -> full = true;
-        case "--equality" -> equality = true;
-        case "--help" -> help = true;
-        default -> {
-          String option = arguments[i++];
-          if (!option.startsWith("--")) {
-            throw new IllegalArgumentException("'" + option + "' is not an option");
-          }
-          set(option, i < arguments.length ? arguments[i] : null);
-        }
-      }
-    }
-  }
-
-  private void set(String option, String value) {
-    switch (option) {
-      case "--model" -> model = Models.of(GenerateOptions.present(option, value));
-      case "--prompts" -> prompts = Path.of(GenerateOptions.present(option, value));
-      case "--out" -> out = Path.of(GenerateOptions.present(option, value));
+  private void set(String name, Given option) {
+    switch (name) {
+      case "--raw" -> raw = true;
+      case "--full" -> full = true;
+      case "--equality" -> equality = true;
+      case "--model" -> model = Models.of(option.value());
+      case "--prompts" -> prompts = Path.of(option.value());
+      case "--out" -> out = Path.of(option.value());
       case "--weights" -> {
-        weights = GenerateOptions.weights(GenerateOptions.present(option, value));
+        weights = GenerateOptions.weights(option.value());
         weightsSaid = true;
       }
-      case "--max-tokens" -> maxTokens = GenerateOptions.integer(option, value, 1, 1 << 20);
-      case "--turns" -> turns = GenerateOptions.integer(option, value, 1, 1000);
-      case "--limit" -> limit = GenerateOptions.integer(option, value, 1, 1 << 20);
-      case "--threads" -> threads = GenerateOptions.integer(option, value, 1, 256);
-      case "--method" -> methods.add(GenerateOptions.present(option, value));
-      default -> throw new IllegalArgumentException("unknown option '" + option + "'");
+      case "--max-tokens" -> maxTokens = GenerateOptions.integer(name, option.value(), 1, 1 << 20);
+      case "--turns" -> turns = GenerateOptions.integer(name, option.value(), 1, 1000);
+      case "--limit" -> limit = GenerateOptions.integer(name, option.value(), 1, 1 << 20);
+      case "--threads" -> threads = GenerateOptions.integer(name, option.value(), 1, 256);
+      case "--method" -> methods.addAll(option.values());
+      default -> throw new IllegalArgumentException(name + " goes only with --shape");
     }
   }
 
   private int run() throws IOException {
-    if (help) {
-      System.out.print(Help.of("evaluate"));
-      return 0;
-    }
     try (GgufFile file = GgufFile.open(model)) {
       LlamaConfig config = LlamaConfig.of(file);
       int layers = config.layers();
@@ -209,33 +200,13 @@ public final class Evaluate {
 
   /** The words of a line, of which those in quotes may have blanks. */
   static List<String> words(String line) {
-    List<String> words = new ArrayList<>();
-    StringBuilder word = null;
-    char quote = 0;
-    for (char c : line.toCharArray()) {
-      if (quote == 0 && Character.isWhitespace(c)) {
-        if (word != null) {
-          words.add(word.toString());
-        }
-        word = null;
-        continue;
-      }
-      word = word == null ? new StringBuilder() : word;
-      if (quote == 0 && (c == '\'' || c == '"')) {
-        quote = c;
-      } else if (c == quote) {
-        quote = 0;
-      } else {
-        word.append(c);
-      }
-    }
-    if (quote != 0) {
+    if (line.replaceAll(QUOTED, "").matches("(?s).*['\"].*")) {
       throw new IllegalArgumentException("--method '" + line + "': a quote has no end");
     }
-    if (word != null) {
-      words.add(word.toString());
-    }
-    return words;
+    return WORD.matcher(line)
+        .results()
+        .map(word -> word.group().replaceAll(QUOTED, "$1$2"))
+        .toList();
   }
 
   private static Method method(List<String> words, LlamaConfig config) throws IOException {

@@ -8,6 +8,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Collectors;
 import org.exeunt.Backend;
+import org.exeunt.cli.HelpPage.Given;
 import org.exeunt.engine.report.Report;
 import org.exeunt.engine.report.Table;
 import org.exeunt.engine.speculate.ForcedSpeculation;
@@ -44,32 +45,30 @@ final class Forced {
   private Forced() {}
 
   /** Runs. */
-  static void run(String... arguments) throws IOException {
+  static void run(List<Given> given) throws IOException {
     Forced forced = new Forced();
-    forced.parse(arguments);
+    given.forEach(option -> forced.set(option.name(), option.values()));
+    forced.check();
     forced.run();
   }
 
-  private void parse(String... arguments) {
-    for (int i = 0; i < arguments.length; i += 2) {
-      String option = arguments[i];
-      String value = i + 1 < arguments.length ? arguments[i + 1] : null;
-      switch (option) {
-        case "--shape" -> shape = shape(GenerateOptions.present(option, value));
-        case "--accepted" -> accepted = share(option, GenerateOptions.present(option, value));
-        case "--draft-shortlist" ->
-          shortlist = GenerateOptions.integer(option, value, 1, Integer.MAX_VALUE);
-        case "--max-tokens" -> tokens = GenerateOptions.integer(option, value, 1, 1024);
-        case "--threads" -> threads = GenerateOptions.integer(option, value, 1, 256);
-        case "--out" -> out = Path.of(GenerateOptions.present(option, value));
-        default ->
-          throw new IllegalArgumentException("'" + option + "' does not go with --shape, which "
-              + "takes --accepted, --draft-shortlist, --max-tokens, --threads and --out");
-      }
+  private void set(String option, List<String> values) {
+    String value = values.isEmpty() ? "" : values.get(values.size() - 1);
+    switch (option) {
+      case "--shape" -> shape = shape(value);
+      case "--accepted" -> accepted = share(option, value);
+      case "--draft-shortlist" ->
+        shortlist = GenerateOptions.integer(option, value, 1, Integer.MAX_VALUE);
+      case "--max-tokens" -> tokens = GenerateOptions.integer(option, value, 1, 1024);
+      case "--threads" -> threads = GenerateOptions.integer(option, value, 1, 256);
+      case "--out" -> out = Path.of(value);
+      default ->
+        throw new IllegalArgumentException("'" + option + "' does not go with --shape, which "
+            + "takes --accepted, --draft-shortlist, --max-tokens, --threads and --out");
     }
-    if (shape == null) {
-      throw new IllegalArgumentException("--shape is missing");
-    }
+  }
+
+  private void check() {
     if (shortlist == 0) {
       shortlist = shape.vocabulary() / 4; // as FR-Spec (Zhao et al. 2025) keeps of Llama 3's
     }

@@ -19,6 +19,7 @@ import java.util.Locale;
 import java.util.stream.IntStream;
 import org.exeunt.ExeuntException;
 import org.exeunt.Screen;
+import org.exeunt.cli.HelpPage;
 import org.exeunt.engine.answer.Answer;
 import org.exeunt.engine.answer.BranchedAnswer;
 import org.exeunt.engine.answer.HostAnswer;
@@ -158,7 +159,7 @@ public final class Generate {
 
   private void run() throws IOException {
     if (options.help) {
-      show(Help.of("generate"));
+      show(HelpPage.text("generate"));
       return;
     }
     try (GgufFile file = opened = GgufFile.open(options.model)) {

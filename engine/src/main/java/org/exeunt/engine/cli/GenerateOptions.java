@@ -7,6 +7,7 @@ import java.util.Set;
 import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.cli.HelpPage;
 import org.exeunt.engine.answer.Probe;
 import org.exeunt.engine.answer.ProbedAnswer;
 import org.exeunt.engine.answer.Sampling;
@@ -66,65 +67,81 @@ final class GenerateOptions {
 
   private GenerateOptions() {}
 
-  /** Reads a command line; what is wrong with it is an {@link IllegalArgumentException}. */
+  /**
+   * Reads a command line; what is wrong with it is an {@link IllegalArgumentException}. Where
+   * nothing is, picocli is not even loaded: the first token would have to wait for that.
+   */
   static GenerateOptions parse(String... arguments) {
     GenerateOptions options = new GenerateOptions();
     for (int i = 0; i < arguments.length; i++) {
-      switch (arguments[i]) {
-        case "--raw" -> options.raw = options.tunes = true;
-        case "--chat" -> options.chat = options.tunes = true;
-        case "--stats" -> options.stats = options.tunes = true;
-        case "--help" -> options.help = options.tunes = true;
-        case "--verify" -> options.tunes = true; // the launcher has done it
-        default -> {
-          String option = arguments[i++];
-          if (!option.startsWith("--")) {
-            throw new IllegalArgumentException("'" + option + "' is not an option");
-          }
-          options.set(option, i < arguments.length ? arguments[i] : null);
-        }
+      if (!options.set(arguments[i])
+          && (i + 1 == arguments.length || !options.set(arguments[i], arguments[++i]))) {
+        HelpPage.parse("generate", arguments); // says what is wrong
+        throw new IllegalStateException("the help page of generate has an option too many");
       }
     }
     options.check();
     return options;
   }
 
-  private void set(String option, String value) {
+  /** Takes an option without a value; false: this is none. */
+  private boolean set(String flag) {
+    switch (flag) {
+      case "--raw" -> raw = true;
+      case "--chat" -> chat = true;
+      case "--stats" -> stats = true;
+      case "--help" -> help = true;
+      case "--verify" -> {
+        // the launcher has done it
+      }
+      default -> {
+        return false;
+      }
+    }
+    tunes = true;
+    return true;
+  }
+
+  /** Takes an option and its value; false: this is none. */
+  private boolean set(String option, String value) {
     switch (option) {
-      case "--prompt" -> prompt = present(option, value);
-      case "--system" -> system = present(option, value);
+      case "--prompt" -> prompt = value;
+      case "--system" -> system = value;
       case "--context" -> context = integer(option, value, 2, Integer.MAX_VALUE);
-      case "--model" -> model = Models.of(present(option, value));
-      case "--weights" -> weights = weights(present(option, value));
-      case "--device" -> device = device(present(option, value));
-      case "--head" -> certified = certified(present(option, value));
+      case "--model" -> model = Models.of(value);
+      case "--weights" -> weights = weights(value);
+      case "--device" -> device = device(value);
+      case "--head" -> certified = certified(value);
       case "--max-tokens" -> maxTokens = integer(option, value, 1, 1 << 20);
       case "--temperature" -> temperature = number(option, value, 0, 100);
       case "--top-p" -> topP = number(option, value, Float.MIN_VALUE, 1);
       case "--seed" -> seed = integer(option, value, 0, Integer.MAX_VALUE);
       case "--threads" -> threads = integer(option, value, 1, 256);
-      case "--exit" -> exit = present(option, value);
-      case "--exit-points" -> exitPoints = present(option, value);
-      case "--kv" -> kv = kv(present(option, value));
-      case "--schedule" -> schedule = present(option, value);
-      case "--ffn-skip" -> ffnSkip = present(option, value);
-      case "--drop" -> drop = present(option, value);
+      case "--exit" -> exit = value;
+      case "--exit-points" -> exitPoints = value;
+      case "--kv" -> kv = kv(value);
+      case "--schedule" -> schedule = value;
+      case "--ffn-skip" -> ffnSkip = value;
+      case "--drop" -> drop = value;
       case "--samples" -> samples = integer(option, value, 1, Sampling.MOST);
       case "--branches" -> branches = integer(option, value, 1, Sampling.MOST);
-      case "--stop" -> stop = present(option, value);
+      case "--stop" -> stop = value;
       case "--end-bias" -> endBias = number(option, value, -100, 100);
       case "--abstain" -> abstain = number(option, value, Float.MIN_VALUE, 1);
-      case "--probe" -> probeText = present(option, value);
-      case "--probe-words" -> probeWords = present(option, value);
-      case "--speculate" -> speculate = present(option, value);
-      case "--draft-rule" -> draftRule = present(option, value);
-      case "--draft-translators" -> draftTranslators = Path.of(present(option, value));
+      case "--probe" -> probeText = value;
+      case "--probe-words" -> probeWords = value;
+      case "--speculate" -> speculate = value;
+      case "--draft-rule" -> draftRule = value;
+      case "--draft-translators" -> draftTranslators = Path.of(value);
       case "--draft-shortlist" -> draftShortlist = integer(option, value, 1, Integer.MAX_VALUE);
       case "--draft-length" -> draftLength = integer(option, value, 1, Speculation.LONGEST_DRAFT);
-      default -> throw new IllegalArgumentException("unknown option '" + option + "'");
+      default -> {
+        return false;
+      }
     }
     tunes |= !METHOD.contains(option);
     tunesDraws |= option.equals("--top-p") || option.equals("--seed");
+    return true;
   }
 
   private void check() {
@@ -348,13 +365,6 @@ final class GenerateOptions {
     throw new IllegalArgumentException("--device is '" + value + "', not cpu, cuda:0, cuda:1, ...");
   }
 
-  static String present(String option, String value) {
-    if (value == null) {
-      throw new IllegalArgumentException(option + " needs a value");
-    }
-    return value;
-  }
-
   /** What matrices become; null: they stay as the file has them. */
   static DType weights(String value) {
     return switch (value) {
@@ -386,7 +396,7 @@ final class GenerateOptions {
 
   static int integer(String option, String value, int least, int most) {
     try {
-      int number = Integer.parseInt(present(option, value));
+      int number = Integer.parseInt(value);
       if (number >= least && number <= most) {
         return number;
       }
@@ -399,7 +409,7 @@ final class GenerateOptions {
 
   private static float number(String option, String value, float least, float most) {
     try {
-      float number = Float.parseFloat(present(option, value));
+      float number = Float.parseFloat(value);
       if (number >= least && number <= most) {
         return number;
       }

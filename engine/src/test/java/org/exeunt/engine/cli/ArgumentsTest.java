@@ -30,7 +30,8 @@ class ArgumentsTest {
   @ParameterizedTest
   @CsvSource(delimiter = '|',
       value = {"sing | the task is 'sing', expected one of tokens, judge, screen, agreement, speed",
-          "judge --model | --model needs a value", "judge --modell x | unknown option '--modell'",
+          "judge --model | --model needs a value",
+          "judge --modell x | unknown option '--modell'; did you mean --model?",
           "judge | --model is missing", "judge --model /nowhere | there is no file /nowhere"})
   void decodeFigures(String arguments, String reason) throws IOException, InterruptedException {
     assertRefused(reason, DecodeFigures.class, arguments.split(" "));

@@ -324,7 +324,7 @@ class EvaluateTest {
   void whatMakesNoSenseOfAShapeIsRefused() {
     assertRefused("not llama-3.2-1b or llama-2-7b", "--shape", "llama");
     assertRefused("--shape needs a value", "--shape");
-    assertRefused("--shape is missing", "--out", "--shape");
+    assertRefused("--accepted goes only with --shape", "--accepted", "0.5");
     for (String share : List.of("0", "1.5", "nan", "-1", "x")) {
       assertRefused("not a share", "--shape", "llama-2-7b", "--accepted", share);
     }

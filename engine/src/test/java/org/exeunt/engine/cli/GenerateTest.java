@@ -24,6 +24,7 @@ import java.util.Set;
 import java.util.TreeSet;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
+import org.exeunt.cli.HelpPage;
 import org.exeunt.engine.TestData;
 import org.exeunt.engine.answer.Probe;
 import org.exeunt.engine.answer.Sampling;
@@ -464,7 +465,7 @@ class GenerateTest {
   void helpNamesEveryOption(String page, String classes) throws IOException {
     Set<String> named = new TreeSet<>();
     Pattern row = Pattern.compile("(?m)^  (--[a-z-]+)");
-    row.matcher(Help.of(page)).results().forEach(found -> named.add(found.group(1)));
+    row.matcher(HelpPage.text(page)).results().forEach(found -> named.add(found.group(1)));
     Set<String> taken = new TreeSet<>(Set.of("--help"));
     for (String name : classes.split(" ")) {
       String source =
@@ -480,7 +481,7 @@ class GenerateTest {
     }
     assertEquals(taken, named);
     for (String option : named) {
-      boolean value = Help.of(page).matches("(?s).*\\R  " + option + " \\S.*");
+      boolean value = HelpPage.text(page).matches("(?s).*\\R  " + option + " \\S.*");
       if (page.equals("generate") && value) {
         assertRefused(option + " needs a value", option);
       }

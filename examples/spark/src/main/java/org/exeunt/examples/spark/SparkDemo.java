@@ -2,10 +2,9 @@
 package org.exeunt.examples.spark;
 
 import java.io.IOException;
-import java.io.InputStream;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
@@ -15,6 +14,8 @@ import org.apache.spark.sql.Encoders;
 import org.apache.spark.sql.Row;
 import org.apache.spark.sql.SparkSession;
 import org.exeunt.Backend;
+import org.exeunt.cli.HelpPage;
+import org.exeunt.cli.HelpPage.Given;
 import org.exeunt.engine.encode.EncoderFiles;
 import org.exeunt.engine.encode.ExitPlan;
 import org.exeunt.engine.encode.FittedExits;
@@ -41,17 +42,18 @@ public final class SparkDemo {
   /** Runs it and ends the process: status 1 if it failed, 2 if the arguments make no sense. */
   public static void main(String[] arguments) throws IOException {
     Locale.setDefault(Locale.ROOT);
-    if (List.of(arguments).contains("--help")) {
-      System.out.print(help());
-      return;
-    }
     SparkDemo demo = new SparkDemo();
     EncoderFiles files;
     try {
-      demo.parse(arguments);
+      List<Given> given = HelpPage.parse("spark", arguments);
+      if (HelpPage.has(given, "--help")) {
+        System.out.print(HelpPage.text("spark"));
+        return;
+      }
+      given.forEach(option -> demo.set(option.name(), option.value()));
       files = Sessions.files(demo.encoder);
     } catch (IllegalArgumentException e) {
-      System.err.println(e.getMessage());
+      System.err.println("spark: " + e.getMessage());
       System.exit(2);
       return;
     }
@@ -63,30 +65,16 @@ public final class SparkDemo {
     }
   }
 
-  private static String help() throws IOException {
-    try (InputStream page = SparkDemo.class.getResourceAsStream("/help/spark.txt")) {
-      return new String(page.readAllBytes(), StandardCharsets.UTF_8).replaceAll("(?m)^#.*\\R", "");
-    }
-  }
-
-  private void parse(String[] arguments) {
-    for (int i = 0; i < arguments.length; i += 2) {
-      if (i + 1 == arguments.length) {
-        throw new IllegalArgumentException("'" + arguments[i] + "' is unknown or lacks a value");
-      }
-      String value = arguments[i + 1];
-      switch (arguments[i]) {
-        case "--encoder" -> encoder = Path.of(value);
-        case "--exit" -> plan = ExitPlan.parse(value);
-        case "--sentences" -> count = number("--sentences", value, 1 << 20);
-        case "--tasks" -> {
-          tasks = new ArrayList<>();
-          for (String number : value.split(",", -1)) {
-            tasks.add(number("--tasks", number, MOST_TASKS));
-          }
-        }
-        default -> throw new IllegalArgumentException("unknown argument '" + arguments[i] + "'");
-      }
+  private void set(String option, String value) {
+    switch (option) {
+      case "--encoder" -> encoder = Path.of(value);
+      case "--exit" -> plan = ExitPlan.parse(value);
+      case "--sentences" -> count = number(option, value, 1 << 20);
+      case "--tasks" ->
+        tasks = Arrays.stream(value.split(",", -1))
+                    .map(number -> number(option, number, MOST_TASKS))
+                    .toList();
+      default -> throw new IllegalArgumentException(option + " is not spark's");
     }
   }
 
