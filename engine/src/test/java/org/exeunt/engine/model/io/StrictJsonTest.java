@@ -44,8 +44,7 @@ class StrictJsonTest {
   @Test
   void whatWouldCostMuchIsRefused() {
     for (String open : List.of("[", "{\"a\":")) {
-      assertEquals("Nesting limit 64 reached at line 1 column "
-              + (open.length() * 64 + 2),
+      assertEquals("Nesting limit 64 reached at line 1 column " + (open.length() * 64 + 2),
           refused(open.repeat(1 << 20)));
     }
     assertEquals("a number of 65 characters at line 1 column 66", refused("1".repeat(65)));
@@ -55,9 +54,10 @@ class StrictJsonTest {
   /** A name that looks like a place, or holds what a terminal obeys, does not spoil the sentence. */
   @Test
   void sentencesAreClean() {
-    assertEquals("Malformed Unicode escape \\u12?x at line 1 column 4", refused("\"\\u12\u001bx\""));
+    assertEquals(
+        "Malformed Unicode escape \\u12?x at line 1 column 4", refused("\"\\u12\u001bx\""));
     assertEquals("malformed at line 1 column 20", refused("{\" column 3 path\":[a"));
-    assertEquals("member \"\u003f\" twice at line 1 column 21",
-        refused("{\"\\u001b\":1,\"\\u001b\" :1}"));
+    assertEquals(
+        "member \"\u003f\" twice at line 1 column 21", refused("{\"\\u001b\":1,\"\\u001b\" :1}"));
   }
 }
