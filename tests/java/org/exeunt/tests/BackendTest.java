@@ -261,7 +261,7 @@ class BackendTest {
   void libraryOfAnotherReleaseIsRefused(@TempDir Path folder) throws Exception {
     String version = "unsigned exn_abi_version(void) { return 4711; }";
     Path other = SharedLibrary.of(version, folder.resolve("libother.so"));
-    String output = report().variable("LD_PRELOAD", other.toString()).run();
+    String output = report().preloading(other).run();
     for (String use : new String[] {"isa", "allocate", "cuda"}) {
       assertSays(
           output, use + ": UnsatisfiedLinkError: libexeunt.so has ABI version 4711 (library ");

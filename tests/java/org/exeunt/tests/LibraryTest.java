@@ -519,7 +519,7 @@ class LibraryTest {
     Path built = Setup.libraries().resolve("libexeunt.so");
     Assumptions.assumeTrue(Files.exists(built), built + " is not there");
     Path own = Files.copy(built, folder.resolve("libexeunt.so"));
-    String output = report().variable("LD_PRELOAD", own.toString()).run();
+    String output = report().preloading(own).run();
     String sentence = line(output, "failed");
     assertTrue(sentence.startsWith("this process had loaded " + own + " before "), sentence);
   }

@@ -45,7 +45,7 @@ class StackOverflowTest {
 
   /** Overflows the stack at every depth, in threads with stacks of several sizes. */
   static final class Overflows {
-    private static final int ROUNDS = Setup.quick() ? 1 : 2;
+    private static final int ROUNDS = 2;
     private static final int WARM = 12_000;
 
     /** Levels of recursion before the end in which a run is tried: some 20 KiB and more. */

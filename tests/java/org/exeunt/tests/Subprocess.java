@@ -13,6 +13,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.Assumptions;
 
 /**
  * A main class run by this JVM's java in a process of its own, for what is decided once in a
@@ -59,6 +60,13 @@ final class Subprocess {
   Subprocess variable(String name, String value) {
     environment.put(name, value);
     return this;
+  }
+
+  /** Has this library loaded before all others; skips the test where its path cannot be given. */
+  Subprocess preloading(Path library) {
+    boolean one = !library.toString().matches(".*[\\s:].*");
+    Assumptions.assumeTrue(one, "LD_PRELOAD has no way to write " + library);
+    return variable("LD_PRELOAD", library.toString());
   }
 
   /** Runs in another command, which takes it as its arguments. */
