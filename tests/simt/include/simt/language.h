@@ -18,8 +18,13 @@
 #define __grid_constant__
 #define __launch_bounds__(...)
 // The host compiler decides: all of a kernel in one function, once for every set of its parameters,
-// would take most of the compile time, and run no faster.
+// would take most of the compile time, and run no faster. Instrumented code is slower by far, though,
+// if functions hand arrays to one another: each access to them is one that is looked at.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define __forceinline__ inline __attribute__((always_inline))
+#else
 #define __forceinline__ inline
+#endif
 
 // Static shared memory is thread-local to the host: the linker then gathers all of a library's
 // shared variables in one place, also those of templates, which a named section would not get. The
