@@ -6,7 +6,6 @@
 
 namespace exn::test {
 namespace {
-
 const auto kOp = EXN_TEST_OP(attention);
 
 Outputs run(const AttentionCase& c, const AttentionInputs& in, const Target& target) {
@@ -151,52 +150,14 @@ class AttentionMisuse : public ::testing::TestWithParam<int32_t> {
   std::vector<Placed*> written_ = {&out_, &scores_};
 };
 
-TEST_P(AttentionMisuse, IsRefused) {
-  using P = exn_attention_params;
-  expect_sound_struct_sizes(kOp, p_, written_);
-  spoil_cache(kOp, p_, &P::cache, &cache_, "cache", written_);
-  Spoiler<P> spoil(kOp, p_, written_);
-  spoil.required(&P::query, "query");
-  spoil.required(&P::visible, "visible");
-  spoil.required(&P::out, "out");
-  spoil.tensor(&query_, "query", "bf16");
-  spoil.tensor(&sequence_, "sequence", "i32");
-  spoil.tensor(&visible_, "visible", "i32");
-  spoil.tensor(&out_, "out", "bf16");
-  spoil.tensor(&scores_, "scores", "f32");
-  spoil.on_another_device(&cache_.k, "cache.k");
-  spoil.on_another_device(&out_, "out");
-  Placed narrow(kCpu, normal(Type::kF32, {3, 4, 7}));
-  spoil.value(&P::query, narrow.dl(), {"query", "7", "8"});
-  DLTensor apart = *query_.dl();  // heads that do not lie side by side
-  int64_t strides[3] = {48, 9, 1};
-  apart.strides = strides;
-  spoil.value(&P::query, static_cast<const DLTensor*>(&apart), {"query", "9 and 1", "8 and 1"});
-  spoil.size(&sequence_, "sequence", 0, 2);
-  spoil.size(&visible_, "visible", 0, 2);
-  spoil.size(&out_, "out", 0, 2);
-  Placed fewer(kCpu, poisoned(Type::kF32, {3, 2, 8}));
-  spoil.value(&P::out, fewer.dl(), {"out", "2 heads", "4"});
-  spoil.size(&scores_, "scores", 0, 2);
-  Placed fewer_heads(kCpu, poisoned(Type::kF32, {3, 3, 4}));
-  spoil.value(&P::scores, fewer_heads.dl(), {"scores", "3", "axis 1", "4"});
-  spoil.overlap(&out_, "out", query_, "query");
-  spoil.overlap(&scores_, "scores", out_, "out", 4);
-  spoil.overlap(&out_, "out", cache_.v, "cache.v");
-  for (float bad : {0.0f, -1.0f, kNaN, kInf}) spoil.value(&P::scale, bad, {"scale"});
-  for (float bad : {-1.0f, kNaN, kInf}) spoil.value(&P::softcap, bad, {"softcap"});
+TEST_P(AttentionMisuse, MoreScoresThanSlots) {
   Placed many(kCpu, poisoned(Type::kF32, {3, 4, 5}));
-  spoil.value(&P::scores, many.dl(), {"scores", "5", "4"});
-  Placed flat(kCpu, poisoned(Type::kF32, {3, 16}));
-  spoil.value(&P::scores, flat.dl(), {"scores", "rank 2", "3"});
+  p_.scores = many.dl();
+  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"scores", "5", "4"});
 }
 
-TEST_P(AttentionMisuse, HeadsThatDoNotDivide) {
-  Placed query(kCpu, normal(Type::kF32, {3, 3, 8})), out(kCpu, poisoned(Type::kF32, {3, 3, 8}));
-  p_.query = query.dl();
-  p_.out = out.dl();
+TEST_P(AttentionMisuse, NoHeads) {
   p_.scores = nullptr;
-  expect_refused(kOp, p_, {&out}, EXN_INVALID_ARGUMENT, {"query", "3 heads", "2 heads", "divide"});
   Placed none(kCpu, normal(Type::kF32, {3, 0, 8})), nothing(kCpu, poisoned(Type::kF32, {3, 0, 8}));
   p_.query = none.dl();
   p_.out = nothing.dl();
@@ -236,10 +197,6 @@ TEST_P(AttentionMisuse, SizesWhoseProductIsOutOfRange) {
 }
 
 TEST_P(AttentionMisuse, WrongIndicesWriteNothing) {
-  for (int32_t bad : {5, -2, 2147483647}) {
-    const Poke poke(&visible_, 1, bad);
-    expect_run_refused(kOp, p_, written_, {"visible[1]", std::to_string(bad), "-1..4"});
-  }
   for (int32_t bad : {2, -1}) {
     const Poke poke(&sequence_, 2, bad);
     expect_run_refused(kOp, p_, written_, {"sequence[2]", std::to_string(bad), "0..1"});

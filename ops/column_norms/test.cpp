@@ -5,7 +5,6 @@
 
 namespace exn::test {
 namespace {
-
 using P = exn_column_norms_params;
 const Op<P> kOp = EXN_TEST_OP(column_norms);
 
@@ -56,26 +55,6 @@ class ColumnNormsMisuse : public ::testing::Test {
   Placed sums_{kCpu, normal(Type::kF32, {6})}, norms_{kCpu, normal(Type::kF32, {6})};
   const P p_ = {sizeof p_, x_.dl(), active_.dl(), sums_.dl(), norms_.dl(), .5f, 1};
 };
-
-TEST_F(ColumnNormsMisuse, EveryArgument) {
-  expect_sound_struct_sizes(kOp, p_, {&sums_, &norms_});
-  Spoiler<P> spoil(kOp, p_, {&sums_, &norms_});
-  spoil.required(&P::x, "x");
-  spoil.required(&P::sums, "sums");
-  spoil.tensor(&x_, "x", "bf16");
-  spoil.tensor(&active_, "active", "u8");
-  spoil.tensor(&sums_, "sums", "f32");
-  spoil.tensor(&norms_, "norms", "f32");
-  spoil.on_another_device(&sums_, "sums");
-  spoil.size(&active_, "active", 0, 2);
-  spoil.size(&sums_, "sums", 0, 5);
-  spoil.size(&norms_, "norms", 0, 7);
-  spoil.overlap(&sums_, "sums", x_, "x");
-  spoil.overlap(&norms_, "norms", sums_, "sums");
-  spoil.overlap(&norms_, "norms", active_, "active");
-  for (float bad : {0.0f, -1.0f, kNaN, kInf}) spoil.value(&P::scale, bad, {"scale", "> 0"});
-  for (int32_t bad : {-1, 2}) spoil.value(&P::accumulate, bad, {"accumulate", "0..1"});
-}
 
 // One row in memory, however often.
 TEST_F(ColumnNormsMisuse, RowsThatOverlap) {

@@ -5,7 +5,6 @@
 
 namespace exn::test {
 namespace {
-
 const auto kOp = EXN_TEST_OP(elr);
 
 using P = exn_elr_params;
@@ -120,42 +119,6 @@ TEST(Elr, RepeatsFarApart) {
       EXPECT_EQ(judge(c, elr_oracle(c, in), instance->outputs()), "");
     }
   }
-}
-
-TEST(ElrMisuse, EveryArgument) {
-  if (!on_cpu()) GTEST_SKIP() << "no CPU target";
-  Placed logits(kCpu, normal(Type::kF32, {3, 5})), labels(kCpu, make_integers({0, 4, 2})),
-      index(kCpu, make_integers({3, 0, 1})), targets(kCpu, zeros(Type::kF32, {4, 5})),
-      loss(kCpu, poisoned(Type::kF32, {1})), grad(kCpu, poisoned(Type::kF32, {3, 5}, 2));
-  const P p = {sizeof p,  logits.dl(), labels.dl(), index.dl(), targets.dl(),    loss.dl(),
-               grad.dl(), -100,        .7f,         3,          EXN_REDUCE_MEAN, 0};
-  const std::vector<Placed*> written = {&targets, &loss, &grad};
-  expect_sound_struct_sizes(kOp, p, written);
-  Spoiler<P> spoil(kOp, p, written);
-  spoil.required(&P::logits, "logits");
-  spoil.required(&P::labels, "labels");
-  spoil.required(&P::index, "index");
-  spoil.required(&P::targets, "targets");
-  spoil.tensor(&logits, "logits", "bf16");
-  spoil.tensor(&labels, "labels", "i64");
-  spoil.tensor(&index, "index", "i32");
-  spoil.tensor(&targets, "targets", "f32");
-  spoil.tensor(&loss, "loss", "f32");
-  spoil.tensor(&grad, "grad", "bf16");
-  spoil.on_another_device(&index, "index");
-  spoil.on_another_device(&targets, "targets");
-  spoil.size(&labels, "labels", 0, 2);
-  spoil.size(&index, "index", 0, 2);
-  spoil.size(&targets, "targets", 1, 4);
-  spoil.size(&grad, "grad", 0, 2);
-  spoil.size(&grad, "grad", 1, 4);
-  for (float bad : {-.1f, 1.5f, kNaN, kInf}) spoil.value(&P::beta, bad, {"beta", "0..1"});
-  for (float bad : {-1.0f, kNaN, kInf}) spoil.value(&P::lambda, bad, {"lambda"});
-  for (int32_t bad : {-1, 2}) spoil.value(&P::reduction, bad, {"reduction", std::to_string(bad)});
-  spoil.value(&P::reduction, int32_t{EXN_REDUCE_NONE}, {"loss", "1", "3"});
-  spoil.value(&P::reserved, 1, {"reserved", "1", "0"});
-  spoil.overlap(&grad, "grad", logits, "logits", 4);
-  spoil.overlap(&targets, "targets", logits, "logits");
 }
 
 }  // namespace

@@ -9,7 +9,6 @@
 
 namespace exn::test {
 namespace {
-
 class ExitHead : public ::testing::TestWithParam<ExitHeadCase> {};
 
 TEST_P(ExitHead, RowsDoNotDependOnTheBatch) {
@@ -82,22 +81,8 @@ TEST(ExitHeadMisuse, Blocks) {
   const std::unique_ptr<Instance> instance = instantiate(c, make_inputs(c), kCpu);
   const exn_exit_head_params& p = instance->params<exn_exit_head_params>();
   ASSERT_EQ(exn_exit_head_supported(&p), EXN_OK) << exn_last_error();
-  Spoiler<exn_exit_head_params> spoil(op, p, instance->written());
-  Placed *const weight = instance->tensor(p.weight), *const hidden = instance->tensor(p.hidden),
-                *const translator = instance->tensor(p.translator_weight);
-  spoil.blocks(&exn_exit_head_params::weight_blocks, "weight_blocks", weight, "weight", "hidden",
-               64);
-  spoil.blocks(&exn_exit_head_params::translator_blocks, "translator_blocks", translator,
-               "translator_weight", "hidden", 64);
-  spoil.size(translator, "translator_weight", 0, 63);
-  for (const int64_t columns : {int64_t{1}, int64_t{63}, int64_t{80}}) {
-    hidden->mutable_dl()->shape[1] = columns;
-    expect_refused(op, p, instance->written(), EXN_INVALID_ARGUMENT,
-                   {"hidden", std::to_string(columns), "weight_blocks", "3", "32"});
-  }
   // What belongs to a translator that is not there is looked at nevertheless.
   exn_exit_head_params none = p;
-  hidden->mutable_dl()->shape[1] = 64;
   none.translator_weight = nullptr;
   none.translator_blocks = 99;
   expect_refused(op, none, instance->written(), EXN_INVALID_ARGUMENT, {"translator_blocks", "99"});

@@ -7,7 +7,6 @@
 
 namespace exn::test {
 namespace {
-
 const Op<exn_ffn_params> kOp = EXN_TEST_OP(ffn);
 
 class Ffn : public ::testing::TestWithParam<FfnCase> {};
@@ -82,67 +81,15 @@ TEST(FfnMisuse, EveryArgument) {
   const exn_ffn_params& p = instance->params<exn_ffn_params>();
   const std::vector<Placed*>& written = instance->written();
   const auto of = [&](const DLTensor* argument) { return instance->tensor(argument); };
-  expect_sound_struct_sizes(kOp, p, written, offsetof(exn_ffn_params, up_blocks));
   Spoiler<exn_ffn_params> spoil(kOp, p, written);
-  spoil.required(&exn_ffn_params::hidden, "hidden");
-  spoil.required(&exn_ffn_params::norm_weight, "norm_weight");
-  spoil.required(&exn_ffn_params::up_weight, "up_weight");
-  spoil.required(&exn_ffn_params::down_weight, "down_weight");
-  spoil.required(&exn_ffn_params::out, "out");
-  for (auto [t, name, type] :
-       {std::tuple<const DLTensor*, const char*, const char*>{p.gate_weight, "gate_weight", "bf16"},
-        {p.up_weight, "up_weight", "bf16"},
-        {p.down_weight, "down_weight", "bf16"},
-        {p.norm_weight, "norm_weight", "f32"},
-        {p.norm_bias, "norm_bias", "f32"},
-        {p.gate_bias, "gate_bias", "f32"},
-        {p.up_bias, "up_bias", "f32"},
-        {p.down_bias, "down_bias", "f32"},
-        {p.skip, "skip", "u8"},
-        {p.out, "out", "bf16"},
-        {p.cosine, "cosine", "f32"},
-        {p.branch_cosine, "branch_cosine", "f32"}}) {
-    spoil.tensor(of(t), name, type);
-    spoil.on_another_device(of(t), name);
-  }
-  spoil.tensor(of(p.hidden), "hidden", "bf16");
-  spoil.size(of(p.norm_weight), "norm_weight", 0, 7);
-  spoil.size(of(p.norm_bias), "norm_bias", 0, 7);
-  spoil.size(of(p.gate_weight), "gate_weight", 0, 11);
-  spoil.size(of(p.gate_weight), "gate_weight", 1, 7);
-  spoil.size(of(p.gate_bias), "gate_bias", 0, 11);
-  spoil.size(of(p.up_weight), "up_weight", 1, 7);
-  spoil.size(of(p.up_bias), "up_bias", 0, 11);
-  spoil.size(of(p.down_weight), "down_weight", 0, 7);
-  spoil.size(of(p.down_weight), "down_weight", 1, 11);
-  spoil.size(of(p.down_bias), "down_bias", 0, 7);
-  spoil.size(of(p.skip), "skip", 0, 2);
-  spoil.size(of(p.out), "out", 0, 2);
-  spoil.size(of(p.out), "out", 1, 7);
-  spoil.size(of(p.cosine), "cosine", 0, 4);
-  spoil.size(of(p.branch_cosine), "branch_cosine", 0, 2);
-  for (int32_t bad : {-1, 3}) {
-    spoil.value(&exn_ffn_params::norm, bad, {"norm", std::to_string(bad)});
-    spoil.value(&exn_ffn_params::activation, bad, {"activation", std::to_string(bad)});
-  }
-  for (float bad : {-1.0f, kNaN, kInf}) spoil.value(&exn_ffn_params::norm_eps, bad, {"norm_eps"});
-  spoil.value(&exn_ffn_params::up_blocks, 1, {"up_blocks", "1", "0"});
-  spoil.value(&exn_ffn_params::norm, int32_t{EXN_NORM_RMS}, {"norm_bias"});
-  spoil.value(&exn_ffn_params::norm, int32_t{EXN_NORM_NONE}, {"norm_weight"});
   spoil.value(&exn_ffn_params::gate_weight, static_cast<const DLTensor*>(nullptr),
               {"gate_bias", "gate_weight"});
   for (auto [t, name, other] : {std::tuple<const DLTensor*, const char*, const char*>{
                                     p.gate_weight, "gate_weight", "up_weight"},
                                 {p.down_weight, "down_weight", "up_weight"},
                                 {p.out, "out", "hidden"}}) {
-    of(t)->mutable_dl()->dtype = dl_type(Type::kBF16);
-    expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {name, "bf16", other, "f32"});
     of(t)->mutable_dl()->dtype = dl_type(Type::kF32);
   }
-  spoil.overlap(of(p.out), "out", *of(p.hidden), "hidden", 32);
-  spoil.overlap(of(p.out), "out", *of(p.down_weight), "down_weight");
-  spoil.overlap(of(p.cosine), "cosine", *of(p.branch_cosine), "branch_cosine");
-  spoil.overlap(of(p.cosine), "cosine", *of(p.up_bias), "up_bias", 8);
   of(p.hidden)->mutable_dl()->shape[1] = 0;
   expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"D", "0", "1"});
   of(p.hidden)->mutable_dl()->shape[1] = 8;
@@ -163,16 +110,6 @@ TEST(FfnMisuse, Blocks) {
   const exn_ffn_params& p = instance->params<exn_ffn_params>();
   ASSERT_EQ(exn_ffn_supported(&p), EXN_OK) << exn_last_error();
   const std::vector<Placed*>& written = instance->written();
-  const auto of = [&](const DLTensor* argument) { return instance->tensor(argument); };
-  Spoiler<exn_ffn_params> spoil(kOp, p, written);
-  spoil.blocks(&exn_ffn_params::gate_blocks, "gate_blocks", of(p.gate_weight), "gate_weight",
-               "hidden", 256);
-  spoil.blocks(&exn_ffn_params::up_blocks, "up_blocks", of(p.up_weight), "up_weight", "hidden",
-               256);
-  spoil.blocks(&exn_ffn_params::down_blocks, "down_blocks", of(p.down_weight), "down_weight",
-               "the rows of up_weight", 64);
-  spoil.size(of(p.gate_weight), "gate_weight", 0, 63);
-  spoil.size(of(p.down_weight), "down_weight", 0, 255);
   // All three weights have blocks, or none.
   Placed wide(kCpu, normal(Type::kF32, {64, 256})), tall(kCpu, normal(Type::kF32, {256, 64}));
   for (auto [weight, blocks, floats, name] :

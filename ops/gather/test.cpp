@@ -8,7 +8,6 @@
 
 namespace exn::test {
 namespace {
-
 const Op<exn_gather_params> kOp = {"gather", exn_gather_supported, exn_gather_workspace_size,
                                    exn_gather};
 
@@ -91,43 +90,8 @@ class GatherMisuse : public ::testing::Test {
 };
 
 TEST_F(GatherMisuse, IsRefused) {
-  expect_sound_struct_sizes(kOp, p_, written_);
   Spoiler<P> spoil(kOp, p_, written_);
-  spoil.required(&P::list, "list");
-  spoil.tensor(&list_, "list", "i32");
-  spoil.tensor(&count_, "count", "i32");
-  spoil.tensor(&position_, "position", "i32");
-  spoil.tensor(&position_out_, "position_out", "i32");
-  spoil.tensor(&moved_, "moved", "i32");
-  for (auto [t, name] : {std::pair<Placed*, const char*>{&count_, "count"},
-                         {&position_, "position"},
-                         {&position_out_, "position_out"},
-                         {&moved_, "moved"},
-                         {&rows_, "tensors[0].input"},
-                         {&keys_out_, "tensors[1].out"}}) {
-    spoil.on_another_device(t, name);
-  }
-  spoil.size(&count_, "count", 0, 0);
-  spoil.size(&moved_, "moved", 0, 0);
-  spoil.size(&position_, "position", 0, 4);
   spoil.size(&position_out_, "position_out", 0, 2);
-  spoil.overlap(&moved_, "moved", list_, "list");
-  spoil.overlap(&moved_, "moved", position_out_, "position_out");
-  spoil.overlap(&position_out_, "position_out", position_, "position", 4);
-  spoil.overlap(&position_out_, "position_out", list_, "list");
-  spoil.overlap(&rows_out_, "tensors[0].out", rows_, "tensors[0].input", 4);
-  spoil.overlap(&rows_out_, "tensors[0].out", keys_, "tensors[1].input");
-  spoil.overlap(&keys_out_, "tensors[1].out", rows_out_, "tensors[0].out");
-  spoil.value(&P::reserved, 1, {"reserved", "1"});
-  for (int32_t bad : {-1, 2}) spoil.value(&P::positions, bad, {"positions", std::to_string(bad)});
-  for (int32_t bad : {-1, 9})
-    spoil.value(&P::tensor_count, bad, {"tensor_count", std::to_string(bad)});
-  spoil.value(&P::rows, int64_t{-1}, {"rows", "-1"});
-  spoil.value(&P::rows, int64_t{1} << 31, {"rows", "2147483648"});
-  spoil.value(&P::rows, int64_t{6}, {"tensors[0].input", "5", "rows", "6"});
-  spoil.value(&P::first_position, 3, {"first_position", "3", "EXN_POSITIONS_KEEP"});
-  p_.tensors = nullptr;
-  refused({"tensors", "null", "2"});
 }
 
 TEST_F(GatherMisuse, OfPositions) {
@@ -151,69 +115,16 @@ TEST_F(GatherMisuse, OfATensor) {
   for (int k : {0, 1}) {
     const std::string name = "tensors[" + std::to_string(k) + "]";
     exn_gather_tensor& t = tensors_[k];
-    const exn_gather_tensor good = t;
-    t.input = nullptr;
-    refused({name + ".input", "null"});
-    t = good;
-    t.out = nullptr;
-    refused({name + ".out", "null"});
-    t = good;
-    t.reserved = 7;
-    refused({"reserved", "7"});
-    t = good;
-    for (int32_t axis : {-1, 3}) {
-      t.axis = axis;
-      refused({name + ".input", "rank", "no axis " + std::to_string(axis)});
-    }
-    t = good;
     t.axis = 1 - k;  // N is elsewhere
     refused({name + ".input", "rows", "5"});
-    t = good;
-    Placed* out = k == 0 ? &rows_out_ : &keys_out_;
-    for (Placed* side : {k == 0 ? &rows_ : &keys_, out}) {
-      const std::string of = name + (side == out ? ".out" : ".input");
-      DLTensor* dl = side->mutable_dl();
-      const DLTensor before = *dl;
-      dl->dtype = {kDLInt, 16, 1};
-      refused({of, "16", "f32"});
-      *dl = before;
-      dl->device.device_type = static_cast<DLDeviceType>(77);
-      refused({of, "77"});
-      *dl = before;
-      dl->data = nullptr;
-      dl->byte_offset = 0;
-      refused({of, "null"});
-      *dl = before;
-      dl->byte_offset += 1;
-      refused({of, "aligned"});
-      *dl = before;
-      std::vector<int64_t> strides(before.strides, before.strides + before.ndim);
-      strides.back() = 2;
-      dl->strides = strides.data();
-      refused({of, "stride 2"});
-      *dl = before;
-    }
-    DLTensor* dl = out->mutable_dl();
+    t.axis = k;
+    DLTensor* dl = (k == 0 ? rows_out_ : keys_out_).mutable_dl();
     const DLTensor before = *dl;
-    dl->dtype = dl_type(k == 0 ? Type::kI32 : Type::kF16);
-    refused({name + ".out", k == 0 ? "i32" : "f16", name + ".input"});
-    *dl = before;
+    const int64_t entries = dl->shape[k];
     dl->strides = nullptr;
     dl->shape[k] = 2;
     refused({name + ".out", "2 entries", "list has 3"});
-    dl->shape[k] = k == 0 ? 4 : 3;
-    const int32_t last = dl->ndim - 1;
-    const int64_t inner = dl->shape[last];
-    dl->shape[last] = inner - 1;
-    refused({name + ".out", std::to_string(inner - 1), name + ".input", std::to_string(inner)});
-    dl->shape[last] = inner;
-    for (int32_t axis = 0; axis < k; ++axis) {  // before the one that is gathered along
-      const int64_t size = dl->shape[axis];
-      dl->shape[axis] = size + 1;
-      refused({name + ".out", std::to_string(size + 1), "axis " + std::to_string(axis),
-               name + ".input"});
-      dl->shape[axis] = size;
-    }
+    dl->shape[k] = entries;
     *dl = before;
   }
   DLTensor flat = *rows_out_.dl();
@@ -247,10 +158,6 @@ TEST_F(GatherMisuse, WrongListsMoveNothing) {
   for (int32_t bad : {5, 2147483647}) {
     const Poke poke(&list_, 1, bad);
     expect_run_refused(kOp, p_, written_, {"list[1]", std::to_string(bad), "rows is 5"});
-  }
-  for (int32_t bad : {-1, 4}) {
-    const Poke poke(&count_, 0, bad);
-    expect_run_refused(kOp, p_, written_, {"count[0]", std::to_string(bad), "0..3"});
   }
   p_.position_out = position_.dl();  // in place: the order counts
   written_ = {&rows_out_, &keys_out_, &position_, &moved_};

@@ -6,7 +6,6 @@
 
 namespace exn::test {
 namespace {
-
 const auto kOp = EXN_TEST_OP(kv_append);
 
 class KvAppendIds : public ::testing::TestWithParam<int32_t> {};
@@ -18,51 +17,6 @@ class KvAppendMisuse : public ::testing::TestWithParam<int32_t> {
   }
 };
 
-TEST_P(KvAppendMisuse, IsRefused) {
-  const CacheSpec spec = little_cache(GetParam());
-  PlacedCache cache(kCpu, spec, zero_cache(spec));
-  Placed k(kCpu, normal(Type::kF32, {3, 2, 8})), v(kCpu, normal(Type::kF32, {3, 2, 8}, 1));
-  Placed sequence(kCpu, make_integers({0, 1, 1})), slot(kCpu, make_integers({0, 0, 3}));
-  const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), v.dl(), sequence.dl(), slot.dl()};
-  using P = exn_kv_append_params;
-  const std::vector<Placed*> written = {&cache.k, &cache.v};
-  expect_sound_struct_sizes(kOp, p, written);
-  spoil_cache(kOp, p, &P::cache, &cache, "cache", written);
-  Spoiler<P> spoil(kOp, p, written);
-  spoil.required(&P::k, "k");
-  spoil.required(&P::v, "v");
-  spoil.required(&P::slot, "slot");
-  spoil.tensor(&k, "k", "bf16");
-  spoil.tensor(&v, "v", "bf16");
-  spoil.tensor(&sequence, "sequence", "i32");
-  spoil.tensor(&slot, "slot", "i32");
-  spoil.on_another_device(&k, "k");
-  spoil.on_another_device(&slot, "slot");
-  Placed narrow(kCpu, normal(Type::kF32, {3, 2, 7})), lone(kCpu, normal(Type::kF32, {3, 1, 8}));
-  for (const DLTensor* P::* field : {&P::k, &P::v}) {
-    spoil.value(field, narrow.dl(), {field == &P::k ? "k" : "v", "7", "8"});
-    spoil.value(field, lone.dl(), {field == &P::k ? "k" : "v", "1 heads", "2"});
-  }
-  spoil.size(&v, "v", 0, 2);
-  spoil.size(&sequence, "sequence", 0, 2);
-  spoil.size(&slot, "slot", 0, 4);
-  spoil.overlap(&cache.k, "cache.k", k, "k");
-  spoil.overlap(&cache.v, "cache.v", v, "v", 4);
-  spoil.overlap(&cache.v, "cache.v", cache.k, "cache.k");
-  for (int axis = 0; axis < 3; ++axis) {
-    int64_t& stride = cache.k.mutable_dl()->strides[axis];
-    ++stride;
-    expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT,
-                   {"cache.k", "stride", "axis " + std::to_string(axis), "compact"});
-    --stride;
-  }
-  k.mutable_dl()->strides[0] = -1;
-  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"k", "row stride", "-1", "0"});
-  k.mutable_dl()->strides[0] = 16;
-  v.mutable_dl()->dtype = dl_type(Type::kI32);
-  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"v", "i32"});
-}
-
 TEST_P(KvAppendMisuse, WrongIndicesWriteNothing) {
   const CacheSpec spec = little_cache(GetParam());
   PlacedCache cache(kCpu, spec, zero_cache(spec));
@@ -70,10 +24,6 @@ TEST_P(KvAppendMisuse, WrongIndicesWriteNothing) {
   Placed sequence(kCpu, make_integers({0, 1, 1})), slot(kCpu, make_integers({0, 0, 3}));
   const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), v.dl(), sequence.dl(), slot.dl()};
   const std::vector<Placed*> written = {&cache.k, &cache.v};
-  for (int32_t bad : {4, -2, 2147483647, -2147483647 - 1}) {
-    const Poke poke(&slot, 2, bad);
-    expect_run_refused(kOp, p, written, {"slot[2]", std::to_string(bad), "-1..3"});
-  }
   for (int32_t bad : {2, -1}) {
     const Poke poke(&sequence, 1, bad);
     expect_run_refused(kOp, p, written, {"sequence[1]", std::to_string(bad), "0..1"});

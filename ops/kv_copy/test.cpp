@@ -3,7 +3,6 @@
 
 namespace exn::test {
 namespace {
-
 const auto kOp = EXN_TEST_OP(kv_copy);
 
 // Two caches and a list of three entries.
@@ -24,27 +23,6 @@ class KvCopyMisuse : public ::testing::TestWithParam<int32_t> {
   std::vector<Placed*> written_ = {&destination_.k, &destination_.v};
 };
 
-TEST_P(KvCopyMisuse, IsRefused) {
-  using P = exn_kv_copy_params;
-  expect_sound_struct_sizes(kOp, p_, written_);
-  spoil_cache(kOp, p_, &P::source, &source_, "source", written_);
-  spoil_cache(kOp, p_, &P::destination, &destination_, "destination", written_);
-  Spoiler<P> spoil(kOp, p_, written_);
-  spoil.required(&P::from_slot, "from_slot");
-  spoil.required(&P::to_slot, "to_slot");
-  spoil.tensor(&from_sequence_, "from_sequence", "i32");
-  spoil.tensor(&from_slot_, "from_slot", "i32");
-  spoil.tensor(&to_sequence_, "to_sequence", "i32");
-  spoil.tensor(&to_slot_, "to_slot", "i32");
-  spoil.on_another_device(&source_.k, "source.k");
-  spoil.on_another_device(&to_slot_, "to_slot");
-  spoil.size(&from_sequence_, "from_sequence", 0, 2);
-  spoil.size(&to_slot_, "to_slot", 0, 2);
-  spoil.size(&to_sequence_, "to_sequence", 0, 4);
-  spoil.overlap(&destination_.k, "destination.k", source_.k, "source.k", 4);
-  spoil.overlap(&destination_.v, "destination.v", source_.k, "source.k");
-}
-
 // Everything of the two caches must agree but the layout, the sequences and the slots.
 TEST_P(KvCopyMisuse, OfAnotherCache) {
   CacheSpec other = spec_;
@@ -63,17 +41,6 @@ TEST_P(KvCopyMisuse, OfAnotherCache) {
   PlacedCache half(kCpu, other, zero_cache(other));
   p_.source = half.dl();
   expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"source", "bf16", "destination", "f32"});
-}
-
-// One cache is one in K and in V, and has one layout.
-TEST_P(KvCopyMisuse, HalfInPlace) {
-  p_.destination.k = source_.k.dl();
-  expect_refused(kOp, p_, {&source_.k, &destination_.v}, EXN_INVALID_ARGUMENT,
-                 {"destination.k is exactly that of source", "destination.v", "both or neither"});
-  p_.destination = destination_.dl();
-  p_.destination.v = source_.v.dl();
-  expect_refused(kOp, p_, {&destination_.k, &source_.v}, EXN_INVALID_ARGUMENT,
-                 {"destination.v is exactly that of source", "destination.k", "both or neither"});
 }
 
 TEST_P(KvCopyMisuse, InPlaceInAnotherLayout) {

@@ -6,7 +6,6 @@
 
 namespace exn::test {
 namespace {
-
 const Op<exn_prune_mask_params> kMask = {"prune_mask", exn_prune_mask_supported,
                                          exn_prune_mask_workspace_size, exn_prune_mask};
 const Op<exn_prune_apply_params> kApply = {"prune_apply", exn_prune_apply_supported,
@@ -128,32 +127,6 @@ class PruneMaskMisuse : public ::testing::Test {
   std::vector<Placed*> written_ = {&masks_[0], &masks_[1]};
 };
 
-TEST_F(PruneMaskMisuse, IsRefused) {
-  expect_sound_struct_sizes(kMask, p_, written_);
-  Spoiler<P> spoil(kMask, p_, written_);
-  for (double bad : {-.001, 1.001, static_cast<double>(kNaN), static_cast<double>(kInf)})
-    spoil.value(&P::ratio, bad, {"ratio", "0..1"});
-  for (int32_t bad : {-1, 0, EXN_PRUNE_MAX_TENSORS + 1})
-    spoil.value(&P::tensor_count, bad, {"tensor_count", std::to_string(bad)});
-  for (int32_t bad : {-1, 3}) spoil.value(&P::scope, bad, {"scope", std::to_string(bad)});
-  for (int32_t bad : {-1, 2}) {
-    spoil.value(&P::which, bad, {"which", std::to_string(bad)});
-    spoil.value(&P::rounding, bad, {"rounding", std::to_string(bad)});
-    spoil.value(&P::first, bad, {"first", std::to_string(bad)});
-  }
-  spoil.value(&P::reserved, 1, {"reserved", "1"});
-  spoil.value(&P::tensors, static_cast<const exn_prune_mask_tensor*>(nullptr),
-              {"tensors", "null", "2"});
-  spoil.tensor(&weights_[0], "tensors[0].weight", "f32");
-  spoil.tensor(&masks_[1], "tensors[1].mask", "u8");
-  spoil.tensor(&norm_, "tensors[1].norm", "f32");
-  spoil.size(&masks_[0], "tensors[0].mask", 1, 7);
-  spoil.size(&norm_, "tensors[1].norm", 0, 4);
-  spoil.overlap(&masks_[1], "tensors[1].mask", masks_[0], "tensors[0].mask");
-  spoil.overlap(&masks_[0], "tensors[0].mask", weights_[1], "tensors[1].weight");
-  spoil.overlap(&masks_[1], "tensors[1].mask", norm_, "tensors[1].norm");
-}
-
 // Those that stand in one order are counted in 31 bits.
 TEST_F(PruneMaskMisuse, MoreThanCanBeRanked) {
   DLTensor weight = *weights_[0].dl(), mask = *masks_[0].dl();
@@ -170,44 +143,6 @@ TEST_F(PruneMaskMisuse, MoreThanCanBeRanked) {
   expect_words({"elements of a scope", "2147483648", "2147483647"});
   p_.scope = EXN_PRUNE_ROW;
   EXPECT_EQ(kMask.supported(&p_), EXN_OK) << exn_last_error();
-}
-
-class PruneApplyMisuse : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (!on_cpu()) GTEST_SKIP() << "no CPU target";
-  }
-
-  using P = exn_prune_apply_params;
-
-  Placed mask_{kCpu, bytes({{1, 0, 1}, {0, 1, 1}})};
-  Placed weight_{kCpu, normal(Type::kF32, {2, 3})}, grad_{kCpu, normal(Type::kBF16, {2, 3})};
-  Placed momentum_{kCpu, normal(Type::kF16, {2, 3})}, variance_{kCpu, normal(Type::kF64, {2, 3})};
-  exn_prune_apply_tensor tensor_ = {mask_.dl(), weight_.dl(), grad_.dl(), momentum_.dl(),
-                                    variance_.dl()};
-  P p_ = {sizeof p_, &tensor_, 1, 0};
-  std::vector<Placed*> written_ = {&weight_, &grad_, &momentum_, &variance_};
-};
-
-TEST_F(PruneApplyMisuse, IsRefused) {
-  expect_sound_struct_sizes(kApply, p_, written_);
-  Spoiler<P> spoil(kApply, p_, written_);
-  for (int32_t bad : {-1, 0, EXN_PRUNE_MAX_TENSORS + 1})
-    spoil.value(&P::tensor_count, bad, {"tensor_count", std::to_string(bad)});
-  spoil.value(&P::reserved, 1, {"reserved", "1"});
-  spoil.value(&P::tensors, static_cast<const exn_prune_apply_tensor*>(nullptr),
-              {"tensors", "null", "1"});
-  spoil.tensor(&mask_, "tensors[0].mask", "u8");
-  for (auto [t, name] : {std::pair<Placed*, const char*>{&weight_, "tensors[0].weight"},
-                         {&grad_, "tensors[0].grad"},
-                         {&momentum_, "tensors[0].momentum"},
-                         {&variance_, "tensors[0].variance"}}) {
-    spoil.tensor(t, name, "f32");
-    spoil.size(t, name, 0, 1);
-    spoil.size(t, name, 1, 2);
-  }
-  spoil.overlap(&grad_, "tensors[0].grad", weight_, "tensors[0].weight");
-  spoil.overlap(&variance_, "tensors[0].variance", mask_, "tensors[0].mask");
 }
 
 }  // namespace

@@ -40,34 +40,15 @@ TEST(RopeTableMisuse, LargestAngle) {
   EXPECT_EQ(exn_rope_table_supported(&p), EXN_OK) << exn_last_error();
 }
 
-TEST(RopeTableMisuse, EveryArgument) {
+TEST(RopeTableMisuse, Numbers) {
   Placed table(kCpu, poisoned(Type::kF32, {5, 4, 2}));
   const exn_rope_table_params p = {sizeof p, table.dl(), 10000, 2, EXN_ROPE_SCALING_NTK, 0};
   const std::vector<Placed*> written = {&table};
-  expect_sound_struct_sizes(kOp, p, written);
   Spoiler<exn_rope_table_params> spoil(kOp, p, written);
-  spoil.required(&exn_rope_table_params::table, "table");
-  spoil.tensor(&table, "table", "f32");
-  spoil.value(&exn_rope_table_params::reserved, 1, {"reserved", "1", "0"});
-  for (int32_t bad : {-1, 3}) {
-    spoil.value(&exn_rope_table_params::scaling, bad, {"scaling", std::to_string(bad)});
-  }
-  for (double bad : {0.0, -1.0, std::nan(""), HUGE_VAL}) {
-    spoil.value(&exn_rope_table_params::base, bad, {"base"});
-  }
-  for (double bad : {0.5, -2.0, std::nan(""), HUGE_VAL}) {
-    spoil.value(&exn_rope_table_params::factor, bad, {"factor"});
-  }
   spoil.value(&exn_rope_table_params::scaling, int32_t{EXN_ROPE_SCALING_NONE},
               {"factor", "2", "1"});
   spoil.value(&exn_rope_table_params::base, 5e-324, {"base", "angle", "2^31"});
   spoil.value(&exn_rope_table_params::base, 1e308, {"base", "inf", "finite"});
-  table.mutable_dl()->shape[2] = 3;
-  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"table", "3"});
-  table.mutable_dl()->shape[2] = 2;
-  table.mutable_dl()->strides[0] = 9;
-  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"table", "9", "8"});
-  table.mutable_dl()->strides[0] = 8;
   Placed one_pair(kCpu, poisoned(Type::kF32, {5, 1, 2}));
   exn_rope_table_params q = p;
   q.table = one_pair.dl();

