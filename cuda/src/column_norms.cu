@@ -20,7 +20,7 @@ exn_status column_norms(const ColumnNormsArgs& args, Workspace& workspace, exn_s
     task.sums = args.sums;
     task.norms = args.norms;
     task.root = args.root;
-    task.accumulate = args.accumulate;
+    task.accumulate = args.given.accumulate;
     const int64_t tiles = ceil_div(task.columns, kColumnTile<T>);
     const int64_t parts = ceil_div(task.rows, column_split_rows<T>(task.rows));
     task.parts = workspace.take<float>(parts > 1 ? parts * task.columns : 0);

@@ -2,6 +2,8 @@
 // The table of backends and the one way an op reaches them.
 #pragma once
 
+#include <type_traits>
+
 #include "base/ops.h"
 #include "check.h"
 #include "params.h"
@@ -25,6 +27,13 @@ inline Workspace usable(void* workspace, size_t bytes) {
 // Says why a workspace was not enough for the `needed` bytes, or that none would be.
 exn_status refuse_workspace(const char* op, const void* workspace, size_t bytes, size_t needed);
 exn_status refuse_any_workspace(const char* op);
+
+// Whether kernels get the params struct as well. A number that they take as it is needs no field in
+// Args where there is such a `given`, and no line here but its check.
+template <class Args, class = void>
+constexpr bool kTakesGiven = false;
+template <class Args>
+constexpr bool kTakesGiven<Args, std::void_t<decltype(Args::given)>> = true;
 
 // What the three functions of every op share. `check_args` fills the plain arguments from the
 // params or returns why not.
@@ -51,6 +60,7 @@ struct Op {
       check.no_overlap();
     }
     if (!check.ok()) return check.status();
+    if constexpr (kTakesGiven<Args>) args->given = copy;
     args->device = check.device_id();
     *backend = backend_for(check.device_type(), name);
     if (*backend == nullptr) return EXN_BACKEND_UNAVAILABLE;

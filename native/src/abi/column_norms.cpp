@@ -23,7 +23,6 @@ void check_args(const exn_column_norms_params& p, Check& check, ColumnNormsArgs*
   check.positive("scale", static_cast<double>(p.scale));
   check.one_of("accumulate", p.accumulate, 0, 1);
   a->root = static_cast<float>(std::sqrt(static_cast<double>(p.scale)));
-  a->accumulate = p.accumulate != 0;
 }
 
 constexpr Op<exn_column_norms_params, ColumnNormsArgs> kOp{"exn_column_norms", check_args,

@@ -65,7 +65,7 @@ void sum_chunk(const ColumnNormsArgs& a, int64_t begin, int64_t end, int64_t fir
 
 void merge(const ColumnNormsArgs& a, const float* chunks, int64_t count, int64_t first, int64_t n) {
   float* sums = a.sums + first;
-  if (!a.accumulate) std::memset(sums, 0, static_cast<size_t>(n) * sizeof(float));
+  if (a.given.accumulate == 0) std::memset(sums, 0, static_cast<size_t>(n) * sizeof(float));
   alignas(64) float added[kMerged] = {};
   for (int64_t chunk = 0; chunk < count; ++chunk)
     add_up(chunks + chunk * a.x.cols + first, n, added);
