@@ -32,7 +32,7 @@ public final class SkipDemo {
   private static final String QUESTION = "Explain in two sentences what a hash table is.";
   private static final String FULL = "full depth";
   private static final int PROMPT = 64;
-  private static final int STEPS = 64;
+  private static final int STEPS = 48;
   private static final int QUICK_STEPS = 24;
   private static final int ANSWER = 32;
   private static final int SHOWN = 110;
