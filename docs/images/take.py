@@ -24,7 +24,7 @@ MOST_HEIGHT = 2600
 # What of a page is not shown.
 HIDDEN = {
     "bench": "section:nth-of-type(n+2), footer, nav {display: none}",
-    "evaluate": "section:not(:first-of-type) {display: none}",
+    "evaluate": "section:not(:first-of-type), .scroll, h3 {display: none}",
     "demo": """body > :not(figure, h1) {display: none} @media (min-width: 30rem) {
       body {max-width: none} figure:not(.wide) {display: inline-block; width: 24rem !important;
       margin: 0 .5rem .5rem 0; vertical-align: top}}""",
