@@ -34,7 +34,7 @@ int _dl_find_object(void* address, dl_find_object* found) noexcept {
     uintptr_t first = UINTPTR_MAX, end = 0, frame = 0;
     bool within = false;
     for (int i = 0; i < object->dlpi_phnum; ++i) {
-      const ElfW(Phdr)& segment = object->dlpi_phdr[i];
+      const ElfW(Phdr) & segment = object->dlpi_phdr[i];
       const uintptr_t begin = object->dlpi_addr + segment.p_vaddr;
       if (segment.p_type == PT_GNU_EH_FRAME) frame = begin;
       if (segment.p_type != PT_LOAD) continue;

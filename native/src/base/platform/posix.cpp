@@ -25,9 +25,7 @@ void yield_core() { sched_yield(); }
 
 void in_forked_child(void (*f)()) { pthread_atfork(nullptr, nullptr, f); }
 
-void* allocate(size_t align, size_t bytes) {
-  return std::aligned_alloc(align, bytes);
-}
+void* allocate(size_t align, size_t bytes) { return std::aligned_alloc(align, bytes); }
 
 void release(void* p) { std::free(p); }
 

@@ -130,16 +130,16 @@ void close_library(void* library) { FreeLibrary(static_cast<HMODULE>(library)); 
 
 const char* this_library() {
   static const std::string file = [] {
-  HMODULE library = nullptr;
-  wchar_t path[4 * MAX_PATH];
-  constexpr DWORD kByAddress =
-      GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT;
-  static constexpr char kOwn = 0;
-  if (!GetModuleHandleExW(kByAddress, reinterpret_cast<const wchar_t*>(&kOwn), &library)) {
-    return std::string();
-  }
-  const DWORD length = GetModuleFileNameW(library, path, 4 * MAX_PATH);
-  return length < 4 * MAX_PATH ? narrow(path, length) : std::string();
+    HMODULE library = nullptr;
+    wchar_t path[4 * MAX_PATH];
+    constexpr DWORD kByAddress =
+        GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT;
+    static constexpr char kOwn = 0;
+    if (!GetModuleHandleExW(kByAddress, reinterpret_cast<const wchar_t*>(&kOwn), &library)) {
+      return std::string();
+    }
+    const DWORD length = GetModuleFileNameW(library, path, 4 * MAX_PATH);
+    return length < 4 * MAX_PATH ? narrow(path, length) : std::string();
   }();
   return file.c_str();
 }

@@ -218,9 +218,8 @@ __attribute__((noinline)) void unpack_panel(const uint8_t* const* weight, int64_
 template <class F>
 static EXN_SIMD void with_register_tile(int64_t inputs, bool several, F&& run) {
   if (several) {
-    with_inputs<kLeastOfGroups, kUnpackedNR>(inputs, [&](auto n) EXN_FLAT {
-      run(n, std::integral_constant<int, kUnpackedMR>());
-    });
+    with_inputs<kLeastOfGroups, kUnpackedNR>(
+        inputs, [&](auto n) EXN_FLAT { run(n, std::integral_constant<int, kUnpackedMR>()); });
   } else {
     with_inputs<kFewInputs + 1, kMostUnpackedInputs>(inputs, [&](auto n) EXN_FLAT {
       run(n, std::integral_constant<int, unpacked_rows(decltype(n)::value)>());
