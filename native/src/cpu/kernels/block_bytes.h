@@ -35,12 +35,12 @@ static EXN_SIMD void scale_sums(const bytes_v (&ints)[kX * kW], Scales&& scales,
 
 // The microkernel: adds the products of a step of kX inputs, or of its half or quarter, with that
 // of kW rows to their accumulators; those of an input lie kPitch apart. quant(w, i) is the i-th
-// vector of a row, of kVectors, or, if that is 0, of `vectors` in a loop; scales(w) are its scales.
-// between(turn) is called before the products of each half of each vector.
+// vector of a row, of kVectors; scales(w) are its scales. between(turn) is called before the
+// products of each half of each vector.
 template <class S, int kW, int kX, int kVectors, int kPitch = kW, class Quant, class Scales,
           class Between>
 static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* input, int64_t stride,
-                                  f32v* sums, Between&& between, int vectors = kVectors) {
+                                  f32v* sums, Between&& between) {
   // Few sums would wait for their own additions: there the halves have some each. So have those of
   // eight inputs, which would take five cycles for each eight products.
   constexpr bool kApart = kX * kW <= 2 || (kW == 1 && kX > 4);
@@ -54,21 +54,15 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
       for (int w = 0; w < kW; ++w) to[x * kW + w] = dot_bytes(to[x * kW + w], q[w], p);
     }
   };
-  const auto add_vector = [&](int i, bool upper_half, bool lower_half) EXN_FLAT {
-    bytes_v q[kW];
-#pragma GCC unroll 4
-    for (int w = 0; w < kW; ++w) q[w] = quant(w, i);
-    between(upper_half ? i : kVectors + i);
-    if (upper_half) add_half(ints, i, S::kUpper, q);
-    if (lower_half) add_half(kApart ? lower : ints, i, S::kLower, q);
-  };
   const auto add_halves = [&](bool upper_half, bool lower_half) EXN_FLAT {
-    if constexpr (kVectors == 0) {
-#pragma GCC unroll 1
-      for (int i = 0; i < vectors; ++i) add_vector(i, upper_half, lower_half);
-    } else {
 #pragma GCC unroll 8
-      for (int i = 0; i < kVectors; ++i) add_vector(i, upper_half, lower_half);
+    for (int i = 0; i < kVectors; ++i) {
+      bytes_v q[kW];
+#pragma GCC unroll 4
+      for (int w = 0; w < kW; ++w) q[w] = quant(w, i);
+      between(upper_half ? i : kVectors + i);
+      if (upper_half) add_half(ints, i, S::kUpper, q);
+      if (lower_half) add_half(kApart ? lower : ints, i, S::kLower, q);
     }
   };
 #pragma GCC unroll 8
@@ -203,6 +197,11 @@ static EXN_SIMD void unpack_rests(const uint8_t* const* rows, int64_t count, int
                                   char* to, int64_t pitch) {
   unpack_plain_rests<typename S::Plain>(rows, count, at, groups, to, pitch);
 }
+// Whether a rest that is taken as so many groups is a step like any other, once it is unpacked.
+template <class S>
+constexpr bool is_step(int groups) {
+  return S::kRests && groups > 0 && S::extent_of(groups) == Extent::kStep;
+}
 template <class S>
 static EXN_SIMD void unpack_step(const uint8_t* p, char* to) {
   S::template unpack_to<Extent::kStep, Valid::kAll>(p, 0, to);
@@ -297,8 +296,7 @@ static __attribute__((noinline)) void short_row_products(const uint8_t* p, int64
 // What add_blocks does, with rows that were unpacked; between(turn) is called in kTurns turns.
 template <class S, int kW, int kX, int kVectors = S::kVectors, class Between>
 static EXN_SIMD void add_unpacked(const char* const* rows, int64_t at, const char* input,
-                                  int64_t stride, f32v* sums, Between&& between,
-                                  int vectors = kVectors) {
+                                  int64_t stride, f32v* sums, Between&& between) {
   const auto floats = [&](int w, int from) EXN_FLAT {
     return load(reinterpret_cast<const float*>(rows[w] + at + from));
   };
@@ -310,15 +308,23 @@ static EXN_SIMD void add_unpacked(const char* const* rows, int64_t at, const cha
         if constexpr (S::kHasMin) s.mins = floats(w, S::kUnpackedMins);
         return s;
       },
-      input, stride, sums, between, vectors);
+      input, stride, sums, between);
 }
-// Less than a step, for which it is not worth while to compile each extent.
 template <class S, int kW, int kX>
 static EXN_SIMD void add_unpacked_rest(const char* const* rows, int64_t at, int groups,
                                        const char* input, int64_t stride, f32v* sums) {
   if constexpr (S::kRests) {
-    add_unpacked<S, kW, kX, 0>(
-        rows, at, input, stride, sums, [](int) EXN_FLAT {}, S::vectors_of(S::extent_of(groups)));
+    const auto nothing = [](int) EXN_FLAT {};
+    switch (S::extent_of(groups)) {
+      case Extent::kStep:  // is_step: it went with the steps
+        return;
+      case Extent::kHalf:
+        return add_unpacked<S, kW, kX, S::vectors_of(Extent::kHalf)>(rows, at, input, stride, sums,
+                                                                     nothing);
+      case Extent::kQuarter:
+        return add_unpacked<S, kW, kX, S::vectors_of(Extent::kQuarter)>(rows, at, input, stride,
+                                                                        sums, nothing);
+    }
   }
 }
 

@@ -227,6 +227,14 @@ static EXN_SIMD void with_register_tile(int64_t inputs, bool several, F&& run) {
   }
 }
 
+// The steps of a panel as they are multiplied, of rows of `whole` steps and a rest.
+template <class S>
+EXN_SIMD Steps as_unpacked(const Steps& steps, int64_t whole) {
+  const int rest = steps.rest > 0 ? S::taken_as(whole, steps.rest) : 0;
+  if (is_step<S>(rest)) return {steps.whole + 1, 0};
+  return {steps.whole, rest};
+}
+
 template <class S>
 void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs,
                 const Steps& all, float* out, int64_t out_stride, ProductScratch& scratch) {
@@ -266,9 +274,7 @@ void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inp
       const int64_t bytes = (steps * (next_block + 1) / depth_blocks - next_begin) * S::kBytes;
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t x = inputs * g / groups, next_x = inputs * (g + 1) / groups;
-        const int taken_rest = rest > 0 ? S::taken_as(all.whole, rest) : 0;
-        const bool is_step = S::is_step(taken_rest);
-        const Steps taken = {here.whole + (is_step ? 1 : 0), is_step ? 0 : taken_rest};
+        const Steps taken = as_unpacked<S>(here, all.whole);
         const UnpackedPanel unpacked = {made, pitch, count, taken, extent == 0, last};
         const PartialSums sums = {partial_sums + x * rows * kLanes, inputs * kLanes};
         const int64_t from = next_begin * S::kBytes;

@@ -21,7 +21,6 @@ struct Step : BlockTraits<kBlocks> {
   static constexpr int kElements = 256;
   static constexpr bool kRests = !kSuperBlock;  // whether rows may end within a step
   static constexpr int taken_as(int64_t, int groups) { return groups; }
-  static constexpr bool is_step(int) { return false; }
   static constexpr int kBytes = kElements / Traits::kElements * kBlockBytes;
   static constexpr int kScales = kBlocks == Blocks::kQ6_K ? 16 : 8;
   // An input's step: words in their order, and side by side, scales, and the sums of elements if
@@ -268,6 +267,12 @@ static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int groups
                               int64_t, f32v* sums) {
   static_assert(kX == 1);
   add_groups<S, kW, false>(rows, at, groups, input, sums);
+}
+
+// Whether a rest that is taken as so many groups is a step like any other, once it is unpacked.
+template <class S>
+constexpr bool is_step(int) {
+  return false;
 }
 
 template <class S>

@@ -292,7 +292,7 @@ GateAndUpInputs arrange_inputs(const FfnArgs& f, const Active& active, const flo
   in.stride = stride;
   in.f32 = x;
   in.far = is_far(f.up_weight);
-  if (arranged != nullptr) into_tiles(active.count, kTerms, arranged, &in);
+  into_tiles_if(arranged != nullptr, active.count, kTerms, arranged, &in);
   GateAndUpInputs both = {in, in};
   into_blocks(f.up_weight, active.count, rounded, &both.up);
   both.gate = both.up;
@@ -318,15 +318,14 @@ void order_middle(const Active& active, float* a, int64_t width, int64_t stride,
 
 exn_status ffn(const FfnArgs& f, Workspace& ws) {
   const int64_t rows = f.hidden.rows, dim = f.hidden.cols, width = f.up_weight.rows;
-  const bool tiles = ws.tiles();
+  const bool tiles = may_use_tiles(ws);
   const int64_t stride = padded(dim, tiles), wide = padded(width, tiles);
   TileGrid down_grid = {rows, dim, weight_tile(dim, row_bytes(f.down_weight), tiles)};
   const bool two_forms =
       f.gate_weight.data != nullptr && f.gate_weight.blocks != f.up_weight.blocks;
   const int64_t gate_bytes = two_forms ? rounded_bytes(f.gate_weight) : 0;
   int64_t* run = ws.take<int64_t>(rows);
-  float* x = ws.take<float>(rows * stride);
-  float* a = ws.take<float>(rows * wide);
+  float *x = ws.take<float>(rows * stride), *a = ws.take<float>(rows * wide);
   bf16* arranged = ws.take<bf16>(tile_elements(meet_in_tiles(tiles, f.up_weight.dtype, rows), rows,
                                                stride > wide ? stride : wide, kTerms));
   const int64_t first_bytes = rounded_bytes(f.up_weight) + gate_bytes;
@@ -353,7 +352,7 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
     using T = EXN_TYPE_OF(type);
     gate_and_up<T>(f, both, active, a, wide, tiles, own);
     order_middle<T>(active, a, width, wide, tiled);
-    if (tiled) into_tiles(active.count, kTerms, arranged, &middle);
+    into_tiles_if(tiled, active.count, kTerms, arranged, &middle);
     into_blocks(f.down_weight, active.count, rounded, &middle);
     down<T>(f, middle, active, down_grid, sums, own);
   });

@@ -174,7 +174,7 @@ exn_status linear_of_panels(const LinearArgs& a, Workspace& ws) {
 exn_status linear(const LinearArgs& a, Workspace& ws) {
   if (in_panels(a.weight.blocks)) return linear_of_panels(a, ws);
   Inputs in;
-  const bool tiles = ws.tiles();
+  const bool tiles = may_use_tiles(ws);
   in.stride = padded(a.input.cols, tiles);
   in.far = is_far(a.weight);
   const bool tiled = meet_in_tiles(tiles, a.weight.dtype, a.input.rows);
@@ -194,7 +194,7 @@ exn_status linear(const LinearArgs& a, Workspace& ws) {
   } else {
     load_inputs(a.input, a.weight, in.stride, tiled, wide);
     in.f32 = wide;
-    if (tiled) into_tiles(a.input.rows, terms, arranged, &in);
+    into_tiles_if(tiled, a.input.rows, terms, arranged, &in);
     into_blocks(a.weight, a.input.rows, rounded, &in);
   }
   if (a.adapter_down.data != nullptr) reduce_inputs(a, t);

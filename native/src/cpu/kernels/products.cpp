@@ -154,10 +154,8 @@ void row_products(const WeightRows<T>& weight, const Inputs& in, int64_t inputs,
   if (inputs == 0) return;
 #if defined(EXN_HAS_TILES)
   if constexpr (std::is_same_v<T, bf16>) {
-    if (in.tiles != nullptr) {
-      tile_products(weight, in, inputs, dim, out, out_stride, scratch);
-      return;
-    }
+    if (in.tiles != nullptr)
+      return tile_products(weight, in, inputs, dim, out, out_stride, scratch);
   }
 #endif
   const bool again = prefetches_again(weight, dim);

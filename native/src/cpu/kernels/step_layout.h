@@ -79,10 +79,6 @@ struct StepLayout : BlockTraits<kBlocks> {
   static constexpr int taken_as(int64_t steps_before, int groups) {
     return steps_before > 0 || kSuperBlock ? groups : kGroups;
   }
-  // Whether that is a step like any other, once it is unpacked.
-  static constexpr bool is_step(int groups) {
-    return kRests && groups > 0 && extent_of(groups) == Extent::kStep;
-  }
 
   // An input's step: upper and lower halves of its elements, and scales. Then, where blocks have a
   // minimum, what it is multiplied by, in less than a step in lanes 8 to 15; and elsewhere what the

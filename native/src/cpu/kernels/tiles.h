@@ -17,6 +17,24 @@ struct TileProducts {
   EXN_SIMD float* row(int64_t r) { return z + r * kMaxTile; }
 };
 
+// Whether linear and ffn may multiply in tiles of AMX.
+static EXN_SIMD bool may_use_tiles([[maybe_unused]] const Workspace& ws) {
+#if defined(EXN_HAS_TILES)
+  return ws.tiles();
+#else
+  return false;
+#endif
+}
+
+// into_tiles if `tiled`; no code for it is made where a set has no tiles.
+static EXN_SIMD void into_tiles_if([[maybe_unused]] bool tiled, [[maybe_unused]] int64_t inputs,
+                                   [[maybe_unused]] int terms, [[maybe_unused]] bf16* buffer,
+                                   [[maybe_unused]] Inputs* in) {
+#if defined(EXN_HAS_TILES)
+  if (tiled) into_tiles(inputs, terms, buffer, in);
+#endif
+}
+
 // Weight rows of a tile, at most `most`: up to 256 KiB, so that there are some for every thread,
 // but few pauses between them, and whole blocks of the products: of three rows too where that many
 // fit, unless the call may multiply tiles of 32 rows. Several are about equal, and four or a multiple: of

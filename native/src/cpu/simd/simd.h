@@ -105,10 +105,9 @@ static EXN_SIMD void load_pair(const T* p, f32v& first, f32v& second) {
   second = load(p + kLanes);
 }
 
-// The first n elements of a pair, 0 <= n < kPair; the others read as 0. A row ends with it once, and
-// it calls memcpy in any case.
+// The first n elements of a pair, 0 <= n < kPair; the others read as 0.
 template <class T>
-static __attribute__((noinline)) void load_pair_n(const T* p, int n, f32v& first, f32v& second) {
+static EXN_SIMD void load_pair_n(const T* p, int n, f32v& first, f32v& second) {
   T some[kPair] = {};
   std::memcpy(some, p, static_cast<size_t>(n) * sizeof(T));
   load_pair(some, first, second);
