@@ -177,7 +177,6 @@ EXN_SIMD void add_rows(f32v (&acc)[kX * kW], const Tile& tile, int group, int sl
   for (; i + 4 * P::kStep <= to.dim; i += 4 * P::kStep) {
     for (int u = 0; u < 4; ++u) step(i + u * P::kStep, P::key(key + i + u * P::kStep));
   }
-#pragma GCC unroll 1
   for (; i + P::kStep <= to.dim; i += P::kStep) step(i, P::key(key + i));
   const int rest = static_cast<int>(to.dim - i);
   if (rest > 0) step(i, P::key_n(key + i, rest));
