@@ -10,7 +10,7 @@
 #include <new>
 #include <string>
 
-#include "base/platform.h"
+#include "base/platform/platform.h"
 #include "cpu/backend.h"
 
 namespace exn {

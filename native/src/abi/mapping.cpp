@@ -5,7 +5,7 @@
 #include <mutex>
 #include <new>
 
-#include "base/platform.h"
+#include "base/platform/platform.h"
 #include "base/status.h"
 
 namespace exn {

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <new>
 
-#include "base/platform.h"
+#include "base/platform/platform.h"
 #include "base/status.h"
 #include "cpu_features.h"
 #include "kernels.h"

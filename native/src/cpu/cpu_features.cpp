@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cpu_features.h"
 
-#include "base/platform.h"
+#include "base/platform/platform.h"
 #include "tuning.h"
 
 #if defined(__x86_64__)

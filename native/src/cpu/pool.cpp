@@ -7,7 +7,7 @@
 #include <mutex>
 #include <new>
 
-#include "base/platform.h"
+#include "base/platform/platform.h"
 
 namespace exn::cpu {
 namespace {

@@ -11,7 +11,7 @@
 #include <climits>
 #include <new>
 
-#include "base/platform.h"
+#include "base/platform/platform.h"
 
 namespace exn::platform {
 

@@ -11,7 +11,7 @@
 #include <csignal>
 #include <cstdlib>
 
-#include "base/platform.h"
+#include "base/platform/platform.h"
 
 namespace exn::platform {
 

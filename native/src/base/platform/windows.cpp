@@ -7,7 +7,7 @@
 
 #include <new>
 
-#include "base/platform.h"
+#include "base/platform/platform.h"
 
 namespace exn::platform {
 

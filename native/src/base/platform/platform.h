@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What exeunt needs of the operating system. Of the sources in platform/, the build takes those of
+// What exeunt needs of the operating system. Of the sources beside this, the build takes those of
 // its system; no other file asks which system it is for.
 #pragma once
 
