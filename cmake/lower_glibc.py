@@ -6,7 +6,8 @@ The linker binds each function of glibc to its newest version, which an older gl
 nearly all of them are there under an earlier version as well (pthread_create and dlopen changed the
 library that they lie in with 2.34, and exp, log and pow stopped setting errno with 2.29). This binds
 each to the newest version that is not newer than asked for, as the glibc of this machine lists them,
-and lets what is then bound to nothing be missing. Says what has no such version, with status 1.
+and lets versions be missing that nothing needs then. What has no such version stays as it is, and is
+named.
 """
 
 import collections
@@ -94,8 +95,9 @@ class Library:
             _, version, file = self.needs.get(index, (0, "", ""))
             if too_new(version):
                 older = [v for v in versions_of(self.libraries[file])[name] if not too_new(v)]
-                if older:
-                    index = self.need(file, max(older, key=number), too_new)
+                lower = self.need(file, max(older, key=number), too_new) if older else 0
+                if lower:
+                    index = lower
                     struct.pack_into("<H", self.bytes, place, index)
                 else:
                     lacking.append(f"{name}@{version}")
@@ -114,7 +116,7 @@ class Library:
         begin, size = self.strings[4:6]
         name = self.bytes.find(b"\0" + version.encode() + b"\0", begin, begin + size) + 1 - begin
         if not spare or name <= 0:
-            sys.exit(f"{self.path}: there is no space to say that it needs {version} of {file}")
+            return 0  # there is no space to say so; old_glibc.cpp can make some
         entry = self.needs[spare][0]
         struct.pack_into("<I", self.bytes, entry, hash_of(version))
         struct.pack_into("<I", self.bytes, entry + 8, name)
@@ -124,16 +126,13 @@ class Library:
 
 def main():
     limit = [int(word) for word in sys.argv[1].split(".")]
-    failed = False
     for path in sys.argv[2:]:
         library = Library(path)
         lacking = library.lower(limit)
         for name in lacking:
-            print(f"{path}: {name} is in no glibc up to {sys.argv[1]}", file=sys.stderr)
-        failed |= bool(lacking)
+            print(f"{path}: {name} cannot be bound to glibc {sys.argv[1]}", file=sys.stderr)
         with open(path, "r+b") as file:
             file.write(library.bytes)
-    sys.exit(failed)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def check_native(library, problems):
     for weakness in elf.weaknesses(library):
         problems.expect(False, f"{library.name} {weakness}")
     ceiling = elf.glibc_ceiling(library)
-    problems.expect(ceiling <= (2, 28), f"{library.name} needs glibc {ceiling[0]}.{ceiling[1]}")
+    problems.expect(not elf.too_new(library), f"{library.name} needs glibc {ceiling[0]}.{ceiling[1]}")
     print(f"  {library.name}: glibc {ceiling[0]}.{ceiling[1]} or newer, "
           f"needs {', '.join(elf.dynamic(library, 'NEEDED'))}")
 

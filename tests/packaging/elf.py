@@ -35,6 +35,13 @@ def glibc_ceiling(library):
     return max((tuple(map(int, version)) for version in versions), default=(0, 0))
 
 
+def too_new(library):
+    """Whether it needs a newer glibc than 2.28, where one up to 2.36 built it: later ones have functions
+    that no older one has."""
+    built = tuple(map(int, os.confstr("CS_GNU_LIBC_VERSION").split()[1].split(".")[:2]))
+    return built <= (2, 36) and glibc_ceiling(library) > (2, 28)
+
+
 def weaknesses(library):
     """What a library lacks of the hardening that every shipped one has, in sentences."""
     found = []

@@ -8,6 +8,11 @@
 
 extern "C" {
 
+// Gives a library a name for glibc 2.3.4, to which lower_glibc.py binds what changed since.
+__asm__(".symver exn_of_2_3_4, dlmopen@GLIBC_2.3.4");
+void exn_of_2_3_4();
+__attribute__((used, retain)) static void (*const of_2_3_4)() = exn_of_2_3_4;
+
 // glibc 2.32. Locks are taken even where there is one thread.
 extern char __libc_single_threaded;
 char __libc_single_threaded = 0;
