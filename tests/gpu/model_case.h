@@ -23,6 +23,7 @@ enum Source : uint64_t { kX, kW, kW2, kW3, kGain, kKeys, kValues, kTable };
 constexpr uint64_t kLayerStreams = 64;  // of layer j: j * kLayerStreams + those above
 constexpr uint64_t kSeed = 20260;
 constexpr float kNormEps = 1e-5f;
+constexpr float kLogitScale = 3;
 
 // A tensor that the device makes, element by element, and so can the host.
 struct Made {

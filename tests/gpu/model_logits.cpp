@@ -4,8 +4,6 @@
 
 namespace exn::gpu::model {
 
-constexpr float kLogitScale = 3;
-
 ModelWork row_stats(int64_t rows, int64_t vocab) {
   const Made x{Type::kBF16, kX, kLogitScale};
   return work("row_stats", sized("8b", {rows, vocab}), bytes_of(rows * vocab, x.type),
