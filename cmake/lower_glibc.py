@@ -6,8 +6,8 @@ The linker binds each function of glibc to its newest version, which an older gl
 nearly all of them are there under an earlier version as well (pthread_create and dlopen changed the
 library that they lie in with 2.34, and exp, log and pow stopped setting errno with 2.29). This binds
 each to the newest version that is not newer than asked for, as the glibc of this machine lists them,
-and lets versions be missing that nothing needs then. What has no such version stays as it is, and is
-named.
+and takes out of the library's lists what nothing needs then. What has no such version stays as it is,
+and is named.
 """
 
 import collections
@@ -16,9 +16,6 @@ import re
 import struct
 import subprocess
 import sys
-
-WEAK = 2  # VER_FLG_WEAK: may be missing
-
 
 def number(version):
     return [int(word) for word in version.split("_")[1].split(".")]
@@ -63,13 +60,16 @@ class Library:
         self.indices = by_type[0x6FFFFFFF][4]  # SHT_GNU_versym
         needed = by_type[0x6FFFFFFE]  # SHT_GNU_verneed
         self.needs = {}  # index: where its entry is, its version, its file
+        self.lists = []  # of each file: where its header is, and places and indices of its entries
         at = needed[4]
         for _ in range(needed[7]):
             _, count, file, first, following = struct.unpack_from("<HHIII", self.bytes, at)
             entry = at + first
+            self.lists.append((at, []))
             for _ in range(count):
                 _, _, index, name, step = struct.unpack_from("<IHHII", self.bytes, entry)
                 self.needs[index] = (entry, self.text(name), self.text(file))
+                self.lists[-1][1].append((entry, index))
                 entry += step
             at += following
 
@@ -102,9 +102,17 @@ class Library:
                 else:
                     lacking.append(f"{name}@{version}")
             used.add(index)
-        for index in self.needs.keys() - used:
-            struct.pack_into("<H", self.bytes, self.needs[index][0] + 4, WEAK)
+        self.forget_all_but(used)
         return lacking
+
+    def forget_all_but(self, used):
+        """Takes what nothing needs out of the lists of versions, of which each file keeps one."""
+        for header, entries in self.lists:
+            kept = [at for at, index in entries if index in used] or [entries[0][0]]
+            struct.pack_into("<H", self.bytes, header + 2, len(kept))
+            struct.pack_into("<I", self.bytes, header + 8, kept[0] - header)
+            for at, following in zip(kept, kept[1:] + [0]):
+                struct.pack_into("<I", self.bytes, at + 12, following - at if following else 0)
 
     def need(self, file, version, too_new):
         """The index by which symbols say that they need this version of the file. Where nothing did
