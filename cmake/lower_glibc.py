@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Has shared libraries that were linked on a new Linux start on old ones: lower_glibc.py 2.17 LIBRARY...
+"""Has a library that was linked on a new Linux start on old ones: lower_glibc.py 2.17 g++ LIBRARY
 
 The linker binds each function of glibc to its newest version, which an older glibc lacks, though
 nearly all of them are there under an earlier version as well (pthread_create and dlopen changed the
 library that they lie in with 2.34, and exp, log and pow stopped setting errno with 2.29). This binds
-each to the newest version that is not newer than asked for, as the glibc of this machine lists them,
-and takes out of the library's lists what nothing needs then. What has no such version stays as it is,
-and is named.
+each to the newest version that is not newer than asked for, as the glibc that the compiler links with
+lists them, and takes out of the library's lists what nothing needs then. What has no such version
+stays as it is, and is named.
 """
 
 import collections
@@ -22,9 +22,11 @@ def number(version):
 
 
 @functools.cache
-def versions_of(path):
+def versions_of(library, compiler):
     """Of each function of a library, all its versions."""
     found = collections.defaultdict(set)
+    path = subprocess.run([compiler, f"-print-file-name={library}"], stdout=subprocess.PIPE, text=True,
+                          check=True).stdout.strip()
     text = subprocess.run(["readelf", "-W", "--dyn-syms", path], stdout=subprocess.PIPE, text=True,
                           check=True).stdout
     for name, version in re.findall(r" (\w+)@@?(GLIBC_[0-9.]+)(?:\s|$)", text):
@@ -45,8 +47,6 @@ class Library:
 
     def __init__(self, path):
         self.path = path
-        ldd = subprocess.run(["ldd", path], stdout=subprocess.PIPE, text=True, check=True).stdout
-        self.libraries = dict(re.findall(r"(\S+) => (\S+)", ldd))
         with open(path, "rb") as file:
             self.bytes = bytearray(file.read())
         if self.bytes[:6] != b"\x7fELF\x02\x01":
@@ -84,7 +84,7 @@ class Library:
             if section == 0 and name != 0:
                 yield self.text(name), self.indices + 2 * i
 
-    def lower(self, limit):
+    def lower(self, limit, compiler):
         """Binds what needs a newer glibc to an older version; returns what has none."""
         def too_new(version):
             return version.startswith("GLIBC_") and number(version) > limit
@@ -94,7 +94,7 @@ class Library:
             index = struct.unpack_from("<H", self.bytes, place)[0]
             _, version, file = self.needs.get(index, (0, "", ""))
             if too_new(version):
-                older = [v for v in versions_of(self.libraries[file])[name] if not too_new(v)]
+                older = [v for v in versions_of(file, compiler)[name] if not too_new(v)]
                 lower = self.need(file, max(older, key=number), too_new) if older else 0
                 if lower:
                     index = lower
@@ -133,14 +133,12 @@ class Library:
 
 
 def main():
-    limit = [int(word) for word in sys.argv[1].split(".")]
-    for path in sys.argv[2:]:
-        library = Library(path)
-        lacking = library.lower(limit)
-        for name in lacking:
-            print(f"{path}: {name} cannot be bound to glibc {sys.argv[1]}", file=sys.stderr)
-        with open(path, "r+b") as file:
-            file.write(library.bytes)
+    newest, compiler, path = sys.argv[1:]
+    library = Library(path)
+    for name in library.lower([int(word) for word in newest.split(".")], compiler):
+        print(f"{path}: {name} cannot be bound to glibc {newest}", file=sys.stderr)
+    with open(path, "r+b") as file:
+        file.write(library.bytes)
 
 
 if __name__ == "__main__":

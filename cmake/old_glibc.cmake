@@ -11,15 +11,16 @@ find_library(EXN_LIBDL libdl.so.2)
 mark_as_advanced(EXN_LIBPTHREAD EXN_LIBDL)
 
 function(exn_for_old_glibc target)
-  if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux" OR CMAKE_CROSSCOMPILING OR NOT Python3_FOUND OR
-     NOT EXN_LIBPTHREAD OR NOT EXN_LIBDL OR NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux" OR NOT Python3_FOUND OR NOT EXN_LIBPTHREAD OR
+     NOT EXN_LIBDL OR NOT CMAKE_SIZEOF_VOID_P EQUAL 8 OR CMAKE_CXX_BYTE_ORDER STREQUAL "BIG_ENDIAN")
     return()
   endif()
   target_sources(${target} PRIVATE ${CMAKE_SOURCE_DIR}/native/src/base/platform/old_glibc.cpp)
   target_link_options(${target} PRIVATE
     LINKER:--no-as-needed ${EXN_LIBPTHREAD} ${EXN_LIBDL} LINKER:--as-needed)
   add_custom_command(TARGET ${target} POST_BUILD COMMAND ${Python3_EXECUTABLE}
-    ${CMAKE_SOURCE_DIR}/cmake/lower_glibc.py ${EXN_OLDEST_GLIBC} $<TARGET_FILE:${target}> VERBATIM)
+    ${CMAKE_SOURCE_DIR}/cmake/lower_glibc.py ${EXN_OLDEST_GLIBC} ${CMAKE_CXX_COMPILER}
+    $<TARGET_FILE:${target}> VERBATIM)
   set_property(TARGET ${target} APPEND PROPERTY
     LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/lower_glibc.py)
 endfunction()

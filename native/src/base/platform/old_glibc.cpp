@@ -8,10 +8,13 @@
 
 extern "C" {
 
-// Gives a library a name for glibc 2.3.4, to which lower_glibc.py binds what changed since.
+#if defined(__x86_64__)
+// Gives a library a name for glibc 2.3.4, to which lower_glibc.py binds what changed since. Elsewhere
+// the oldest version is 2.17.
 __asm__(".symver exn_of_2_3_4, dlmopen@GLIBC_2.3.4");
 void exn_of_2_3_4();
 __attribute__((used, retain)) static void (*const of_2_3_4)() = exn_of_2_3_4;
+#endif
 
 // glibc 2.32. Locks are taken even where there is one thread.
 extern char __libc_single_threaded;
