@@ -73,7 +73,6 @@ class ConcurrentCloseTest {
   void eventsAndStreamsOnTheEmulatedDevice() {
     Assumptions.assumeTrue(Files.exists(Setup.emulator()), Setup.emulator() + " was not built");
     check(Subprocess.of(QueueStorm.class)
-            .option("-Dexeunt.quick=" + Setup.quick())
             .option("-Dexeunt.backend=cuda")
             .option("-Dexeunt.cuda.library=" + Setup.emulator()));
   }
@@ -239,8 +238,7 @@ class ConcurrentCloseTest {
 
   /** Events and streams, each of which gives way to another while it is used. */
   static final class QueueStorm {
-    /** Of each thread, longer than one has a core for itself; the emulator takes long for each. */
-    private static final int USES = Setup.emulated() && Setup.quick() ? 5_000 : 50_000;
+    private static final int USES = 50_000; // of each thread: longer than one has a core for itself
 
     private static final Device DEVICE = Device.defaultDevice();
     private static final AtomicReference<Event> EVENT = new AtomicReference<>();
