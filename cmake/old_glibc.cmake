@@ -3,7 +3,7 @@
 # exn_for_old_glibc(<shared library>): lets it start on Linux systems with glibc EXN_OLDEST_GLIBC or
 # newer, whatever the machine that links it has (lower_glibc.py says how). Without Python, or another
 # libc, the library needs what this machine has.
-set(EXN_OLDEST_GLIBC 2.17)  # RHEL 7, Amazon Linux 2, Debian 8
+set(EXN_OLDEST_GLIBC 2.17)  # RHEL 7, Debian 8
 find_package(Python3 COMPONENTS Interpreter)
 # Before 2.34 these had the functions that are in libc.so.6 now.
 find_library(EXN_LIBPTHREAD libpthread.so.0)
