@@ -12,6 +12,7 @@
 #include <new>
 
 #include "base/platform/platform.h"
+#include "base/platform/posix.h"
 
 namespace exn::platform {
 
@@ -32,14 +33,11 @@ void wake(std::atomic<uint32_t>* word, uint32_t sleepers) {
   syscall(SYS_futex, word, FUTEX_WAKE_BITSET_PRIVATE, INT_MAX, nullptr, nullptr, sleepers);
 }
 
-// ---- a thread ---------------------------------------------------------------------------------------
+// ---- a thread -----------------------------------------------------------------------------------
 
-struct Thread::State {
+struct Thread::State : PosixThread {
   static constexpr int kUnknown = -1;
 
-  pthread_t thread;
-  void (*main)(void*);
-  void* argument;
   std::atomic<int> off{kUnknown};
   std::atomic_flag placing = ATOMIC_FLAG_INIT;
   cpu_set_t allowed, given;
@@ -62,21 +60,13 @@ struct Thread::State {
 };
 
 bool Thread::begin(void (*main)(void*), void* argument, size_t stack) {
-  pthread_attr_t attributes;
   if (state_ == nullptr) state_ = new (std::nothrow) State;
-  if (state_ == nullptr || pthread_attr_init(&attributes) != 0) return false;
-  // The default is that of the process, which may have made it small, or none at all.
-  pthread_attr_setstacksize(&attributes, stack);
+  if (state_ == nullptr) return false;
   state_->main = main;
   state_->argument = argument;
   state_->off.store(State::kUnknown, std::memory_order_relaxed);
   state_->placing.clear(std::memory_order_relaxed);  // in a forked child it may be set
-  const auto call = [](void* state) -> void* {
-    static_cast<State*>(state)->main(static_cast<State*>(state)->argument);
-    return nullptr;
-  };
-  const bool runs = pthread_create(&state_->thread, &attributes, call, state_) == 0;
-  pthread_attr_destroy(&attributes);
+  const bool runs = state_->begin(stack);
   CPU_ZERO(&state_->given);  // so what it has now is taken for what others allow it
   return runs;
 }
@@ -105,7 +95,7 @@ int64_t Thread::ran() const {
   return int64_t{1000000000} * time.tv_sec + time.tv_nsec;
 }
 
-// ---- memory, processor ------------------------------------------------------------------------------
+// ---- memory, processor --------------------------------------------------------------------------
 
 void prefer_large_pages(void* p, size_t bytes) { madvise(p, bytes, MADV_HUGEPAGE); }
 

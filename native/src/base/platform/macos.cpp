@@ -7,6 +7,7 @@
 #include <new>
 
 #include "base/platform/platform.h"
+#include "base/platform/posix.h"
 
 namespace exn::platform {
 
@@ -19,7 +20,7 @@ int32_t usable_cores() {
 // Threads cannot be placed here.
 int current_core() { return -1; }
 
-// ---- sleeping by a word -------------------------------------------------------------------------------
+// ---- sleeping by a word -------------------------------------------------------------------------
 
 namespace {
 
@@ -50,28 +51,16 @@ void wake(std::atomic<uint32_t>* word, uint32_t) {
   pthread_mutex_unlock(&bed.mutex);
 }
 
-// ---- a thread -----------------------------------------------------------------------------------------
+// ---- a thread -----------------------------------------------------------------------------------
 
-struct Thread::State {
-  pthread_t thread;
-  void (*main)(void*);
-  void* argument;
-};
+struct Thread::State : PosixThread {};
 
 bool Thread::begin(void (*main)(void*), void* argument, size_t stack) {
-  pthread_attr_t attributes;
   if (state_ == nullptr) state_ = new (std::nothrow) State;
-  if (state_ == nullptr || pthread_attr_init(&attributes) != 0) return false;
-  pthread_attr_setstacksize(&attributes, stack);
+  if (state_ == nullptr) return false;
   state_->main = main;
   state_->argument = argument;
-  const auto call = [](void* state) -> void* {
-    static_cast<State*>(state)->main(static_cast<State*>(state)->argument);
-    return nullptr;
-  };
-  const bool runs = pthread_create(&state_->thread, &attributes, call, state_) == 0;
-  pthread_attr_destroy(&attributes);
-  return runs;
+  return state_->begin(stack);
 }
 
 void Thread::join() { pthread_join(state_->thread, nullptr); }
@@ -82,7 +71,7 @@ void Thread::move_to(int) {}
 
 int64_t Thread::ran() const { return 0; }
 
-// ---- memory, processor --------------------------------------------------------------------------------
+// ---- memory, processor --------------------------------------------------------------------------
 
 void prefer_large_pages(void*, size_t) {}  // those of 16 KiB are all there are
 

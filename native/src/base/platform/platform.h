@@ -10,7 +10,7 @@
 
 namespace exn::platform {
 
-// ---- threads and cores ----------------------------------------------------------------------------
+// ---- threads and cores --------------------------------------------------------------------------
 
 // Nanoseconds of a clock that never goes back.
 int64_t now();
@@ -55,7 +55,7 @@ class Thread {
   State* state_ = nullptr;  // kept for the next begin()
 };
 
-// ---- memory ---------------------------------------------------------------------------------------
+// ---- memory -------------------------------------------------------------------------------------
 
 // `align` is a power of two that divides `bytes`. Null: there is none.
 void* allocate(size_t align, size_t bytes);
@@ -74,7 +74,7 @@ bool on_lost_page(bool (*mend)(uintptr_t address));
 // Puts pages of zeros there in place of what is mapped.
 bool map_zeros(uintptr_t from, size_t bytes);
 
-// ---- libraries ------------------------------------------------------------------------------------
+// ---- libraries ----------------------------------------------------------------------------------
 
 // Null after putting into *why what is wrong.
 void* open_library(const std::string& path, std::string* why);
@@ -90,7 +90,7 @@ std::string library_in(const std::string& folder, const char* name);
 // The folder of a file, with its separator; empty if it has none.
 std::string folder_of(const std::string& file);
 
-// ---- processor ------------------------------------------------------------------------------------
+// ---- processor ----------------------------------------------------------------------------------
 
 // Asks for the registers of AMX's tiles, which a process has to ask for; false where it is refused.
 bool may_use_tiles();

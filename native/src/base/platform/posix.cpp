@@ -12,6 +12,7 @@
 #include <cstdlib>
 
 #include "base/platform/platform.h"
+#include "base/platform/posix.h"
 
 namespace exn::platform {
 
@@ -25,6 +26,20 @@ void yield_core() { sched_yield(); }
 
 void in_forked_child(void (*f)()) { pthread_atfork(nullptr, nullptr, f); }
 
+bool PosixThread::begin(size_t stack) {
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes) != 0) return false;
+  // The default is that of the process, which may have made it small, or none at all.
+  pthread_attr_setstacksize(&attributes, stack);
+  const auto call = [](void* self) -> void* {
+    static_cast<PosixThread*>(self)->main(static_cast<PosixThread*>(self)->argument);
+    return nullptr;
+  };
+  const bool runs = pthread_create(&thread, &attributes, call, this) == 0;
+  pthread_attr_destroy(&attributes);
+  return runs;
+}
+
 void* allocate(size_t align, size_t bytes) { return std::aligned_alloc(align, bytes); }
 
 void release(void* p) { std::free(p); }
@@ -34,7 +49,7 @@ size_t page_size() {
   return bytes;
 }
 
-// ---- missing pages of mapped files ------------------------------------------------------------------
+// ---- missing pages of mapped files --------------------------------------------------------------
 
 namespace {
 
@@ -84,7 +99,7 @@ bool map_zeros(uintptr_t from, size_t bytes) {
               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
 }
 
-// ---- libraries --------------------------------------------------------------------------------------
+// ---- libraries ----------------------------------------------------------------------------------
 
 void* open_library(const std::string& path, std::string* why) {
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);

@@ -11,7 +11,7 @@
 
 namespace exn::platform {
 
-// ---- threads and cores ----------------------------------------------------------------------------
+// ---- threads and cores --------------------------------------------------------------------------
 
 int64_t now() {
   LARGE_INTEGER ticks, a_second;
@@ -71,7 +71,7 @@ void Thread::move_to(int) {}
 
 int64_t Thread::ran() const { return 0; }
 
-// ---- memory ---------------------------------------------------------------------------------------
+// ---- memory -------------------------------------------------------------------------------------
 
 void* allocate(size_t align, size_t bytes) { return _aligned_malloc(bytes, align); }
 
@@ -93,7 +93,7 @@ bool on_lost_page(bool (*)(uintptr_t)) { return true; }
 
 bool map_zeros(uintptr_t, size_t) { return false; }
 
-// ---- libraries ------------------------------------------------------------------------------------
+// ---- libraries ----------------------------------------------------------------------------------
 
 namespace {
 
@@ -152,7 +152,7 @@ std::string folder_of(const std::string& file) {
   return file.substr(0, file.find_last_of("/\\") + 1);
 }
 
-// ---- processor ------------------------------------------------------------------------------------
+// ---- processor ----------------------------------------------------------------------------------
 
 bool may_use_tiles() { return false; }
 

@@ -37,9 +37,9 @@ static EXN_SIMD void into_tiles_if([[maybe_unused]] bool tiled, [[maybe_unused]]
 
 // Weight rows of a tile, at most `most`: up to 256 KiB, so that there are some for every thread,
 // but few pauses between them, and whole blocks of the products: of three rows too where that many
-// fit, unless the call may multiply tiles of 32 rows. Several are about equal, and four or a multiple: of
-// three, one of two threads would get two. A function of the shape and the set alone, like all that
-// decides the order of sums.
+// fit, unless the call may multiply tiles of 32 rows. Several are about equal, and four or a
+// multiple: of three, one of two threads would get two. A function of the shape and the set alone,
+// like all that decides the order of sums.
 static EXN_SIMD int64_t weight_tile(int64_t columns, int64_t row_bytes, bool in_tiles,
                                     int64_t most = kMaxTile) {
   constexpr int64_t kShares = 4, kBlock = 8, kTriples = 3 * kBlock;
