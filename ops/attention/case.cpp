@@ -10,6 +10,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace attention_op {
 
 std::vector<AttentionCase> attention_cases() {
   return read_cases<AttentionCase>("attention", [](const Row& row, AttentionCase* c) {
@@ -314,4 +315,5 @@ const RegisteredOp kRegistered("attention", [] {
 
 }  // namespace
 
+}  // namespace attention_op
 }  // namespace exn::test

@@ -4,6 +4,7 @@
 #include "cache.h"
 
 namespace exn::test {
+inline namespace attention_op {
 
 struct AttentionCase : CaseBase {
   MatrixSpec query;  // of H * dh columns
@@ -37,4 +38,5 @@ AttentionInputs make_inputs(const AttentionCase& c);
 std::unique_ptr<Instance> instantiate(const AttentionCase& c, const AttentionInputs& in,
                                       int32_t device_type);
 
+}  // namespace attention_op
 }  // namespace exn::test

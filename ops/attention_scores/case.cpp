@@ -8,6 +8,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace attention_scores_op {
 
 namespace {
 
@@ -512,4 +513,5 @@ const RegisteredOp kRegistered("attention_scores", [] {
 
 }  // namespace
 
+}  // namespace attention_scores_op
 }  // namespace exn::test

@@ -5,6 +5,7 @@
 #include "selection.h"
 
 namespace exn::test {
+inline namespace attention_scores_op {
 
 struct AttentionScoresCase : CaseBase {
   int64_t window = 1;
@@ -60,4 +61,5 @@ AttentionScoresExpected attention_scores_oracle(const AttentionScoresCase& c,
 SelectExpected selection_oracle(const AttentionScoresCase& c, const AttentionScoresInputs& in,
                                 const AttentionScoresExpected& expected, const HostTensor& scores);
 
+}  // namespace attention_scores_op
 }  // namespace exn::test

@@ -4,6 +4,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace column_norms_op {
 
 namespace {
 
@@ -125,4 +126,5 @@ const RegisteredOp kRegistered("column_norms", [] {
 
 }  // namespace
 
+}  // namespace column_norms_op
 }  // namespace exn::test

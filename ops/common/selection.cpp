@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "reals.h"
 #include "selection.h"
 
 #include <algorithm>
@@ -104,8 +105,6 @@ SelectionInputs make_selection(const SelectionSpec& s, int64_t rows, int64_t col
 // ---- the oracle ---------------------------------------------------------------------------------
 
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 enum class Part { kOut, kKept, kCandidate };
 

@@ -6,6 +6,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace cosine_op {
 
 namespace {
 
@@ -128,4 +129,5 @@ const RegisteredOp kRegistered("cosine", [] {
 
 }  // namespace
 
+}  // namespace cosine_op
 }  // namespace exn::test

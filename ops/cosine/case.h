@@ -6,8 +6,10 @@
 #include "expected.h"
 
 namespace exn::test {
+inline namespace cosine_op {
 
 // One entry per row.
 std::vector<Expected> cosine_oracle(const HostTensor& a, const HostTensor& b);
 
+}  // namespace cosine_op
 }  // namespace exn::test

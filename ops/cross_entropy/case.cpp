@@ -5,6 +5,7 @@
 #include "maker.h"
 
 namespace exn::test {
+inline namespace cross_entropy_op {
 
 namespace {
 
@@ -204,4 +205,5 @@ const RegisteredOp kRegistered("cross_entropy", [] {
 
 }  // namespace
 
+}  // namespace cross_entropy_op
 }  // namespace exn::test

@@ -4,6 +4,7 @@
 #include "judge.h"
 
 namespace exn::test {
+inline namespace cross_entropy_op {
 
 struct CrossEntropyCase : CaseBase {
   MatrixSpec logits;
@@ -37,4 +38,5 @@ std::unique_ptr<Instance> instantiate(const CrossEntropyCase& c, const CrossEntr
 Complaint judge(const CrossEntropyCase& c, const CrossEntropyExpected& expected,
                 const Outputs& got);
 
+}  // namespace cross_entropy_op
 }  // namespace exn::test

@@ -14,10 +14,11 @@
 #include "judge.h"
 
 namespace exn::test {
+inline namespace decode_step_op {
 
 namespace {
 
-constexpr int64_t kRows = 5;  // tokens, each of a sequence of its own
+constexpr int64_t kTokens = 5;  // tokens, each of a sequence of its own
 constexpr int64_t kDim = 32, kHeads = 4, kKvHeads = 2, kHeadDim = 8, kInner = 48, kVocabulary = 40;
 constexpr int64_t kWidth = (kHeads + 2 * kKvHeads) * kHeadDim;
 constexpr int32_t kLayers = 4;
@@ -95,12 +96,12 @@ Model make_model() {
 
 State make_state() {
   State s;
-  s.hidden = make_bell(Type::kF32, {kRows, kDim}, 31, 0, 1);
+  s.hidden = make_bell(Type::kF32, {kTokens, kDim}, 31, 0, 1);
   std::vector<int64_t> length;
-  for (int64_t r = 0; r < kRows; ++r) length.push_back(1 + r % 4);
+  for (int64_t r = 0; r < kTokens; ++r) length.push_back(1 + r % 4);
   for (uint64_t l = 0; l < kLayers; ++l) {
-    s.k[l] = make_bell(Type::kF32, {kRows, kKvHeads, kSlots, kHeadDim}, 40 + l, 0, 1);
-    s.v[l] = make_bell(Type::kF32, {kRows, kKvHeads, kSlots, kHeadDim}, 50 + l, 0, 1);
+    s.k[l] = make_bell(Type::kF32, {kTokens, kKvHeads, kSlots, kHeadDim}, 40 + l, 0, 1);
+    s.v[l] = make_bell(Type::kF32, {kTokens, kKvHeads, kSlots, kHeadDim}, 50 + l, 0, 1);
     s.length[l] = make_integers(length);
   }
   s.position = make_integers(length);
@@ -308,14 +309,14 @@ class Step {
 const DLTensor* ask(Instance* instance, Step* step, const DLTensor* state, const DLTensor* stay,
                     const DLTensor* exit_layer, int32_t layer) {
   const std::string where = " after " + std::to_string(layer);
-  const DLTensor* argmax = instance->output("argmax" + where, Type::kI32, {kRows});
-  const DLTensor* sure = instance->output("p1" + where, Type::kF32, {kRows});
+  const DLTensor* argmax = instance->output("argmax" + where, Type::kI32, {kTokens});
+  const DLTensor* sure = instance->output("p1" + where, Type::kF32, {kTokens});
   step->read_head(argmax, sure);
   exn_exit_rule_params p = {};
   p.struct_size = sizeof p;
   p.score = sure;
   p.state = state;
-  p.exit_mask = instance->output("leaves" + where, Type::kU8, {kRows});
+  p.exit_mask = instance->output("leaves" + where, Type::kU8, {kTokens});
   p.active_list = stay;
   p.exit_layer = exit_layer;
   p.rule = EXN_RULE_THRESHOLD;
@@ -330,11 +331,11 @@ const DLTensor* ask(Instance* instance, Step* step, const DLTensor* state, const
 // active = 1 for the rows of the list: zeros everywhere, then ones where it says.
 void mark(Instance* instance, const DLTensor* list, const DLTensor* active) {
   std::vector<int64_t> every;
-  for (int64_t r = 0; r < kRows; ++r) every.push_back(r);
+  for (int64_t r = 0; r < kTokens; ++r) every.push_back(r);
   const auto move = [&](unsigned char value, const DLTensor* where, int32_t direction) {
     exn_row_compaction_params p = {};
     p.struct_size = sizeof p;
-    p.input = instance->input(mask({kRows, 1}, value));
+    p.input = instance->input(mask({kTokens, 1}, value));
     p.list = where;
     p.out = active;
     p.direction = direction;
@@ -351,7 +352,7 @@ const DLTensor* decide_skips(Instance* instance, const DLTensor* state, const DL
   p.struct_size = sizeof p;
   p.cosine = layer == 1 ? nullptr : cosine;
   p.state = state;
-  p.skip = instance->output("skip", Type::kU8, {kRows});
+  p.skip = instance->output("skip", Type::kU8, {kTokens});
   p.layer = layer == 1 ? -1 : layer - 1;  // the step begins after layer 0
   p.model_layers = kLayers;
   p.cold_end = kLayers;
@@ -363,17 +364,17 @@ const DLTensor* decide_skips(Instance* instance, const DLTensor* state, const DL
 
 std::unique_ptr<Instance> instantiate(int32_t device_type, Borrowed* borrowed) {
   auto instance = std::make_unique<Instance>(device_type);
-  Step step(instance.get(), borrowed, make_model(), make_state(), kRows, 0);
+  Step step(instance.get(), borrowed, make_model(), make_state(), kTokens, 0);
   const DLTensor* exit_layer =
-      instance->in_out("exit layer", make_integers(std::vector<int64_t>(kRows, 99)));
+      instance->in_out("exit layer", make_integers(std::vector<int64_t>(kTokens, 99)));
   const DLTensor* exit_state =
-      instance->in_out("exit state", make_tensor(Type::kI32, {kRows, EXN_EXIT_STATE_WORDS}));
+      instance->in_out("exit state", make_tensor(Type::kI32, {kTokens, EXN_EXIT_STATE_WORDS}));
   const DLTensor* skip_state =
-      instance->in_out("skip state", make_tensor(Type::kI32, {kRows, EXN_FFN_SKIP_STATE_WORDS}));
-  const DLTensor* stay = instance->output("stay", Type::kI32, {kRows});
-  const DLTensor* active = instance->output("active", Type::kU8, {kRows});
-  const DLTensor* active_column = borrowed->view(active, {kRows, 1}, {1, 1});
-  const DLTensor* cosine = instance->output("cosine", Type::kF32, {kRows});
+      instance->in_out("skip state", make_tensor(Type::kI32, {kTokens, EXN_FFN_SKIP_STATE_WORDS}));
+  const DLTensor* stay = instance->output("stay", Type::kI32, {kTokens});
+  const DLTensor* active = instance->output("active", Type::kU8, {kTokens});
+  const DLTensor* active_column = borrowed->view(active, {kTokens, 1}, {1, 1});
+  const DLTensor* cosine = instance->output("cosine", Type::kF32, {kTokens});
   for (int32_t layer = 1; layer < kLayers; ++layer) {
     const DLTensor* leaves = ask(instance.get(), &step, exit_state, stay, exit_layer, layer);
     step.propagate(exit_layer, leaves, layer);
@@ -503,7 +504,7 @@ Reference decide_on_the_host() {
   Reference reference;
   reference.state = make_state();
   bool leaves = false, stays = false, skips = false;
-  for (int64_t r = 0; r < kRows; ++r) {
+  for (int64_t r = 0; r < kTokens; ++r) {
     const Outcome outcome = Token(model, &reference.state, r).run();
     leaves = leaves || outcome.exit_layer < kLayers;
     stays = stays || outcome.exit_layer == kLayers;
@@ -540,7 +541,7 @@ Complaint judge(const Reference& expected, const std::vector<std::string>& names
   const auto output = [&](const std::string& name) -> const HostTensor& {
     return got[static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin())];
   };
-  for (int64_t r = 0; r < kRows; ++r) {
+  for (int64_t r = 0; r < kTokens; ++r) {
     const Outcome& row = expected.rows[static_cast<size_t>(r)];
     const std::string who = "row " + std::to_string(r) + " ";
     const std::string where = " after " + std::to_string(row.exit_layer);
@@ -560,7 +561,7 @@ Complaint judge(const Reference& expected, const std::vector<std::string>& names
   for (size_t l = 0; l < kLayers; ++l) {
     const std::string layer = "layer " + std::to_string(l) + " ";
     std::vector<int64_t> lengths;
-    for (int64_t r = 0; r < kRows; ++r) {
+    for (int64_t r = 0; r < kTokens; ++r) {
       lengths.push_back(expected.state.length[l].integer_at(r));
     }
     const Complaint complaint =
@@ -594,4 +595,5 @@ const RegisteredOp kRegistered("decode_step", [] {
 
 }  // namespace
 
+}  // namespace decode_step_op
 }  // namespace exn::test

@@ -6,6 +6,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace draft_lookup_op {
 
 namespace {
 
@@ -309,4 +310,5 @@ const RegisteredOp kRegistered("draft_lookup", [] {
 
 }  // namespace
 
+}  // namespace draft_lookup_op
 }  // namespace exn::test

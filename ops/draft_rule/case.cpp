@@ -5,6 +5,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace draft_rule_op {
 
 namespace {
 
@@ -662,4 +663,5 @@ const RegisteredOp kRegistered("draft_rule", [] {
 
 }  // namespace
 
+}  // namespace draft_rule_op
 }  // namespace exn::test

@@ -6,6 +6,7 @@
 #include "judge.h"
 
 namespace exn::test {
+inline namespace draft_rule_op {
 
 struct DraftInputs {
   HostTensor score, token, stop_tokens;                                 // of a step
@@ -74,4 +75,5 @@ class DraftOracle {
   int64_t candidates_;
 };
 
+}  // namespace draft_rule_op
 }  // namespace exn::test

@@ -5,6 +5,7 @@
 #include "maker.h"
 
 namespace exn::test {
+inline namespace elr_op {
 
 namespace {
 
@@ -306,4 +307,5 @@ const RegisteredOp kRegistered("elr", [] {
 
 }  // namespace
 
+}  // namespace elr_op
 }  // namespace exn::test

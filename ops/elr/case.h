@@ -4,6 +4,7 @@
 #include "judge.h"
 
 namespace exn::test {
+inline namespace elr_op {
 
 struct ElrCase : CaseBase {
   MatrixSpec logits;
@@ -43,4 +44,5 @@ ElrExpected elr_oracle(const ElrCase& c, const ElrInputs& in);
 std::unique_ptr<Instance> instantiate(const ElrCase& c, const ElrInputs& in, int32_t device_type);
 Complaint judge(const ElrCase& c, const ElrExpected& expected, const Outputs& got);
 
+}  // namespace elr_op
 }  // namespace exn::test

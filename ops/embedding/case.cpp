@@ -4,6 +4,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace embedding_op {
 
 namespace {
 
@@ -140,4 +141,5 @@ const RegisteredOp kRegistered("embedding", [] {
 
 }  // namespace
 
+}  // namespace embedding_op
 }  // namespace exn::test

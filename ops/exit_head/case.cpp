@@ -8,6 +8,7 @@
 #include "parts.h"
 
 namespace exn::test {
+inline namespace exit_head_op {
 
 namespace {
 
@@ -529,4 +530,5 @@ const RegisteredOp kRegistered("exit_head",
 
 }  // namespace
 
+}  // namespace exit_head_op
 }  // namespace exn::test

@@ -4,6 +4,7 @@
 #include "stats.h"
 
 namespace exn::test {
+inline namespace exit_head_op {
 
 struct ExitHeadCase : CaseBase {
   MatrixSpec hidden;
@@ -40,4 +41,5 @@ std::vector<StatsExpected> exit_head_oracle(const ExitHeadCase& c, const ExitHea
 std::unique_ptr<Instance> instantiate(const ExitHeadCase& c, const ExitHeadInputs& in,
                                       int32_t device_type);
 
+}  // namespace exit_head_op
 }  // namespace exn::test

@@ -5,6 +5,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace exit_rule_op {
 
 namespace {
 
@@ -392,4 +393,5 @@ const RegisteredOp kRegistered("exit_rule", [] {
 
 }  // namespace
 
+}  // namespace exit_rule_op
 }  // namespace exn::test

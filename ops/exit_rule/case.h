@@ -6,6 +6,7 @@
 #include "judge.h"
 
 namespace exn::test {
+inline namespace exit_rule_op {
 
 struct ExitRuleInputs {
   HostTensor score, label, valid, step;
@@ -72,4 +73,5 @@ class ExitRuleOracle {
   int64_t decisions_ = 0;
 };
 
+}  // namespace exit_rule_op
 }  // namespace exn::test

@@ -6,6 +6,7 @@
 #include "parts.h"
 
 namespace exn::test {
+inline namespace ffn_op {
 
 std::vector<FfnCase> ffn_cases() {
   return read_cases<FfnCase>("ffn", [](const Row& row, FfnCase* c) {
@@ -310,4 +311,5 @@ const RegisteredOp kRegistered("ffn", [] { return listed("ffn", ffn_cases(), mak
 
 }  // namespace
 
+}  // namespace ffn_op
 }  // namespace exn::test

@@ -7,6 +7,7 @@
 #include "expected.h"
 
 namespace exn::test {
+inline namespace ffn_op {
 
 struct FfnCase : CaseBase {
   MatrixSpec hidden;
@@ -54,4 +55,5 @@ FfnExpected ffn_oracle(const FfnCase& c, const FfnInputs& in);
 // Outputs: out, and the cosines that the case asks for.
 std::unique_ptr<Instance> instantiate(const FfnCase& c, const FfnInputs& in, int32_t device_type);
 
+}  // namespace ffn_op
 }  // namespace exn::test

@@ -4,6 +4,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace ffn_skip_rule_op {
 
 namespace {
 
@@ -176,4 +177,5 @@ const RegisteredOp kRegistered("ffn_skip_rule", [] {
 
 }  // namespace
 
+}  // namespace ffn_skip_rule_op
 }  // namespace exn::test

@@ -6,6 +6,7 @@
 #include "maker.h"
 
 namespace exn::test {
+inline namespace gate_op {
 
 namespace {
 
@@ -215,4 +216,5 @@ const RegisteredOp kRegistered("gate", [] {
 
 }  // namespace
 
+}  // namespace gate_op
 }  // namespace exn::test

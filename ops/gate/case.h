@@ -7,6 +7,7 @@
 #include "table.h"
 
 namespace exn::test {
+inline namespace gate_op {
 
 struct GateCase : CaseBase {
   MatrixSpec features;
@@ -34,4 +35,5 @@ struct GateInputs {
 // has bound +inf.
 std::vector<Expected> gate_oracle(const GateCase& c, const GateInputs& in);
 
+}  // namespace gate_op
 }  // namespace exn::test

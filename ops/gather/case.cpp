@@ -6,9 +6,11 @@
 
 #include "cache.h"
 #include "maker.h"
+#include "reals.h"
 #include "selection.h"
 
 namespace exn::test {
+inline namespace gather_op {
 
 namespace {
 
@@ -179,8 +181,6 @@ GatherInputs make_inputs(const GatherCase& c) {
 }
 
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 bool moves_in_place(const GatherCase& c) {
   return c.position_in_place ||
@@ -439,4 +439,5 @@ const RegisteredOp kRegistered("gather",
 
 }  // namespace
 
+}  // namespace gather_op
 }  // namespace exn::test

@@ -8,6 +8,7 @@
 #include "table.h"
 
 namespace exn::test {
+inline namespace gather_op {
 
 // A tensor with `rows` entries along `axis`, e.g. bf16:8xNx64.
 struct GatherTensorSpec {
@@ -69,4 +70,5 @@ struct GatherExpected {
 
 GatherExpected gather_oracle(const GatherCase& c, const GatherInputs& in);
 
+}  // namespace gather_op
 }  // namespace exn::test

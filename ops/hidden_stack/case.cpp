@@ -7,6 +7,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace hidden_stack_op {
 
 namespace {
 
@@ -260,4 +261,5 @@ const RegisteredOp kRegistered("hidden_stack", [] {
 
 }  // namespace
 
+}  // namespace hidden_stack_op
 }  // namespace exn::test

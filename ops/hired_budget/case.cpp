@@ -6,8 +6,10 @@
 #include <numeric>
 
 #include "maker.h"
+#include "reals.h"
 
 namespace exn::test {
+inline namespace hired_budget_op {
 
 namespace {
 
@@ -36,8 +38,6 @@ void read_case(const Row& row, HiredBudgetCase* c) {
 }
 
 // ---- the oracle ---------------------------------------------------------------------------------
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 using Real = long double;
 
@@ -258,4 +258,5 @@ const RegisteredOp kRegistered("hired_budget", [] {
 
 }  // namespace
 
+}  // namespace hired_budget_op
 }  // namespace exn::test

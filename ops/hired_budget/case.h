@@ -5,6 +5,7 @@
 #include "table.h"
 
 namespace exn::test {
+inline namespace hired_budget_op {
 
 enum HiredOutput { kHiredMarks, kHiredValid };
 
@@ -38,4 +39,5 @@ struct HiredBudgetExpected {
 
 HiredBudgetExpected hired_budget_oracle(const HiredBudgetCase& c, const HostTensor& attention);
 
+}  // namespace hired_budget_op
 }  // namespace exn::test

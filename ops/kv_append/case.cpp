@@ -5,6 +5,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace kv_append_op {
 
 namespace {
 
@@ -173,4 +174,5 @@ const RegisteredOp kRegistered("kv_append", [] {
 
 }  // namespace
 
+}  // namespace kv_append_op
 }  // namespace exn::test

@@ -5,8 +5,10 @@
 #include <set>
 
 #include "parts.h"
+#include "reals.h"
 
 namespace exn::test {
+inline namespace kv_compact_op {
 
 int64_t KvCompactCase::sequences() const {
   return sequence == "some" ? (source.sequences + 1) / 2 : source.sequences;
@@ -202,8 +204,6 @@ KvCompactInputs make_inputs(const KvCompactCase& c) {
 // ---- the oracle ---------------------------------------------------------------------------------
 
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 // The call seen as plain lists, or as refused.
 class KvCompaction {
@@ -519,4 +519,5 @@ const RegisteredOp kRegistered("kv_compact",
 
 }  // namespace
 
+}  // namespace kv_compact_op
 }  // namespace exn::test

@@ -5,6 +5,7 @@
 #include "judge.h"
 
 namespace exn::test {
+inline namespace kv_compact_op {
 
 struct KvCompactCase : CaseBase {
   CacheSpec source;
@@ -46,4 +47,5 @@ struct KvCompactExpected {
 
 KvCompactExpected kv_compact_oracle(const KvCompactCase& c, const KvCompactInputs& in);
 
+}  // namespace kv_compact_op
 }  // namespace exn::test

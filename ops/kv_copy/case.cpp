@@ -5,6 +5,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace kv_copy_op {
 
 namespace {
 
@@ -203,4 +204,5 @@ const RegisteredOp kRegistered("kv_copy", [] {
 
 }  // namespace
 
+}  // namespace kv_copy_op
 }  // namespace exn::test

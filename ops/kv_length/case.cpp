@@ -7,6 +7,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace kv_length_op {
 
 namespace {
 
@@ -218,4 +219,5 @@ const RegisteredOp kRegistered("kv_length", [] {
 
 }  // namespace
 
+}  // namespace kv_length_op
 }  // namespace exn::test

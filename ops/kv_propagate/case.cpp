@@ -8,6 +8,7 @@
 #include "parts.h"
 
 namespace exn::test {
+inline namespace kv_propagate_op {
 
 std::vector<KvPropagateCase> kv_propagate_cases() {
   return read_cases<KvPropagateCase>("kv_propagate", [](const Row& row, KvPropagateCase* c) {
@@ -347,4 +348,5 @@ const RegisteredOp kRegistered("kv_propagate", [] {
 
 }  // namespace
 
+}  // namespace kv_propagate_op
 }  // namespace exn::test

@@ -7,6 +7,7 @@
 #include "expected.h"
 
 namespace exn::test {
+inline namespace kv_propagate_op {
 
 struct KvPropagateCase : CaseBase {
   MatrixSpec hidden;
@@ -72,4 +73,5 @@ std::unique_ptr<Instance> instantiate(const KvPropagateCase& c, const KvPropagat
                                       int32_t device_type);
 Complaint judge(const std::vector<KvLayerExpected>& expected, const Outputs& got);
 
+}  // namespace kv_propagate_op
 }  // namespace exn::test

@@ -6,6 +6,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace layer_schedule_op {
 
 namespace {
 
@@ -251,4 +252,5 @@ const RegisteredOp kRegistered("layer_schedule", [] {
 
 }  // namespace
 
+}  // namespace layer_schedule_op
 }  // namespace exn::test

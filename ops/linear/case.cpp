@@ -6,6 +6,7 @@
 #include "maker.h"
 
 namespace exn::test {
+inline namespace linear_op {
 
 namespace {
 
@@ -198,4 +199,5 @@ const RegisteredOp kRegistered("linear", [] {
 
 }  // namespace
 
+}  // namespace linear_op
 }  // namespace exn::test

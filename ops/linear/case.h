@@ -7,6 +7,7 @@
 #include "expected.h"
 
 namespace exn::test {
+inline namespace linear_op {
 
 struct LinearCase : CaseBase {
   MatrixSpec input;
@@ -38,4 +39,5 @@ std::vector<Expected> linear_oracle(const LinearCase& c, const LinearInputs& in)
 std::unique_ptr<Instance> instantiate(const LinearCase& c, const LinearInputs& in,
                                       int32_t device_type);
 
+}  // namespace linear_op
 }  // namespace exn::test

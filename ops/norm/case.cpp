@@ -6,6 +6,7 @@
 #include "parts.h"
 
 namespace exn::test {
+inline namespace norm_op {
 
 namespace {
 
@@ -100,4 +101,5 @@ const RegisteredOp kRegistered("norm", [] {
 
 }  // namespace
 
+}  // namespace norm_op
 }  // namespace exn::test

@@ -7,6 +7,7 @@
 #include "table.h"
 
 namespace exn::test {
+inline namespace norm_op {
 
 struct NormCase : CaseBase {
   MatrixSpec input;
@@ -26,4 +27,5 @@ struct NormInputs {
 // Row-major over the elements of the output.
 std::vector<Expected> norm_oracle(const NormCase& c, const NormInputs& in);
 
+}  // namespace norm_op
 }  // namespace exn::test

@@ -6,6 +6,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace perp_grad_op {
 
 namespace {
 
@@ -190,4 +191,5 @@ const RegisteredOp kRegistered("perp_grad", [] {
 
 }  // namespace
 
+}  // namespace perp_grad_op
 }  // namespace exn::test

@@ -6,6 +6,7 @@
 #include "expected.h"
 
 namespace exn::test {
+inline namespace perp_grad_op {
 
 struct PerpGradExpected {
   std::vector<Expected> out;
@@ -19,4 +20,5 @@ struct PerpGradExpected {
 // Both are one row of all their elements.
 PerpGradExpected perp_grad_oracle(const HostTensor& weight, const HostTensor& grad, int32_t form);
 
+}  // namespace perp_grad_op
 }  // namespace exn::test

@@ -5,6 +5,7 @@
 #include "maker.h"
 
 namespace exn::test {
+inline namespace prune_apply_op {
 
 namespace {
 
@@ -157,4 +158,5 @@ const RegisteredOp kRegistered("prune_apply", [] {
 
 }  // namespace
 
+}  // namespace prune_apply_op
 }  // namespace exn::test

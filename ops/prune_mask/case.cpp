@@ -8,6 +8,7 @@
 #include "maker.h"
 
 namespace exn::test {
+inline namespace prune_mask_op {
 
 namespace {
 
@@ -238,4 +239,5 @@ const RegisteredOp kRegistered("prune_mask", [] {
 
 }  // namespace
 
+}  // namespace prune_mask_op
 }  // namespace exn::test

@@ -6,6 +6,7 @@
 #include "table.h"
 
 namespace exn::test {
+inline namespace prune_mask_op {
 
 // One tensor of a call.
 struct PruneInput {
@@ -27,4 +28,5 @@ struct PruneOptions {
 std::vector<HostTensor> prune_oracle(const std::vector<PruneInput>& tensors,
                                      const PruneOptions& options);
 
+}  // namespace prune_mask_op
 }  // namespace exn::test

@@ -6,6 +6,7 @@
 #include "maker.h"
 
 namespace exn::test {
+inline namespace rope_op {
 
 namespace {
 
@@ -120,4 +121,5 @@ const RegisteredOp kRegistered("rope", [] {
 
 }  // namespace
 
+}  // namespace rope_op
 }  // namespace exn::test

@@ -7,6 +7,7 @@
 #include "expected.h"
 
 namespace exn::test {
+inline namespace rope_op {
 
 struct RopeCase : CaseBase {
   MatrixSpec input;  // cols = heads * dim
@@ -34,4 +35,5 @@ std::vector<Expected> rope_oracle(const RopeCase& c, const RopeInputs& in);
 
 std::unique_ptr<Instance> instantiate(const RopeCase& c, const RopeInputs& in, int32_t device_type);
 
+}  // namespace rope_op
 }  // namespace exn::test

@@ -6,6 +6,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace rope_table_op {
 
 namespace {
 
@@ -88,4 +89,5 @@ const RegisteredOp kRegistered("rope_table", [] {
 
 }  // namespace
 
+}  // namespace rope_table_op
 }  // namespace exn::test

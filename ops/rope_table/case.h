@@ -7,6 +7,7 @@
 #include "table.h"
 
 namespace exn::test {
+inline namespace rope_table_op {
 
 struct RopeTableCase : CaseBase {
   int64_t positions = 0;
@@ -20,4 +21,5 @@ struct RopeTableCase : CaseBase {
 // Row-major over the elements of the table.
 std::vector<Expected> rope_table_oracle(const RopeTableCase& c);
 
+}  // namespace rope_table_op
 }  // namespace exn::test

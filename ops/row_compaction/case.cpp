@@ -6,6 +6,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace row_compaction_op {
 
 namespace {
 
@@ -147,4 +148,5 @@ const RegisteredOp kRegistered("row_compaction", [] {
 
 }  // namespace
 
+}  // namespace row_compaction_op
 }  // namespace exn::test

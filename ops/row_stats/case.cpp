@@ -4,6 +4,7 @@
 #include "stats.h"
 
 namespace exn::test {
+inline namespace row_stats_op {
 
 namespace {
 
@@ -77,4 +78,5 @@ const RegisteredOp kRegistered("row_stats", [] {
 
 }  // namespace
 
+}  // namespace row_stats_op
 }  // namespace exn::test

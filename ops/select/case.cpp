@@ -7,6 +7,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace select_op {
 
 namespace {
 
@@ -149,4 +150,5 @@ const RegisteredOp kRegistered("select", [] {
 
 }  // namespace
 
+}  // namespace select_op
 }  // namespace exn::test

@@ -4,6 +4,7 @@
 #include "selection.h"
 
 namespace exn::test {
+inline namespace select_op {
 
 struct SelectCase : CaseBase {
   MatrixSpec scores;  // of all heads
@@ -22,4 +23,5 @@ struct SelectInputs {
 
 SelectExpected select_oracle(const SelectCase& c, const SelectInputs& in);
 
+}  // namespace select_op
 }  // namespace exn::test

@@ -11,6 +11,7 @@
 #include "maker.h"
 
 namespace exn::test {
+inline namespace ssm_step_op {
 
 namespace {
 
@@ -338,4 +339,5 @@ const RegisteredOp kRegistered("ssm_step", [] {
 
 }  // namespace
 
+}  // namespace ssm_step_op
 }  // namespace exn::test

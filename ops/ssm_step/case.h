@@ -7,6 +7,7 @@
 #include "table.h"
 
 namespace exn::test {
+inline namespace ssm_step_op {
 
 struct SsmStepCase : CaseBase {
   MatrixSpec x;
@@ -46,4 +47,5 @@ struct SsmStepExpected {
 // Rows of no sequence are inactive.
 SsmStepExpected ssm_step_oracle(const SsmStepCase& c, const SsmStepInputs& in);
 
+}  // namespace ssm_step_op
 }  // namespace exn::test

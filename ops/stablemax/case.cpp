@@ -6,6 +6,7 @@
 #include "maker.h"
 
 namespace exn::test {
+inline namespace stablemax_op {
 
 namespace {
 
@@ -99,4 +100,5 @@ const RegisteredOp kRegistered("stablemax", [] {
 
 }  // namespace
 
+}  // namespace stablemax_op
 }  // namespace exn::test

@@ -6,8 +6,10 @@
 #include "expected.h"
 
 namespace exn::test {
+inline namespace stablemax_op {
 
 // Row-major [R,V].
 std::vector<Expected> stablemax_oracle(const HostTensor& logits, int32_t normalizer, bool log);
 
+}  // namespace stablemax_op
 }  // namespace exn::test

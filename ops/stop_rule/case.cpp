@@ -4,6 +4,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace stop_rule_op {
 
 namespace {
 
@@ -503,4 +504,5 @@ const RegisteredOp kRegistered("stop_rule", [] {
 
 }  // namespace
 
+}  // namespace stop_rule_op
 }  // namespace exn::test

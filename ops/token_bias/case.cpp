@@ -4,6 +4,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace token_bias_op {
 
 namespace {
 
@@ -128,4 +129,5 @@ const RegisteredOp kRegistered("token_bias", [] {
 
 }  // namespace
 
+}  // namespace token_bias_op
 }  // namespace exn::test

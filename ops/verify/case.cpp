@@ -7,6 +7,7 @@
 #include "reals.h"
 
 namespace exn::test {
+inline namespace verify_op {
 
 namespace {
 
@@ -621,4 +622,5 @@ const RegisteredOp kRegistered("verify", [] {
 
 }  // namespace
 
+}  // namespace verify_op
 }  // namespace exn::test

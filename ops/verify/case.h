@@ -7,6 +7,7 @@
 #include "judge.h"
 
 namespace exn::test {
+inline namespace verify_op {
 
 struct VerifyCase : CaseBase {
   bool greedy = true;
@@ -56,4 +57,5 @@ VerifyResult verify_result(const VerifyInputs& in, int64_t s, int64_t kept, int6
 // n of sequence s; -1: it is not active; -2: it has what it must not have.
 int64_t verify_drafted(const VerifyInputs& in, int64_t s);
 
+}  // namespace verify_op
 }  // namespace exn::test
