@@ -2,19 +2,12 @@
 #include "bench.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 namespace exn::gpu {
 namespace {
 
 constexpr int kMostCalls = 2048;  // in a graph
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 class CaseRunnable : public Runnable {
  public:

@@ -3,7 +3,6 @@
 // Checks and times the CUDA backend over the case tables and at the shapes of a large model;
 // tests/gpu/run is its usual caller.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -136,12 +135,6 @@ Options parse(int argc, char** argv) {
 }
 
 // ---- a run that may be stopped ------------------------------------------------------------------
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 struct Session {
   const Options& options;

@@ -22,7 +22,7 @@ struct Nvml {
 } nvml;
 
 template <class Function>
-bool look_up(void* library, const char* name, Function* function) {
+bool look_up_nvml(void* library, const char* name, Function* function) {
   *function = reinterpret_cast<Function>(dlsym(library, name));
   return *function != nullptr;
 }
@@ -35,13 +35,13 @@ void Monitor::open(const std::string& path) {
     why_ = "no " + path;
     return;
   }
-  if (!look_up(library, "nvmlInit_v2", &nvml.init) ||
-      !look_up(library, "nvmlDeviceGetHandleByPciBusId_v2", &nvml.by_bus_id) ||
-      !look_up(library, "nvmlDeviceGetHandleByIndex_v2", &nvml.by_index) ||
-      !look_up(library, "nvmlDeviceGetClockInfo", &nvml.clock) ||
-      !look_up(library, "nvmlDeviceGetPowerUsage", &nvml.power) ||
-      !look_up(library, "nvmlDeviceGetTemperature", &nvml.temperature) ||
-      !look_up(library, "nvmlDeviceGetCurrentClocksThrottleReasons", &nvml.throttle_reasons)) {
+  if (!look_up_nvml(library, "nvmlInit_v2", &nvml.init) ||
+      !look_up_nvml(library, "nvmlDeviceGetHandleByPciBusId_v2", &nvml.by_bus_id) ||
+      !look_up_nvml(library, "nvmlDeviceGetHandleByIndex_v2", &nvml.by_index) ||
+      !look_up_nvml(library, "nvmlDeviceGetClockInfo", &nvml.clock) ||
+      !look_up_nvml(library, "nvmlDeviceGetPowerUsage", &nvml.power) ||
+      !look_up_nvml(library, "nvmlDeviceGetTemperature", &nvml.temperature) ||
+      !look_up_nvml(library, "nvmlDeviceGetCurrentClocksThrottleReasons", &nvml.throttle_reasons)) {
     why_ = path + " lacks a function";
     return;
   }

@@ -51,10 +51,7 @@ void check_args(const exn_attention_params& p, Check& check, AttentionArgs* a) {
   if (p.scores != nullptr) check_scores(p, check, a);
 }
 
-constexpr Op<exn_attention_params, AttentionArgs> kOp{"exn_attention", check_args,
-                                                      &Backend::attention};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(attention, exn::kOp)
+EXN_DEFINE_OP(attention, AttentionArgs, check_args)

@@ -110,10 +110,7 @@ void check_args(const exn_attention_scores_params& p, Check& check, AttentionSco
   check.absent("selection.drop", p.selection.drop, kWhy);
 }
 
-constexpr Op<exn_attention_scores_params, AttentionScoresArgs> kOp{
-    "exn_attention_scores", check_args, &Backend::attention_scores};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(attention_scores, exn::kOp)
+EXN_DEFINE_OP(attention_scores, AttentionScoresArgs, check_args)

@@ -25,10 +25,7 @@ void check_args(const exn_column_norms_params& p, Check& check, ColumnNormsArgs*
   a->root = static_cast<float>(std::sqrt(static_cast<double>(p.scale)));
 }
 
-constexpr Op<exn_column_norms_params, ColumnNormsArgs> kOp{"exn_column_norms", check_args,
-                                                           &Backend::column_norms};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(column_norms, exn::kOp)
+EXN_DEFINE_OP(column_norms, ColumnNormsArgs, check_args)

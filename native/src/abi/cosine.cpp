@@ -19,9 +19,7 @@ void check_args(const exn_cosine_params& p, Check& check, CosineArgs* a) {
   a->out = static_cast<float*>(out.data);
 }
 
-constexpr Op<exn_cosine_params, CosineArgs> kOp{"exn_cosine", check_args, &Backend::cosine};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(cosine, exn::kOp)
+EXN_DEFINE_OP(cosine, CosineArgs, check_args)

@@ -63,10 +63,7 @@ void check_args(const exn_draft_lookup_params& p, Check& check, DraftLookupArgs*
   check_ngrams(p, check, a);
 }
 
-constexpr Op<exn_draft_lookup_params, DraftLookupArgs> kOp{"exn_draft_lookup", check_args,
-                                                           &Backend::draft_lookup};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(draft_lookup, exn::kOp)
+EXN_DEFINE_OP(draft_lookup, DraftLookupArgs, check_args)

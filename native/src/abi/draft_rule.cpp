@@ -162,10 +162,7 @@ void check_args(const exn_draft_rule_params& p, Check& check, DraftRuleArgs* a) 
   a->omega = p.omega;
 }
 
-constexpr Op<exn_draft_rule_params, DraftRuleArgs> kOp{"exn_draft_rule", check_args,
-                                                       &Backend::draft_rule};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(draft_rule, exn::kOp)
+EXN_DEFINE_OP(draft_rule, DraftRuleArgs, check_args)

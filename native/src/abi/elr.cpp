@@ -27,9 +27,7 @@ void check_args(const exn_elr_params& p, Check& check, ElrArgs* a) {
   a->reduction = p.reduction;
 }
 
-constexpr Op<exn_elr_params, ElrArgs> kOp{"exn_elr", check_args, &Backend::elr};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(elr, exn::kOp)
+EXN_DEFINE_OP(elr, ElrArgs, check_args)

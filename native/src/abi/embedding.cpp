@@ -21,10 +21,7 @@ void check_args(const exn_embedding_params& p, Check& check, EmbeddingArgs* a) {
   a->scale = p.scale;
 }
 
-constexpr Op<exn_embedding_params, EmbeddingArgs> kOp{"exn_embedding", check_args,
-                                                      &Backend::embedding};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(embedding, exn::kOp)
+EXN_DEFINE_OP(embedding, EmbeddingArgs, check_args)

@@ -146,10 +146,7 @@ void check_args(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) {
   check_screen(p, check, a);
 }
 
-constexpr Op<exn_exit_head_params, ExitHeadArgs> kOp{"exn_exit_head", check_args,
-                                                     &Backend::exit_head};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(exit_head, exn::kOp)
+EXN_DEFINE_OP(exit_head, ExitHeadArgs, check_args)

@@ -78,10 +78,7 @@ void check_args(const exn_exit_rule_params& p, Check& check, ExitRuleArgs* a) {
   a->force = p.force;
 }
 
-constexpr Op<exn_exit_rule_params, ExitRuleArgs> kOp{"exn_exit_rule", check_args,
-                                                     &Backend::exit_rule};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(exit_rule, exn::kOp)
+EXN_DEFINE_OP(exit_rule, ExitRuleArgs, check_args)

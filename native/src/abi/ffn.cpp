@@ -60,9 +60,7 @@ void check_args(const exn_ffn_params& p, Check& check, FfnArgs* a) {
   a->activation = p.activation;
 }
 
-constexpr Op<exn_ffn_params, FfnArgs> kOp{"exn_ffn", check_args, &Backend::ffn};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(ffn, exn::kOp)
+EXN_DEFINE_OP(ffn, FfnArgs, check_args)

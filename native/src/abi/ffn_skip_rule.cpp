@@ -38,10 +38,7 @@ void check_args(const exn_ffn_skip_rule_params& p, Check& check, FfnSkipRuleArgs
   a->threshold = p.threshold;
 }
 
-constexpr Op<exn_ffn_skip_rule_params, FfnSkipRuleArgs> kOp{"exn_ffn_skip_rule", check_args,
-                                                            &Backend::ffn_skip_rule};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(ffn_skip_rule, exn::kOp)
+EXN_DEFINE_OP(ffn_skip_rule, FfnSkipRuleArgs, check_args)

@@ -64,9 +64,7 @@ void check_args(const exn_gate_params& p, Check& check, GateArgs* a) {
   a->kind = p.kind;
 }
 
-constexpr Op<exn_gate_params, GateArgs> kOp{"exn_gate", check_args, &Backend::gate};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(gate, exn::kOp)
+EXN_DEFINE_OP(gate, GateArgs, check_args)

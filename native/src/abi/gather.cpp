@@ -121,9 +121,7 @@ void check_args(const exn_gather_params& p, Check& check, GatherArgs* a) {
   check_positions(p, check, a);
 }
 
-constexpr Op<exn_gather_params, GatherArgs> kOp{"exn_gather", check_args, &Backend::gather};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(gather, exn::kOp)
+EXN_DEFINE_OP(gather, GatherArgs, check_args)

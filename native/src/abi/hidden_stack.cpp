@@ -46,10 +46,7 @@ void check_args(const exn_hidden_stack_params& p, Check& check, HiddenStackArgs*
   a->action = p.action;
 }
 
-constexpr Op<exn_hidden_stack_params, HiddenStackArgs> kOp{"exn_hidden_stack", check_args,
-                                                           &Backend::hidden_stack};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(hidden_stack, exn::kOp)
+EXN_DEFINE_OP(hidden_stack, HiddenStackArgs, check_args)

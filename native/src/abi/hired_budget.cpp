@@ -84,10 +84,7 @@ void check_args(const exn_hired_budget_params& p, Check& check, HiredBudgetArgs*
   a->mark_count = static_cast<int64_t>(static_cast<double>(patches) * (1 - p.alpha));
 }
 
-constexpr Op<exn_hired_budget_params, HiredBudgetArgs> kOp{"exn_hired_budget", check_args,
-                                                           &Backend::hired_budget};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(hired_budget, exn::kOp)
+EXN_DEFINE_OP(hired_budget, HiredBudgetArgs, check_args)

@@ -82,15 +82,9 @@ void check_length(const exn_kv_length_params& p, Check& check, KvLengthArgs* a) 
   p.action == EXN_KV_CROP ? check_crop(p, check, a) : check_advance(p, check, a);
 }
 
-constexpr Op<exn_kv_append_params, KvAppendArgs> kKvAppend{"exn_kv_append", check_append,
-                                                           &Backend::kv_append};
-constexpr Op<exn_kv_copy_params, KvCopyArgs> kKvCopy{"exn_kv_copy", check_copy, &Backend::kv_copy};
-constexpr Op<exn_kv_length_params, KvLengthArgs> kKvLength{"exn_kv_length", check_length,
-                                                           &Backend::kv_length};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(kv_append, exn::kKvAppend)
-EXN_DEFINE_OP(kv_copy, exn::kKvCopy)
-EXN_DEFINE_OP(kv_length, exn::kKvLength)
+EXN_DEFINE_OP(kv_append, KvAppendArgs, check_append)
+EXN_DEFINE_OP(kv_copy, KvCopyArgs, check_copy)
+EXN_DEFINE_OP(kv_length, KvLengthArgs, check_length)

@@ -98,10 +98,7 @@ void check_args(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a) 
   check_freed(p, check, a);
 }
 
-constexpr Op<exn_kv_compact_params, KvCompactArgs> kOp{"exn_kv_compact", check_args,
-                                                       &Backend::kv_compact};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(kv_compact, exn::kOp)
+EXN_DEFINE_OP(kv_compact, KvCompactArgs, check_args)

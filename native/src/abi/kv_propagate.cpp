@@ -106,10 +106,7 @@ void check_args(const exn_kv_propagate_params& p, Check& check, KvPropagateArgs*
   a->table = check.rope_table("rope_table", p.rope_table, a->first.cache.dim, Need::kOptional);
 }
 
-constexpr Op<exn_kv_propagate_params, KvPropagateArgs> kOp{"exn_kv_propagate", check_args,
-                                                           &Backend::kv_propagate};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(kv_propagate, exn::kOp)
+EXN_DEFINE_OP(kv_propagate, KvPropagateArgs, check_args)

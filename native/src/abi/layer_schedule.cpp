@@ -79,10 +79,7 @@ void check_args(const exn_layer_schedule_params& p, Check& check, LayerScheduleA
   a->tau = p.tau;
 }
 
-constexpr Op<exn_layer_schedule_params, LayerScheduleArgs> kOp{"exn_layer_schedule", check_args,
-                                                               &Backend::layer_schedule};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(layer_schedule, exn::kOp)
+EXN_DEFINE_OP(layer_schedule, LayerScheduleArgs, check_args)

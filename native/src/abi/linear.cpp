@@ -55,9 +55,7 @@ void check_args(const exn_linear_params& p, Check& check, LinearArgs* a) {
   check.may_alias("out", "residual");
 }
 
-constexpr Op<exn_linear_params, LinearArgs> kOp{"exn_linear", check_args, &Backend::linear};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(linear, exn::kOp)
+EXN_DEFINE_OP(linear, LinearArgs, check_args)

@@ -20,9 +20,7 @@ void check_args(const exn_norm_params& p, Check& check, NormArgs* a) {
   a->eps = p.eps;
 }
 
-constexpr Op<exn_norm_params, NormArgs> kOp{"exn_norm", check_args, &Backend::norm};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(norm, exn::kOp)
+EXN_DEFINE_OP(norm, NormArgs, check_args)

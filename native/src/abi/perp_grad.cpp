@@ -33,10 +33,7 @@ void check_args(const exn_perp_grad_params& p, Check& check, PerpGradArgs* a) {
   a->form = p.form;
 }
 
-constexpr Op<exn_perp_grad_params, PerpGradArgs> kOp{"exn_perp_grad", check_args,
-                                                     &Backend::perp_grad};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(perp_grad, exn::kOp)
+EXN_DEFINE_OP(perp_grad, PerpGradArgs, check_args)

@@ -132,13 +132,8 @@ void check_apply_args(const exn_prune_apply_params& p, Check& check, PruneApplyA
   a->tensor_count = p.tensor_count;
 }
 
-constexpr Op<exn_prune_mask_params, PruneMaskArgs> kMask{"exn_prune_mask", check_mask_args,
-                                                         &Backend::prune_mask};
-constexpr Op<exn_prune_apply_params, PruneApplyArgs> kApply{"exn_prune_apply", check_apply_args,
-                                                            &Backend::prune_apply};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(prune_mask, exn::kMask)
-EXN_DEFINE_OP(prune_apply, exn::kApply)
+EXN_DEFINE_OP(prune_mask, PruneMaskArgs, check_mask_args)
+EXN_DEFINE_OP(prune_apply, PruneApplyArgs, check_apply_args)

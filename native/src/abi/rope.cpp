@@ -72,12 +72,8 @@ void check_rope(const exn_rope_params& p, Check& check, RopeArgs* a) {
   a->style = p.style;
 }
 
-constexpr Op<exn_rope_table_params, RopeTableArgs> kRopeTable{"exn_rope_table", check_table,
-                                                              &Backend::rope_table};
-constexpr Op<exn_rope_params, RopeArgs> kRope{"exn_rope", check_rope, &Backend::rope};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(rope_table, exn::kRopeTable)
-EXN_DEFINE_OP(rope, exn::kRope)
+EXN_DEFINE_OP(rope_table, RopeTableArgs, check_table)
+EXN_DEFINE_OP(rope, RopeArgs, check_rope)

@@ -25,10 +25,7 @@ void check_args(const exn_row_compaction_params& p, Check& check, RowCompactionA
   a->direction = p.direction;
 }
 
-constexpr Op<exn_row_compaction_params, RowCompactionArgs> kOp{"exn_row_compaction", check_args,
-                                                               &Backend::row_compaction};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(row_compaction, exn::kOp)
+EXN_DEFINE_OP(row_compaction, RowCompactionArgs, check_args)

@@ -19,10 +19,7 @@ void check_args(const exn_row_stats_params& p, Check& check, RowStatsArgs* a) {
   a->out = read_stats(check, p.out, a->logits.rows);
 }
 
-constexpr Op<exn_row_stats_params, RowStatsArgs> kOp{"exn_row_stats", check_args,
-                                                     &Backend::row_stats};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(row_stats, exn::kOp)
+EXN_DEFINE_OP(row_stats, RowStatsArgs, check_args)

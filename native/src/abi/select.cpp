@@ -28,9 +28,7 @@ void check_args(const exn_select_params& p, Check& check, SelectArgs* a) {
   a->selection = check.selection(p.selection, a->rows(), a->scores.cols);
 }
 
-constexpr Op<exn_select_params, SelectArgs> kOp{"exn_select", check_args, &Backend::select};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(select, exn::kOp)
+EXN_DEFINE_OP(select, SelectArgs, check_args)

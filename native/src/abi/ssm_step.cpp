@@ -65,9 +65,7 @@ void check_args(const exn_ssm_step_params& p, Check& check, SsmStepArgs* a) {
   a->stage = p.stage;
 }
 
-constexpr Op<exn_ssm_step_params, SsmStepArgs> kOp{"exn_ssm_step", check_args, &Backend::ssm_step};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(ssm_step, exn::kOp)
+EXN_DEFINE_OP(ssm_step, SsmStepArgs, check_args)

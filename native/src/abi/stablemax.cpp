@@ -33,13 +33,8 @@ void check_cross_entropy(const exn_cross_entropy_params& p, Check& check, CrossE
   a->reduction = p.reduction;
 }
 
-constexpr Op<exn_stablemax_params, StableMaxArgs> kForward{"exn_stablemax", check_forward,
-                                                           &Backend::stablemax};
-constexpr Op<exn_cross_entropy_params, CrossEntropyArgs> kCrossEntropy{
-    "exn_cross_entropy", check_cross_entropy, &Backend::cross_entropy};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(stablemax, exn::kForward)
-EXN_DEFINE_OP(cross_entropy, exn::kCrossEntropy)
+EXN_DEFINE_OP(stablemax, StableMaxArgs, check_forward)
+EXN_DEFINE_OP(cross_entropy, CrossEntropyArgs, check_cross_entropy)

@@ -150,10 +150,7 @@ void check_args(const exn_stop_rule_params& p, Check& check, StopRuleArgs* a) {
   read_settings(p, a);
 }
 
-constexpr Op<exn_stop_rule_params, StopRuleArgs> kOp{"exn_stop_rule", check_args,
-                                                     &Backend::stop_rule};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(stop_rule, exn::kOp)
+EXN_DEFINE_OP(stop_rule, StopRuleArgs, check_args)

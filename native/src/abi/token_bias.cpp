@@ -25,10 +25,7 @@ void check_args(const exn_token_bias_params& p, Check& check, TokenBiasArgs* a) 
   a->add = p.add;
 }
 
-constexpr Op<exn_token_bias_params, TokenBiasArgs> kOp{"exn_token_bias", check_args,
-                                                       &Backend::token_bias};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(token_bias, exn::kOp)
+EXN_DEFINE_OP(token_bias, TokenBiasArgs, check_args)

@@ -104,9 +104,7 @@ void check_args(const exn_verify_params& p, Check& check, VerifyArgs* a) {
   check_counters(p, check, a);
 }
 
-constexpr Op<exn_verify_params, VerifyArgs> kOp{"exn_verify", check_args, &Backend::verify};
-
 }  // namespace
 }  // namespace exn
 
-EXN_DEFINE_OP(verify, exn::kOp)
+EXN_DEFINE_OP(verify, VerifyArgs, check_args)
