@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What the jars hold: natives with their digests in the jar of their platform and nowhere else,
-hardened and without the paths of the machine that built them; licences; the sources of all ops;
-nothing left over.
+hardened and without the paths of the machine that built them; modules; what native-image has to
+know; licences; the sources of all ops; nothing left over.
 
   check_jars.py ROOT VERSION PLATFORM NATIVE_BUILD
 
@@ -11,6 +11,7 @@ built, and is not left over from a build before CUDA was switched off.
 """
 
 import hashlib
+import json
 import pathlib
 import re
 import sys
@@ -50,12 +51,42 @@ def main():
                 check_jar(path.name, jar, wanted, root, problems)
         else:
             problems.expect(False, f"{path} was not built")
-    for path in (pathlib.Path(f"{jni}.jar"), root / "java/target" / f"exeunt-{version}.jar"):
+    for path in (pathlib.Path(f"{jni}.jar"), pathlib.Path(f"{jni}-{platform}.jar"),
+                 pathlib.Path(f"{jni}-{platform}-cuda.jar"),
+                 root / "java/target" / f"exeunt-{version}.jar"):
         if path.exists():
             problems.expect("module-info.class" in zipfile.ZipFile(path).namelist(),
                             f"{path.name} is no module")
+    check_image(pathlib.Path(f"{jni}.jar"), pathlib.Path(f"{jni}-{platform}.jar"), folder, problems)
     check_sources(root, root / "java/target" / f"exeunt-{version}-sources.jar", problems)
     problems.finish()
+
+
+def check_image(binding, natives_jar, folder, problems):
+    """native-image is told of what libjniexeunt.so looks up by name, and of all resources."""
+    known, patterns = {}, []
+    for path in (binding, natives_jar):
+        with zipfile.ZipFile(path) as jar:
+            for entry in jar.namelist():
+                if re.fullmatch(r"META-INF/native-image/.*/jni-config\.json", entry):
+                    known.update({found["name"]: found for found in json.loads(jar.read(entry))})
+                elif re.fullmatch(r"META-INF/native-image/.*/resource-config\.json", entry):
+                    resources = json.loads(jar.read(entry))["resources"]
+                    listed = resources["includes"] if isinstance(resources, dict) else resources
+                    patterns += [resource["pattern"] for resource in listed]
+    with zipfile.ZipFile(natives_jar) as jar:
+        library = jar.read(f"{folder}/libjniexeunt.so")
+        for entry in jar.namelist():
+            if entry.startswith(folder) and not entry.endswith("/"):
+                problems.expect(any(re.fullmatch(pattern, entry) for pattern in patterns),
+                                f"no resource-config.json has {entry}")
+    classes = set(re.findall(rb"(?<=\0)(?:java|javax|org)/[\w/$]+(?=\0)", library))
+    problems.expect(len(classes) > 50, f"libjniexeunt.so looks up {len(classes)} classes only")
+    for name in sorted(found.decode().replace("/", ".") for found in classes):
+        # Of structs and exceptions the library makes objects by what it knows of Pointer.
+        members = name.startswith(("org.bytedeco.", "java.nio.", "java.lang.String"))
+        problems.expect(name in known and not (members and len(known[name]) < 9),
+                        f"no jni-config.json has {name} with what the library looks up")
 
 
 def check_sources(root, path, problems):
@@ -76,6 +107,7 @@ def check_jar(name, jar, wanted, root, problems):
     for entry in names:
         known = entry in wanted | digests or entry.startswith("META-INF/") or not wanted and (
             entry.endswith(".class") and "-cuda" not in name)
+        known = known or re.fullmatch(r"module-info\.class|org/exeunt/jni/.*/Libraries\.class", entry)
         problems.expect(known, f"{name} holds {entry}, which does not belong there")
     for text in ("LICENSE", "NOTICE"):
         entry = f"META-INF/{text}"

@@ -6,4 +6,6 @@ module org.exeunt.jni {
   exports org.exeunt.jni;
   exports org.exeunt.jni.global;
   exports org.exeunt.presets;
+
+  uses org.exeunt.presets.Natives;
 }

@@ -2,16 +2,21 @@
 package org.exeunt.tests;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.File;
 import java.io.IOException;
+import java.io.PrintWriter;
+import java.io.StringWriter;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
 import java.util.TreeSet;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.zip.ZipFile;
 import javax.tools.ToolProvider;
@@ -82,36 +87,75 @@ class PackagingTest {
     assertTrue(paths.isEmpty() || paths.equals(List.of("$ORIGIN/")), paths.toString());
   }
 
-  /** A program that is a module itself, on the module path, with no other module exported to it. */
-  @Test
-  void worksAsAModule() throws IOException {
-    String modulePath =
-        List.of(requireJar("exeunt-[0-9.]+(-SNAPSHOT)?"),
-                requireJar("exeunt-jni-[0-9.]+(-SNAPSHOT)?"),
-                requireJar("exeunt-jni-.*" + PLATFORM), requireJar("javacpp-[0-9.]+"),
-                requireJar("javacpp-[0-9.]+-" + PLATFORM))
-            .stream()
-            .map(Path::toString)
-            .collect(Collectors.joining(File.pathSeparator));
+  private static List<Path> modules() {
+    return List.of(requireJar("exeunt-[0-9.]+(-SNAPSHOT)?"),
+        requireJar("exeunt-jni-[0-9.]+(-SNAPSHOT)?"), requireJar("exeunt-jni-.*" + PLATFORM),
+        requireJar("javacpp-[0-9.]+"), requireJar("javacpp-[0-9.]+-" + PLATFORM));
+  }
+
+  /** The program of the README, as a module that requires org.exeunt alone; a module path. */
+  private String module() throws IOException {
+    Matcher program =
+        Pattern.compile("(?ms)^```java\n(.*?)^```")
+            .matcher(Files.readString(Path.of(Setup.root().toString(), "README.md")));
+    assertTrue(program.find());
     Path source = Files.createDirectories(folder.resolve("source/user"));
     Path module = Files.writeString(
-        source.getParent().resolve("module-info.java"), "module user { requires org.exeunt; }");
-    Path program = Files.writeString(source.resolve("Main.java"),
-        "package user; import org.exeunt.*; public class Main { public static void"
-            + " main(String[] args) { try (Scope scope = Scope.open()) { Tensor a ="
-            + " scope.copyOf(new float[] {1, 2}, 1, 2); Tensor out = scope.allocate(DType.F32,"
-            + " 1); Cosine.compute(a, a, out); System.out.println(Scope.class.getModule() + \""
-            + " \" + out.toFloatArray()[0]); } } }");
+        source.resolveSibling("module-info.java"), "module user { requires org.exeunt; }");
+    Path main =
+        Files.writeString(source.resolve("Snippet.java"), "package user;\n" + program.group(1));
     Path classes = folder.resolve("classes");
-    int status = ToolProvider.getSystemJavaCompiler().run(null, null, null, "-p", modulePath, "-d",
-        classes.toString(), module.toString(), program.toString());
+    String path =
+        modules().stream().map(Path::toString).collect(Collectors.joining(File.pathSeparator));
+    int status = ToolProvider.getSystemJavaCompiler().run(
+        null, null, null, "-p", path, "-d", classes.toString(), module.toString(), main.toString());
     assertEquals(0, status);
+    return path + File.pathSeparator + classes;
+  }
+
+  /** The libraries are found on the module path, as the binding uses a service of their module. */
+  @Test
+  void worksAsAModule() throws IOException {
     String output =
-        Subprocess
-            .java("-p", modulePath + File.pathSeparator + classes, "--add-modules",
-                "ALL-MODULE-PATH", "-m", "user/user.Main")
+        Subprocess.java("-p", module(), "-m", "user/user.Snippet")
             .option("--enable-native-access=org.exeunt.jni")
             .run();
-    assertTrue(output.contains("module org.exeunt"), output);
+    assertEquals("token 0, p 0.7413\n", output);
+  }
+
+  /** An image for this platform, in which there is no JDK Flight Recorder either. */
+  @Test
+  void worksInAnImage() throws Exception {
+    Path image = link(module(), "user,org.exeunt.jni." + PLATFORM.replace('-', '.'));
+    assertEquals("token 0, p 0.7413\n", run(image, 0));
+    assertFalse(Files.readString(image.resolve("release")).contains("jdk.jfr"));
+  }
+
+  @Test
+  void anImageWithoutLibrariesNamesTheirModule() throws Exception {
+    String output = run(link(module(), "user"), 1);
+    assertTrue(output.contains("(in no module of this program: is org.exeunt.jni."
+                   + PLATFORM.replace('-', '.') + ", the jar of exeunt-jni with classifier "),
+        output);
+  }
+
+  private Path link(String modulePath, String roots) {
+    Path image = folder.resolve("image");
+    StringWriter said = new StringWriter();
+    PrintWriter out = new PrintWriter(said);
+    int status = java.util.spi.ToolProvider.findFirst("jlink").orElseThrow().run(out, out,
+        "--module-path", modulePath, "--add-modules", roots, "--output", image.toString());
+    assertEquals(0, status, said::toString);
+    return image;
+  }
+
+  private static String run(Path image, int status) throws Exception {
+    Process process =
+        new ProcessBuilder(image.resolve("bin/java").toString(), "-m", "user/user.Snippet")
+            .redirectErrorStream(true)
+            .start();
+    String output = new String(process.getInputStream().readAllBytes());
+    assertEquals(status, process.waitFor(), output);
+    return output.replaceAll("(?m)^WARNING: .*\\R", "");
   }
 }

@@ -84,7 +84,12 @@ final class Native {
             .append(". Tried: resource ")
             .append(resource);
     if (found == null) {
-      text.append(" (in no jar: is exeunt-jni with classifier ")
+      text.append(" (in no ")
+          .append(Native.class.getModule().isNamed()
+                  ? "module of this program: is org.exeunt.jni." + platform.replace('-', '.')
+                      + ", the jar of"
+                  : "jar: is")
+          .append(" exeunt-jni with classifier ")
           .append(platform)
           .append(" on the path?)");
     } else {
