@@ -107,7 +107,7 @@ class FacadeTest {
         action.accept(new Call(c, i));
       } catch (RuntimeException e) {
         assertEquals(kind, e.getClass(), e.getMessage());
-        return e.getMessage().replaceFirst("^\\w+: (?=exn_)", "");
+        return inJava(c.op(i), e.getMessage());
       }
     }
     return null;
@@ -174,6 +174,22 @@ class FacadeTest {
 
   static Stream<String> ops() {
     return Facade.ops().stream();
+  }
+
+  /** The class of the facade that stands for an op. */
+  static String className(String op) {
+    return Arrays.stream(Op.class.getPermittedSubclasses())
+        .map(Class::getSimpleName)
+        .filter(name -> name.equalsIgnoreCase(op.replace("_", "")))
+        .findFirst()
+        .orElseThrow();
+  }
+
+  /** With the Java class where the C ABI names its function, and nothing else changed. */
+  static String inJava(String op, String sentence) {
+    return sentence == null
+        ? null
+        : sentence.replaceFirst("^(\\w+: )?exn_" + op + ": ", className(op) + ": ");
   }
 
   /** Every op has cases, and its builder here. */

@@ -153,12 +153,13 @@ class RefusalTest {
       Class<?>[] types = {long.class, long[].class};
       status = inC(op + "_workspace_size", types, params, bytes);
     }
+    String sentence = FacadeTest.inJava(op, exeunt.exn_last_error());
     return switch (status) {
       case exeunt.EXN_OK -> bytes[0] + " bytes";
-      case exeunt.EXN_INVALID_ARGUMENT -> "IllegalArgumentException: " + exeunt.exn_last_error();
-      case exeunt.EXN_UNSUPPORTED -> "UnsupportedOperationException: " + exeunt.exn_last_error();
-      case exeunt.EXN_OUT_OF_MEMORY -> "OutOfMemoryError: " + exeunt.exn_last_error();
-      default -> "ExeuntException: " + exeunt.exn_last_error();
+      case exeunt.EXN_INVALID_ARGUMENT -> "IllegalArgumentException: " + sentence;
+      case exeunt.EXN_UNSUPPORTED -> "UnsupportedOperationException: " + sentence;
+      case exeunt.EXN_OUT_OF_MEMORY -> "OutOfMemoryError: " + sentence;
+      default -> "ExeuntException: " + sentence;
     };
   }
 
@@ -217,7 +218,7 @@ class RefusalTest {
       action.run();
       return "";
     } catch (IllegalStateException | IllegalArgumentException e) {
-      return e.getMessage().replaceFirst("^\\w+: (?=exn_)", "");
+      return FacadeTest.inJava(call.op(), e.getMessage());
     } finally {
       entry.put(before);
     }
@@ -252,7 +253,9 @@ class RefusalTest {
         taken.add(Call.generic(name));
       } catch (IllegalArgumentException e) {
         Matcher written =
-            Pattern.compile("^exn_" + op + ": (\\S+) is written, but .* is read-only$")
+            Pattern
+                .compile(
+                    "^" + FacadeTest.className(op) + ": (\\S+) is written, but .* is read-only$")
                 .matcher(e.getMessage());
         assertTrue(written.find(), e.getMessage());
         refused.add(Call.generic(written.group(1)));

@@ -41,9 +41,9 @@ final class Params {
       this.type = type;
     }
 
-    /** What the native library calls the op in its messages. */
+    /** What messages call the op. */
     String op() {
-      return type.getSimpleName().replaceFirst("_params$", "");
+      return Status.className(type.getSimpleName().replaceAll("^exn_|_params$", ""));
     }
 
     /** Makes room for zeroed structs at the end; returns where. */

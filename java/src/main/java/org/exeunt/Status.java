@@ -36,19 +36,66 @@ public enum Status {
     }
   }
 
+  /** A sentence of the native library's, which begins with its function, with ours in its place. */
+  private static String inJava(String sentence) {
+    int end = sentence.indexOf(": ");
+    return end > 4 && sentence.startsWith("exn_")
+        ? className(sentence.substring(4, end)) + sentence.substring(end)
+        : sentence;
+  }
+
+  /**
+   * The class of this package that stands for an op or another function of the C ABI.
+   *
+   * @param function its name without {@code exn_}
+   */
+  static String className(String function) {
+    String word = function.replace("_", "");
+    for (Class<?> op : Op.class.getPermittedSubclasses()) {
+      if (op.getSimpleName().equalsIgnoreCase(word)) {
+        return op.getSimpleName();
+      }
+    }
+    switch (function.replaceFirst("_.*", "")) {
+      case "alloc":
+      case "free":
+      case "host":
+        return "Scope";
+      case "copy":
+        return function.equals("copy") ? "Tensor" : "Backend";
+      case "stream":
+        return "Stream";
+      case "event":
+        return "Event";
+      case "graph":
+        return "Graph";
+      case "mapping":
+        return "MappedFile";
+      case "blocks":
+        return "BlockFormat";
+      case "screen":
+        return "Screen";
+      case "pack":
+        return "Packed";
+      default:
+        return "Backend"; // the instruction set, threads, probes, the CUDA library
+    }
+  }
+
   private static void fail(int code, String sentence) {
     Status status = code > 0 && code < BY_CODE.length ? BY_CODE[code] : RUNTIME_FAILURE;
+    String text = inJava(sentence);
     switch (status) {
       case INVALID_ARGUMENT:
-        throw new IllegalArgumentException(sentence);
+        throw new IllegalArgumentException(text);
       case UNSUPPORTED:
-        throw new UnsupportedOperationException(sentence);
+        throw new UnsupportedOperationException(text);
       case OUT_OF_MEMORY:
-        throw new OutOfMemoryError(sentence);
+        throw new OutOfMemoryError(text);
       case DEVICE_LOST:
-        throw new DeviceLostException(sentence);
+        throw new DeviceLostException(text);
       default:
-        throw new ExeuntException(status, sentence);
+        throw new ExeuntException(status, text);
     }
   }
 }

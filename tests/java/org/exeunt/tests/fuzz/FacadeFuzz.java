@@ -238,7 +238,7 @@ final class FacadeFuzz {
   /** Whether a sentence has the name of a setter or of a field of the op's struct in it. */
   private boolean names(String message, Class<?> op) {
     Pattern words = vocabulary.computeIfAbsent(op, FacadeFuzz::vocabulary);
-    return words.matcher(message.replaceFirst("^exn_\\w+: ", "")).find();
+    return words.matcher(message.replaceFirst("^[A-Z]\\w+: ", "")).find();
   }
 
   private static Pattern vocabulary(Class<?> op) {
