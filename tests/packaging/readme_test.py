@@ -40,8 +40,8 @@ def example(language):
 
 
 def run(command, **options):
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False,
-                          **options)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    done = subprocess.run(list(map(str, command)), text=True, check=False, **options)
     if done.returncode != 0:
         raise SystemExit(f"{command[0]} failed with status {done.returncode}:\n"
                          f"{done.stdout}{done.stderr}")
@@ -65,7 +65,27 @@ def run_java(folder, source, java, *jars):
             (folder / "Fragment.java").write_text(FRAGMENT % block)
             run([*command, folder / "Fragment.java"])
     (folder / "Snippet.java").write_text(source)
+    check_production(folder, command)
     return run([*command, folder / "Snippet.java"])
+
+
+def check_production(folder, command):
+    """Each program of docs/production.md prints what the sentence after it says, perhaps among more;
+    its options are in an indented line."""
+    page = (ROOT / "docs/production.md").read_text()
+    programs = re.findall(r"^```java\n(.*?)^```\n\nIt prints (.*?)(?:\n\n|\Z)", page,
+                          flags=re.S | re.M)
+    if page.count("```java\n") != len(programs):
+        raise SystemExit("docs/production.md has a program not followed by 'It prints ...'")
+    for source, promise in programs:
+        name = re.search(r"public class (\w+)", source)[1]
+        (folder / f"{name}.java").write_text(source)
+        options = re.search(rf"^    java (.*) {name}\.java$", page, flags=re.M)
+        printed = run([*command, *(options[1].split() if options else ()), folder / f"{name}.java"],
+                      stderr=subprocess.STDOUT)
+        for expected in re.findall(r"`([^`]*)`", promise.split(". ")[0]):
+            if not re.search(rf"^{re.escape(expected)}\b", printed, flags=re.M):
+                raise SystemExit(f"docs/production.md promises '{expected}', {name} printed\n{printed}")
 
 
 def main():

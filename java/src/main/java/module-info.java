@@ -3,6 +3,7 @@
 module org.exeunt {
   requires transitive org.bytedeco.javacpp;
   requires org.exeunt.jni;
+  requires static jdk.jfr;
 
   exports org.exeunt;
 }

@@ -227,12 +227,13 @@ public enum Backend {
   /**
    * Bytes of native memory that the tensors, ops and workspaces of this process hold at present, on
    * the host and on devices: 0 when every scope, and every op that has none, is closed. Memory of
-   * others that tensors were made of, and mapped files, do not count.
+   * others that tensors were made of, and mapped files, do not count. {@link NativeMemory#held()}
+   * has the parts.
    *
    * @return 0 or more
    */
   public static long heldBytes() {
-    return Memory.held();
+    return NativeMemory.held().total();
   }
 
   /**
@@ -359,6 +360,9 @@ public enum Backend {
       } else if (failure == null) {
         exeunt.exn_cuda_open((byte[]) null);
       }
+      if (Boolean.getBoolean("exeunt.log")) {
+        say();
+      }
     }
 
     /**
@@ -376,6 +380,15 @@ public enum Backend {
       }
       Path unpacked = LibraryFiles.unpacked(Loader.Detector.getPlatform() + "-cuda", "exeunt_cuda");
       return unpacked == null ? null : unpacked.toString();
+    }
+
+    private static void say() {
+      int cuda = exeunt.EXN_BACKEND_CUDA;
+      boolean opened = exeunt.exn_backend_available(cuda) == 1;
+      Log.info("the CUDA backend "
+          + (opened ? "runs on " + exeunt.exn_backend_name(cuda)
+                    : "is not available: "
+                      + (failure != null ? failure : exeunt.exn_backend_reason(cuda))));
     }
 
     static void open() {}

@@ -30,12 +30,12 @@ final class Image {
     StackRoom.require();
     lifetimes.acquire();
     try {
-      long block = Memory.allocate(Device.CPU, params.blockBytes());
+      long block = Memory.allocate(Memory.Use.ARGUMENTS, Device.CPU, params.blockBytes());
       try {
         params.write(Memory.view(block, params.blockBytes()), block);
         Status.check(call.run(block));
       } finally {
-        Memory.free(Device.CPU, block, params.blockBytes());
+        Memory.free(Memory.Use.ARGUMENTS, Device.CPU, block, params.blockBytes());
       }
     } finally {
       lifetimes.release();

@@ -10,38 +10,44 @@ import org.exeunt.presets.Direct;
 
 /** Raw memory of tensors, parameter blocks and workspaces. */
 final class Memory {
-  private static final AtomicLong HELD = new AtomicLong();
-
   private Memory() {}
 
-  /** Bytes that were allocated and are not yet freed. */
-  static long held() {
-    return HELD.get();
+  /** What memory is for, and how much of that was allocated and is not yet freed. */
+  enum Use {
+    TENSOR,
+    WORKSPACE,
+    ARGUMENTS;
+
+    private final AtomicLong held = new AtomicLong();
+
+    long held() {
+      return held.get();
+    }
   }
 
-  static long allocate(Device device, long bytes) {
+  static long allocate(Use use, Device device, long bytes) {
     long[] out = new long[1];
     Status.check(exeunt.exn_alloc(device.backend().dlpackCode(), device.id(), bytes, out));
-    HELD.addAndGet(bytes);
+    use.held.addAndGet(bytes);
     return out[0];
   }
 
   /** @param bytes as they were allocated; they no longer count, even where this throws */
-  static void free(Device device, long address, long bytes) {
-    HELD.addAndGet(-bytes);
+  static void free(Use use, Device device, long address, long bytes) {
+    use.held.addAndGet(-bytes);
     Status.check(exeunt.exn_free(device.backend().dlpackCode(), device.id(), address));
   }
 
   /** Host memory that copies to and from a device reach in a stream's order. */
-  static long allocateHost(Device device, long bytes) {
+  static long allocateHost(Use use, Device device, long bytes) {
     long[] out = new long[1];
     Status.check(exeunt.exn_host_alloc(device.backend().dlpackCode(), device.id(), bytes, out));
-    HELD.addAndGet(bytes);
+    use.held.addAndGet(bytes);
     return out[0];
   }
 
-  static void freeHost(Device device, long address, long bytes) {
-    HELD.addAndGet(-bytes);
+  static void freeHost(Use use, Device device, long address, long bytes) {
+    use.held.addAndGet(-bytes);
     Status.check(exeunt.exn_host_free(device.backend().dlpackCode(), device.id(), address));
   }
 

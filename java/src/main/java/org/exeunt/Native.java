@@ -12,7 +12,7 @@ import org.exeunt.presets.LibraryFiles;
  * same sentence instead of a NoClassDefFoundError.
  */
 final class Native {
-  private static final Throwable FAILURE = load();
+  private static final Throwable FAILURE = observed();
 
   private Native() {}
 
@@ -30,6 +30,29 @@ final class Native {
     UnsatisfiedLinkError error = new UnsatisfiedLinkError(failure.getMessage());
     error.initCause(failure);
     throw error;
+  }
+
+  private static Throwable observed() {
+    long start = System.nanoTime();
+    Object event = Jfr.records() ? Records.loading() : null;
+    Throwable failure = load();
+    if (event != null) {
+      Records.loaded(event, failure);
+    }
+    if (Boolean.getBoolean("exeunt.log")) {
+      say(failure, (System.nanoTime() - start) / 1000);
+    }
+    return failure;
+  }
+
+  private static void say(Throwable failure, long micros) {
+    if (failure != null) {
+      Log.warn("exeunt was not loaded", failure);
+    } else {
+      Log.info("exeunt " + exeunt.exn_version() + " was loaded from " + exeunt.exn_library_path()
+          + " in " + micros / 1000 + "." + micros / 100 % 10 + " ms, runs on "
+          + exeunt.exn_backend_name(exeunt.EXN_BACKEND_CPU));
+    }
   }
 
   private static Throwable load() {

@@ -72,7 +72,7 @@ public abstract sealed class Op
     try {
       device.backend().require();
       paramsBytes = arguments.blockBytes();
-      params = Memory.allocate(Device.CPU, paramsBytes);
+      params = Memory.allocate(Memory.Use.ARGUMENTS, Device.CPU, paramsBytes);
       boolean done = false;
       try {
         paramsBlock = Memory.view(params, paramsBytes);
@@ -84,7 +84,7 @@ public abstract sealed class Op
         if (shared != null) {
           shared.reserve(bytes[0]);
         } else if (bytes[0] > 0) {
-          workspace = Memory.allocate(device, bytes[0]);
+          workspace = Memory.allocate(Memory.Use.WORKSPACE, device, bytes[0]);
         }
         workspaceBytes = bytes[0];
         if (owner != null) {
@@ -209,6 +209,15 @@ public abstract sealed class Op
   }
 
   final void launch(long stream) {
+    if (Jfr.records() && Records.runs()) {
+      Records.run(this, stream);
+    } else {
+      call(stream);
+    }
+  }
+
+  /** The run itself, which nobody records. */
+  final void call(long stream) {
     int status = attempt(stream);
     if (status != exeunt.EXN_OK) {
       attemptAgain(status, stream);
@@ -216,6 +225,15 @@ public abstract sealed class Op
     if (Stream.captures != 0) {
       Capture.note(stream, this);
     }
+  }
+
+  /** Bytes of the elements of all tensors. */
+  final long tensorBytes() {
+    long bytes = 0;
+    for (Tensor tensor : tensors) {
+      bytes += tensor.byteSize();
+    }
+    return bytes;
   }
 
   /** Keeps the op and what it uses from being closed until {@link #letGo}. */
@@ -269,11 +287,11 @@ public abstract sealed class Op
     if (shared != null) {
       shared.grow(needed[0]);
     } else {
-      workspace = Memory.allocate(device, needed[0]);
+      workspace = Memory.allocate(Memory.Use.WORKSPACE, device, needed[0]);
     }
     workspaceBytes = needed[0];
     if (smaller != 0) {
-      Memory.free(device, smaller, smallerBytes);
+      Memory.free(Memory.Use.WORKSPACE, device, smaller, smallerBytes);
     }
     return true;
   }
@@ -337,10 +355,10 @@ public abstract sealed class Op
 
   private void free() {
     try {
-      Memory.free(Device.CPU, params, paramsBytes);
+      Memory.free(Memory.Use.ARGUMENTS, Device.CPU, params, paramsBytes);
     } finally {
       if (workspace != 0) {
-        Memory.free(device, workspace, workspaceBytes);
+        Memory.free(Memory.Use.WORKSPACE, device, workspace, workspaceBytes);
       }
     }
   }
@@ -400,7 +418,8 @@ public abstract sealed class Op
      */
     public final O build(Scope owner, Workspace shared) {
       Native.require();
-      return create(new Place(owner, shared));
+      Place place = new Place(owner, shared);
+      return Jfr.records() ? Records.build(this, place) : create(place);
     }
 
     /** Builds, runs once on {@link Stream#DEFAULT} and closes; see {@link #runOnce(Stream)}. */

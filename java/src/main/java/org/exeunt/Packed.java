@@ -44,7 +44,7 @@ public final class Packed implements AutoCloseable {
     this.scope = scope;
     this.image = image;
     int size = Params.offset(exn_pack_info.class, "sizeof");
-    long at = Memory.allocate(Device.CPU, size);
+    long at = Memory.allocate(Memory.Use.WORKSPACE, Device.CPU, size);
     try {
       Image.call(new Params(exn_pack_params.class).tensor("image", image),
           block -> exeunt.exn_pack_check(block, at));
@@ -54,7 +54,7 @@ public final class Packed implements AutoCloseable {
       rows = image.reinterpret(DType.U8, info.getLong(of("offset")), info.getLong(of("rows")),
           info.getLong(of("row_bytes")));
     } finally {
-      Memory.free(Device.CPU, at, size);
+      Memory.free(Memory.Use.WORKSPACE, Device.CPU, at, size);
     }
   }
 

@@ -7,6 +7,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
 
 /**
  * Owns native memory and frees it at {@link #close()}: the tensors it allocated and the ops built
@@ -24,16 +25,21 @@ import java.util.concurrent.atomic.AtomicInteger;
  */
 public final class Scope implements AutoCloseable {
   private static final int CLOSED = -1;
+  // Known to compilers, so that it costs nothing where it is false.
+  private static final boolean WATCHED = Boolean.getBoolean("exeunt.leaks");
+  private static final AtomicLong OWNING = new AtomicLong();
 
   // No VarHandle, with which a JVM that has just started would take milliseconds.
   private final AtomicInteger users = new AtomicInteger();
   private final Set<Object> owned = new LinkedHashSet<>(); // ops, Allocations
   private long allocatedBytes;
+  private final Leak leak = WATCHED ? Leak.watch(this) : null;
 
   private Scope() {}
 
   /**
-   * Opens an empty scope.
+   * Opens an empty scope. With {@code -Dexeunt.leaks=true} it remembers where, and the logger
+   * "org.exeunt" is told if the garbage collector finds it before it was closed.
    *
    * @return a scope for a try-with-resources statement
    * @throws UnsatisfiedLinkError if the native library could not be loaded; the message says what
@@ -75,7 +81,7 @@ public final class Scope implements AutoCloseable {
     StackRoom.require();
     acquire();
     try {
-      long address = allocateBytes(device, bytes);
+      long address = allocateBytes(Memory.Use.TENSOR, device, bytes);
       count(bytes);
       return new Tensor(
           address, dtype, shape.clone(), Tensor.compactStrides(shape), device, this, null);
@@ -116,7 +122,7 @@ public final class Scope implements AutoCloseable {
     StackRoom.require();
     acquire();
     try {
-      long address = allocateBytes(device, bytes, true);
+      long address = allocateBytes(Memory.Use.TENSOR, device, bytes, true);
       count(bytes);
       return new Tensor(
           address, dtype, shape.clone(), Tensor.compactStrides(shape), Device.CPU, this, null);
@@ -207,6 +213,9 @@ public final class Scope implements AutoCloseable {
       }
       throw new IllegalStateException("scope is in use by " + now + " running call(s) or graph(s)");
     }
+    if (WATCHED) {
+      leak.closed();
+    }
     Throwable failure = null;
     for (Object resource : takeOwned()) {
       try {
@@ -249,12 +258,22 @@ public final class Scope implements AutoCloseable {
 
   /** Registers what to close with this scope; the caller holds an acquisition. */
   synchronized void own(Object resource) {
+    if (owned.isEmpty()) {
+      OWNING.incrementAndGet();
+    }
     owned.add(resource);
   }
 
   /** Forgets what was closed earlier. */
   synchronized void disown(Object resource) {
-    owned.remove(resource);
+    if (owned.remove(resource) && owned.isEmpty()) {
+      OWNING.decrementAndGet();
+    }
+  }
+
+  /** Scopes of this process that own something. */
+  static long owning() {
+    return OWNING.get();
   }
 
   /**
@@ -277,21 +296,21 @@ public final class Scope implements AutoCloseable {
   }
 
   /** Memory that goes with this scope, or earlier by {@link #free}. */
-  long allocateBytes(Device device, long bytes) {
-    return allocateBytes(device, bytes, false);
+  long allocateBytes(Memory.Use use, Device device, long bytes) {
+    return allocateBytes(use, device, bytes, false);
   }
 
-  private long allocateBytes(Device device, long bytes, boolean pinned) {
+  private long allocateBytes(Memory.Use use, Device device, long bytes, boolean pinned) {
     device.backend().require();
     StackRoom.require();
     acquire();
     try {
-      Allocation allocation = new Allocation(device, pinned, bytes);
+      Allocation allocation = new Allocation(use, device, pinned, bytes);
       own(allocation); // first: nothing may fail once there is memory
       boolean done = false;
       try {
         allocation.address =
-            pinned ? Memory.allocateHost(device, bytes) : Memory.allocate(device, bytes);
+            pinned ? Memory.allocateHost(use, device, bytes) : Memory.allocate(use, device, bytes);
         done = true;
       } finally {
         if (!done) {
@@ -315,7 +334,7 @@ public final class Scope implements AutoCloseable {
   private synchronized Allocation takeAllocation(long address) {
     for (Object resource : owned) {
       if (resource instanceof Allocation allocation && allocation.address == address) {
-        owned.remove(resource);
+        disown(resource);
         return allocation;
       }
     }
@@ -324,12 +343,14 @@ public final class Scope implements AutoCloseable {
 
   /** Memory of a tensor or a workspace. */
   private static final class Allocation {
+    final Memory.Use use;
     final Device device;
     final boolean pinned; // host memory for copies of that device
     final long bytes;
     long address; // 0: there is none yet
 
-    Allocation(Device device, boolean pinned, long bytes) {
+    Allocation(Memory.Use use, Device device, boolean pinned, long bytes) {
+      this.use = use;
       this.device = device;
       this.pinned = pinned;
       this.bytes = bytes;
@@ -340,21 +361,27 @@ public final class Scope implements AutoCloseable {
         return;
       }
       if (pinned) {
-        Memory.freeHost(device, address, bytes);
+        Memory.freeHost(use, device, address, bytes);
       } else {
-        Memory.free(device, address, bytes);
+        Memory.free(use, device, address, bytes);
       }
     }
   }
 
   private synchronized void count(long bytes) {
     allocatedBytes += bytes;
+    if (WATCHED) {
+      leak.count(bytes);
+    }
   }
 
   /** In reverse order: an op goes before the tensors it uses. */
   private synchronized List<Object> takeOwned() {
     List<Object> reversed = new ArrayList<>(owned);
     Collections.reverse(reversed);
+    if (!owned.isEmpty()) {
+      OWNING.decrementAndGet();
+    }
     owned.clear();
     return reversed;
   }

@@ -58,7 +58,7 @@ public final class Screen implements AutoCloseable {
     this.scope = scope;
     this.image = image;
     int size = Params.offset(exn_screen_info.class, "sizeof");
-    long at = Memory.allocate(Device.CPU, size);
+    long at = Memory.allocate(Memory.Use.WORKSPACE, Device.CPU, size);
     try {
       Image.call(params.tensor("image", image), block -> exeunt.exn_screen_check(block, at));
       ByteBuffer info = Memory.view(at, size);
@@ -69,7 +69,7 @@ public final class Screen implements AutoCloseable {
       bitsPerWeight = info.getFloat(of("bits_per_weight"));
       worstRatio = info.getFloat(of("worst_ratio"));
     } finally {
-      Memory.free(Device.CPU, at, size);
+      Memory.free(Memory.Use.WORKSPACE, Device.CPU, at, size);
     }
   }
 

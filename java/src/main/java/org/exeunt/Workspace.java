@@ -100,7 +100,7 @@ public final class Workspace {
     if (needed <= bytes) {
       return;
     }
-    long larger = owner.allocateBytes(device, needed);
+    long larger = owner.allocateBytes(Memory.Use.WORKSPACE, device, needed);
     long smaller = address;
     address = larger;
     bytes = needed;

@@ -13,7 +13,9 @@
  * </pre>
  *
  * <p>System properties: {@code exeunt.backend} (cpu or cuda), {@code exeunt.cuda.library} (file),
- * {@code exeunt.isa} (baseline, avx2, vnni, avx512, amx or neon), {@code exeunt.threads} (0: one per core);
+ * {@code exeunt.isa} (baseline, avx2, vnni, avx512, amx or neon), {@code exeunt.threads} (0: one per
+ * core), {@code exeunt.log} (true: the logger "org.exeunt" is told what is loaded), {@code
+ * exeunt.leaks} (true: and where a scope was opened that nobody closed);
  * see {@link org.exeunt.Backend}. {@link org.exeunt.Op} says what holds for every op: errors,
  * threads, streams, aliasing, alignment; {@link org.exeunt.Scope} who frees what. A null where
  * nothing says that it may be one is a {@code NullPointerException}, or an {@code
