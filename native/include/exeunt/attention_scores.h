@@ -74,15 +74,17 @@ typedef struct exn_attention_scores_params {
   const DLTensor* scores;   /**< out (in-out with accumulate), [S,B,N], f32, compact, B = H, 1 or
                                  Hkv as reduction says; may be NULL with a selection. The scores. */
   exn_selection selection; /**< indices NULL: none is made; R = S * B rows. Which tokens to keep. */
-  int64_t columns;         /**< N >= 0; first + N <= T */
+  int64_t columns;         /**< N >= 0; first + N <= T. How many columns the scores have. */
   int64_t first;           /**< >= 0; first + N <= T. The slot of column 0. */
   int64_t window;          /**< W >= 1, divides the rows of query. How many query rows each
                                  prompt has. */
   float scale;             /**< > 0 and finite, usually 1 / sqrt(dh). Factor of the products. */
   int32_t kind;            /**< EXN_SCORE_RAW or EXN_SCORE_SOFTMAX. What a query pays to a slot. */
   int32_t reduction;       /**< EXN_HEADS_*. What becomes of the heads. */
-  int32_t pool;            /**< EXN_POOL_*; EXN_POOL_NONE with accumulate */
-  int32_t pool_width;      /**< odd, 1 .. 255; 0 with EXN_POOL_NONE */
+  int32_t pool;            /**< EXN_POOL_*; EXN_POOL_NONE with accumulate. How the scores of
+                                neighbouring columns are joined. */
+  int32_t pool_width;      /**< odd, 1 .. 255; 0 with EXN_POOL_NONE. How many columns are pooled,
+                                centred at each. */
   int32_t accumulate;      /**< 0 or 1; 1 needs scores, and no pooling. Adds to what the scores
                                  hold: for a prompt in pieces. */
 } exn_attention_scores_params;

@@ -69,8 +69,10 @@ typedef struct exn_draft_lookup_params {
   const DLTensor* matched;      /**< out, optional, [S], i32, compact. How many tokens before
                                      each draft's place are the last ones of the text: the more,
                                      the likelier the draft is right. */
-  int32_t min_ngram;            /**< 1 .. max_ngram */
-  int32_t max_ngram;            /**< 1 .. EXN_LOOKUP_MOST */
+  int32_t min_ngram;            /**< 1 .. max_ngram. The fewest tokens that must match for a
+                                     draft. */
+  int32_t max_ngram;            /**< 1 .. EXN_LOOKUP_MOST. The most tokens that are compared to
+                                     choose a place. */
   int32_t most_matched;         /**< max_ngram .. EXN_LOOKUP_MOST; 0: max_ngram. How far
                                      `matched` counts. */
   int32_t reserved;             /**< 0 */

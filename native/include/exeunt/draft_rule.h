@@ -83,8 +83,10 @@ typedef struct exn_draft_rule_params {
   uint64_t struct_size;         /**< sizeof(exn_draft_rule_params) */
   const DLTensor* score;        /**< in, STEP: [S], f32, compact; FIXED: optional; S may be 0.
                                      What the rule compares. */
-  const DLTensor* token;        /**< in, optional, STEP: [S], i32, compact: what was drafted */
-  const DLTensor* stop_tokens;  /**< in, optional, STEP: [E], i32, compact; with token only */
+  const DLTensor* token;        /**< in, optional, STEP: [S], i32, compact. The token that each
+                                     sequence has just drafted, which may be a stop token. */
+  const DLTensor* stop_tokens;  /**< in, optional, STEP: [E], i32, compact; with token only. The
+                                     tokens after which a draft ends. */
   const DLTensor* state;        /**< in-out, STEP: [S, EXN_DRAFT_STATE_WORDS], i32, compact. The
                                      memory of the drafts. */
   const DLTensor* length;       /**< out, optional, STEP: [S], i32, compact. How many tokens each
@@ -102,8 +104,10 @@ typedef struct exn_draft_rule_params {
   const DLTensor* plan;         /**< in-out, UPDATE, RESET; STEP with DEL only reads it: [S,
                                      EXN_DRAFT_PLAN_WORDS], i32, compact. Which candidate drafts,
                                      and what is known of its length. */
-  const DLTensor* shadow_token; /**< in, UPDATE: [S,K,N], i32, compact */
-  const DLTensor* shadow_prob;  /**< in, UPDATE: [S,K,N], f32, compact */
+  const DLTensor* shadow_token; /**< in, UPDATE: [S,K,N], i32, compact. The token that each
+                                     candidate would have given in each column. */
+  const DLTensor* shadow_prob;  /**< in, UPDATE: [S,K,N], f32, compact. The probability that each
+                                     candidate gives to that token. */
   const DLTensor* final_token;  /**< in, UPDATE: [S,N], i32, compact: the final layer's. What the
                                      final layer says of each column. */
   const DLTensor* columns;      /**< in, optional, UPDATE: [S], i32, compact: 0..N; NULL: N. How
@@ -118,16 +122,23 @@ typedef struct exn_draft_rule_params {
                                      K <= L - 1. How many layers each candidate runs. */
   const DLTensor* mask;         /**< in, optional, RESET: [S], u8, compact; NULL: all. Which
                                      sequences a reset forgets. */
-  int32_t action;               /**< EXN_DRAFT_STEP, EXN_DRAFT_UPDATE or EXN_DRAFT_RESET */
-  int32_t rule;                 /**< STEP: EXN_DRAFT_FIXED .. EXN_DRAFT_DEL */
-  int32_t form;                 /**< EXN_FORM_*: STEP with DEL, UPDATE */
+  int32_t action;               /**< EXN_DRAFT_STEP, EXN_DRAFT_UPDATE or EXN_DRAFT_RESET. Whether
+                                     drafts take a step, a verification is learnt from, or what was
+                                     learnt is forgotten. */
+  int32_t rule;                 /**< STEP: EXN_DRAFT_FIXED .. EXN_DRAFT_DEL. Which rule ends a
+                                     draft. */
+  int32_t form;                 /**< EXN_FORM_*: STEP with DEL, UPDATE. Whether DEL's threshold
+                                     alone bounds a draft, as in its code, or its plan as well, as
+                                     in the paper. */
   int32_t first;                /**< 1: a STEP begins a draft and forgets the old state. What a
                                      plain run does; a run may say so itself. */
-  int32_t min_steps;            /**< STEP, but FIXED: 0 .. max_steps */
-  int32_t max_steps;            /**< STEP, UPDATE: 1 .. 65536 */
+  int32_t min_steps;            /**< STEP, but FIXED: 0 .. max_steps. How many tokens a draft has
+                                     before the rule may end it. */
+  int32_t max_steps;            /**< STEP, UPDATE: 1 .. 65536. The most tokens of a draft. */
   int32_t model_layers;         /**< UPDATE, RESET: L, 2 .. 2^20. How many layers the whole model
                                      has; for an update and a reset. */
-  float threshold;              /**< CONFIDENCE, SPECDEC: not NaN */
+  float threshold;              /**< CONFIDENCE, SPECDEC: not NaN. Below which probability, or above
+                                     which risk of a rejection, a draft ends. */
   float omega;                  /**< UPDATE: 0..1 (DEL's code: .95). How much of the statistics
                                      an update keeps. */
   int32_t reserved;             /**< 0 */

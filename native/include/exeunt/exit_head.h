@@ -74,27 +74,36 @@ typedef struct exn_exit_head_params {
                                           head. */
   const DLTensor* bias;              /**< in, optional, [V], f32, compact. The LM head's bias. */
   const DLTensor* norm_weight;       /**< in, [D], f32, compact; needed unless norm is
-                                          EXN_NORM_NONE */
-  const DLTensor* norm_bias;         /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
-  const DLTensor* translator_weight; /**< in, optional, [D,D] (out, in), f32 | f16 | bf16, or
-                                          blocks (u8, translator_blocks), last stride 1 */
+                                          EXN_NORM_NONE. The norm's weight, a factor of each
+                                          column. */
+  const DLTensor* norm_bias;         /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only. The
+                                          norm's bias, added to each column. */
+  const DLTensor* translator_weight; /**< in, optional, [D,D] (out, in), f32 | f16 | bf16, or blocks
+                                          (u8, translator_blocks), last stride 1. The translator's
+                                          weight, T, which is applied before the norm. */
   const DLTensor* translator_bias;   /**< in, optional, [D], f32, compact; only with
-                                          translator_weight */
+                                          translator_weight. The translator's bias, t. */
   const DLTensor* shortlist;         /**< in, optional, [N], i32, compact, N >= 1, entries in
                                           0..V-1. The vocabulary rows to look at. */
-  int32_t norm;                      /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
-  float norm_eps;                    /**< >= 0 and finite */
-  int32_t translate;                 /**< EXN_TRANSLATE_RAW or EXN_TRANSLATE_RMS */
-  int32_t normalizer;                /**< EXN_SOFTMAX or EXN_STABLEMAX */
-  float temperature;                 /**< > 0 and finite */
-  float softcap;                     /**< >= 0 and finite; 0 = none */
-  exn_stats out;
-  int32_t weight_blocks;     /**< EXN_BLOCKS_*. What blocks the rows of the LM head are
+  int32_t norm;                      /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER. The norm
+                                          before the LM head. */
+  float norm_eps;                    /**< >= 0 and finite. What the norm adds under the root,
+                                          against a division by 0. */
+  int32_t translate;                 /**< EXN_TRANSLATE_RAW or EXN_TRANSLATE_RMS. What the
+                                          translator is fed. */
+  int32_t normalizer;                /**< EXN_SOFTMAX or EXN_STABLEMAX. How logits become
+                                          probabilities. */
+  float temperature;                 /**< > 0 and finite. What the logits are divided by. */
+  float softcap;                     /**< >= 0 and finite; 0 = none. Soft cap of the logits, applied
+                                          before the temperature. */
+  exn_stats out;                     /**< out, one or more of them. The statistics of each row. */
+  int32_t weight_blocks;             /**< EXN_BLOCKS_*. What blocks the rows of the LM head are
                                           made of. */
-  int32_t translator_blocks; /**< EXN_BLOCKS_*. What blocks the rows of the translator
+  int32_t translator_blocks;         /**< EXN_BLOCKS_*. What blocks the rows of the translator
                                           are made of. */
-  const DLTensor* screen;    /**< in, optional, [bytes], u8, compact, at a multiple of
-                                          64: an image that exn_screen_build made of weight */
+  const DLTensor* screen;    /**< in, optional, [bytes], u8, compact, at a multiple of 64. An image
+                                  that exn_screen_build made of weight: a smaller form of the head,
+                                  which is read in its place. */
   const DLTensor* certified; /**< out, optional, [R], u8, compact: EXN_CERTIFIED_*; with
                                           screen. How the result of a row is known: 0, the full
                                           head was read; 1, by proven bounds without it; 2, by

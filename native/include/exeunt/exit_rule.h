@@ -87,20 +87,30 @@ typedef struct exn_exit_rule_params {
   const DLTensor* exit_layer;   /**< in-out, optional, [R], i32, compact: set to `layer` for rows
                                      that leave; -1 for all others if `first`. After which layer
                                      each row left. */
-  int32_t rule;                 /**< EXN_RULE_* */
-  int32_t comparator;           /**< EXN_COMPARE_*, THRESHOLD only */
-  int32_t decay;                /**< EXN_DECAY_*, THRESHOLD only */
+  int32_t rule;                 /**< EXN_RULE_*. By which rule a row leaves. */
+  int32_t comparator;           /**< EXN_COMPARE_*, THRESHOLD only. How a score and the threshold
+                                     are compared. */
+  int32_t decay;                /**< EXN_DECAY_*, THRESHOLD only. How the threshold changes with the
+                                     token step. */
   int32_t scope;                /**< EXN_SCOPE_*. Which active rows follow which verdict. */
-  float threshold;              /**< not NaN; finite if decay is not NONE */
-  float decay_tau;              /**< tau of the decay, >= 0 and finite (CALM: 4) */
-  float decay_horizon;          /**< T of the decay, > 0 and finite if decay is not NONE */
+  float threshold;              /**< not NaN; finite if decay is not NONE. What a score, or what the
+                                     rule makes of several, is compared with. */
+  float decay_tau;              /**< tau, >= 0 and finite (CALM: 4). How fast the threshold
+                                     decays. */
+  float decay_horizon;          /**< T, > 0 and finite if decay is not NONE. The number of token
+                                     steps that the decay is scaled to. */
   int32_t step_index;           /**< >= 0. The token step of all rows, where `step` is left out. */
-  int32_t patience;             /**< >= 0 */
-  int32_t min_steps;            /**< SPECDEC, >= 0 */
-  int32_t max_steps;            /**< SPECDEC, 0 or >= min_steps */
-  int32_t layer;                /**< what exit_layer records */
-  int32_t first;                /**< 1: forget the old state first (a new token), all rows active */
-  int32_t force;                /**< 1: every active row leaves */
+  int32_t patience;             /**< >= 0. How many times in a row a label must equal that of the
+                                     layer before, for its row to leave; 0: it never does. */
+  int32_t min_steps;            /**< SPECDEC, >= 0. The calls before which SpecDec++ never stops. */
+  int32_t max_steps;            /**< SPECDEC, 0 or >= min_steps. The call at which SpecDec++ stops
+                                     in any case; 0: none. */
+  int32_t layer;                /**< any value. The layer that has just run, which exit_layer
+                                     records for rows that leave. */
+  int32_t first;                /**< 1: all rows are active again. Forgets the old state first, for
+                                     a new token. */
+  int32_t force;                /**< 1: every active row leaves. Lets all rows leave, after the last
+                                     layer. */
 } exn_exit_rule_params;
 
 EXN_API exn_status exn_exit_rule_supported(const exn_exit_rule_params* params);

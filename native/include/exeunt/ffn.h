@@ -43,17 +43,25 @@ typedef struct exn_ffn_params {
   uint64_t struct_size;          /**< sizeof(exn_ffn_params) */
   const DLTensor* hidden;        /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0,
                                       D >= 1. The residual stream. */
-  const DLTensor* norm_weight;   /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE */
-  const DLTensor* norm_bias;     /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
+  const DLTensor* norm_weight;   /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE.
+                                      The norm's weight, a factor of each column. */
+  const DLTensor* norm_bias;     /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only. The
+                                      norm's bias, added to each column. */
   const DLTensor* gate_weight;   /**< in, optional, [F,D], dtype of up_weight, or blocks
-                                      (gate_blocks) if that has some, last stride 1 */
-  const DLTensor* gate_bias;     /**< in, optional, [F], f32, compact; with gate_weight only */
-  const DLTensor* up_weight;     /**< in, [F,D], f32 | f16 | bf16, or blocks (u8, up_blocks),
-                                      last stride 1; F >= 1 */
-  const DLTensor* up_bias;       /**< in, optional, [F], f32, compact */
-  const DLTensor* down_weight;   /**< in, [D,F], dtype of up_weight, or blocks (down_blocks) if
-                                      that has some, last stride 1 */
-  const DLTensor* down_bias;     /**< in, optional, [D], f32, compact */
+                                      (gate_blocks) if that has some, last stride 1. The gate's
+                                      projection, Wg: its activation multiplies what up_weight
+                                      gives. */
+  const DLTensor* gate_bias;     /**< in, optional, [F], f32, compact; with gate_weight only. The
+                                      gate's bias. */
+  const DLTensor* up_weight;     /**< in, [F,D], f32 | f16 | bf16, or blocks (u8, up_blocks), last
+                                      stride 1; F >= 1. The projection from D to F columns, Wu. */
+  const DLTensor* up_bias;       /**< in, optional, [F], f32, compact. The bias of the projection
+                                      up. */
+  const DLTensor* down_weight;   /**< in, [D,F], dtype of up_weight, or blocks (down_blocks) if that
+                                      has some, last stride 1. The projection from F back to D
+                                      columns, Wd. */
+  const DLTensor* down_bias;     /**< in, optional, [D], f32, compact. The bias of the projection
+                                      down. */
   const DLTensor* skip;          /**< in, optional, [R], u8, compact; not 0: the row passes.
                                       Which rows pass by; `ffn_skip_rule` writes it. */
   const DLTensor* out;           /**< out, [R,D], dtype of hidden, last stride 1; may be exactly
@@ -62,13 +70,17 @@ typedef struct exn_ffn_params {
                                       the residual stream's direction alone. */
   const DLTensor* branch_cosine; /**< out, optional, [R], f32, compact. The direction of what the
                                       block adds. */
-  int32_t norm;                  /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
-  float norm_eps;                /**< >= 0 and finite */
+  int32_t norm;                  /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER. The norm before
+                                      the block. */
+  float norm_eps;                /**< >= 0 and finite. What the norm adds under the root, against a
+                                      division by 0. */
   int32_t activation;            /**< EXN_ACT_*. The non-linear function. */
-  int32_t gate_blocks;           /**< EXN_BLOCKS_NONE, or what blocks the rows of gate_weight are
-                                      made of; formats of the three weights may differ */
-  int32_t up_blocks;             /**< EXN_BLOCKS_*, the same of up_weight */
-  int32_t down_blocks;           /**< EXN_BLOCKS_*, the same of down_weight */
+  int32_t gate_blocks;           /**< EXN_BLOCKS_*; formats of the three weights may differ. What
+                                      blocks the rows of gate_weight are made of. */
+  int32_t up_blocks;             /**< EXN_BLOCKS_*. What blocks the rows of up_weight are made
+                                      of. */
+  int32_t down_blocks;           /**< EXN_BLOCKS_*. What blocks the rows of down_weight are made
+                                      of. */
 } exn_ffn_params;
 
 EXN_API exn_status exn_ffn_supported(const exn_ffn_params* params);

@@ -41,12 +41,13 @@ typedef struct exn_ffn_skip_rule_params {
                                memory. */
   const DLTensor* skip;   /**< out, [R], u8, compact: 1 for a row that skips. The mask of the
                                next layer. */
-  int32_t layer;          /**< the layer whose block has just run, -1 .. L-2 */
+  int32_t layer;          /**< -1 .. L-2. The layer whose block has just run; -1 before the
+                               first. */
   int32_t model_layers;   /**< L >= 1. How many layers the model has. */
-  int32_t cold_start;     /**< first layer that may be skipped, 0 .. L */
-  int32_t cold_end;       /**< first layer after those, cold_start .. L */
+  int32_t cold_start;     /**< 0 .. L. The first layer that may be skipped. */
+  int32_t cold_end;       /**< cold_start .. L. The first layer after those that may be skipped. */
   int32_t warm_up;        /**< >= 0. Tokens that run in full. */
-  int32_t token_index;    /**< for all rows when `token` is NULL, >= 0 */
+  int32_t token_index;    /**< >= 0. The token index of all rows, where `token` is left out. */
   int32_t budget;         /**< most blocks a token may skip, or -1. Most blocks that a token may
                                skip. */
   float threshold;        /**< not NaN; from 1 on nothing is skipped. From which cosine on a row

@@ -33,20 +33,25 @@ typedef struct exn_gate_params {
   uint64_t struct_size;          /**< sizeof(exn_gate_params) */
   const DLTensor* features;      /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0,
                                       1 <= D. The features. */
-  const DLTensor* hidden_weight; /**< in, RESIDUAL: [D,D]; TANH: [repeats,D,D]; compact, f32
-                                      | f16 | bf16, or blocks in place of the D columns (u8,
-                                      hidden_blocks); LINEAR: NULL */
-  const DLTensor* hidden_bias;   /**< in, optional, RESIDUAL: [D]; TANH: [repeats,D]; compact,
-                                      f32 */
+  const DLTensor* hidden_weight; /**< in, RESIDUAL: [D,D]; TANH: [repeats,D,D]; compact, f32 | f16 |
+                                      bf16, or blocks in place of the D columns (u8, hidden_blocks);
+                                      LINEAR: NULL. The weights of the hidden layers, H. */
+  const DLTensor* hidden_bias;   /**< in, optional, RESIDUAL: [D]; TANH: [repeats,D]; compact, f32.
+                                      The biases of the hidden layers, h. */
   const DLTensor* out_weight;    /**< in, [O,D], O = 1 or 2, compact, f32 | f16 | bf16, or blocks
-                                      (u8, out_blocks) */
-  const DLTensor* out_bias;      /**< in, optional, [O], compact, f32 */
+                                      (u8, out_blocks). The output layer's weight, W: one row for a
+                                      sigmoid, two for a softmax. */
+  const DLTensor* out_bias;      /**< in, optional, [O], compact, f32. The output layer's bias,
+                                      c. */
   const DLTensor* prob;          /**< out, [R], compact, f32. The probabilities. */
-  int32_t kind;                  /**< EXN_GATE_LINEAR, EXN_GATE_RESIDUAL or EXN_GATE_TANH */
-  int32_t repeats;               /**< 0..64; ignored for LINEAR; 0 leaves the hidden part out */
-  int32_t hidden_blocks;         /**< EXN_BLOCKS_NONE, or what blocks the rows of hidden_weight
-                                      are made of */
-  int32_t out_blocks;            /**< EXN_BLOCKS_*, the same of out_weight */
+  int32_t kind;                  /**< EXN_GATE_LINEAR, EXN_GATE_RESIDUAL or EXN_GATE_TANH. What lies
+                                      between the features and the output layer. */
+  int32_t repeats;               /**< 0..64; ignored for LINEAR; 0 leaves the hidden part out. How
+                                      many hidden layers there are. */
+  int32_t hidden_blocks;         /**< EXN_BLOCKS_*. What blocks the rows of hidden_weight are made
+                                      of. */
+  int32_t out_blocks;            /**< EXN_BLOCKS_*. What blocks the rows of out_weight are made
+                                      of. */
 } exn_gate_params;
 
 EXN_API exn_status exn_gate_supported(const exn_gate_params* params);

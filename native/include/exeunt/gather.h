@@ -34,31 +34,35 @@ enum { EXN_GATHER_MAX_TENSORS = 8 };
 enum { EXN_POSITIONS_KEEP = 0, EXN_POSITIONS_RENUMBER = 1 };
 
 typedef struct exn_gather_tensor {
-  const DLTensor* input; /**< in, any dtype, N entries along axis;
-                              compact, but for a free stride of axis 0 if that is `axis` */
-  const DLTensor* out;   /**< out, >= K entries along axis, else dtype,
-                              shape and strides as for input; may be exactly input */
-  int32_t axis;          /**< 0 .. rank - 1 */
+  const DLTensor* input; /**< in, any dtype, N entries along axis; compact, but for a free stride of
+                              axis 0 if that is `axis`. The tensor that entries are taken from. */
+  const DLTensor* out;   /**< out, >= K entries along axis, else dtype, shape and strides as for
+                              input; may be exactly input. Where the kept entries go. */
+  int32_t axis;          /**< 0 .. rank - 1. The axis along which entries are counted. */
   int32_t reserved;      /**< 0 */
 } exn_gather_tensor;
 
 typedef struct exn_gather_params {
   uint64_t struct_size;             /**< sizeof(exn_gather_params) */
-  const exn_gather_tensor* tensors; /**< in, host memory, tensor_count of them */
+  const exn_gather_tensor* tensors; /**< in, host memory, tensor_count of them. The tensors that
+                                         keep the same entries. */
   const DLTensor* list;             /**< in, [K], i32, compact; entries below N, negative ones
                                          are skipped. Which entries are kept. */
   const DLTensor* count;            /**< in, optional, [1], i32, 0..K; NULL: all. How many
                                          entries of the list are used. */
-  const DLTensor* position;         /**< in, optional, [N], i32, compact; NULL with RENUMBER */
+  const DLTensor* position;         /**< in, optional, [N], i32, compact; NULL with RENUMBER. The
+                                         position of each entry. */
   const DLTensor* position_out;     /**< out, optional, [>= K], i32, compact; may be exactly
-                                         position */
+                                         position. The positions of the kept entries. */
   const DLTensor* moved;            /**< out, optional, [1], i32; -1 if the list was refused. How
                                          many entries were moved. */
-  int64_t rows;                     /**< N: entries to choose from, 0 .. 2^31 - 1 */
-  int32_t tensor_count;             /**< 0 .. EXN_GATHER_MAX_TENSORS */
-  int32_t positions;                /**< EXN_POSITIONS_KEEP or EXN_POSITIONS_RENUMBER */
-  int32_t first_position;           /**< RENUMBER: position of entry 0, the last one below 2^31;
-                                         else 0 */
+  int64_t rows;                     /**< N, 0 .. 2^31 - 1. How many entries there are to choose
+                                         from. */
+  int32_t tensor_count;             /**< 0 .. EXN_GATHER_MAX_TENSORS. How many tensors there are. */
+  int32_t positions;                /**< EXN_POSITIONS_KEEP or EXN_POSITIONS_RENUMBER. Whether kept
+                                         entries keep their positions or get new ones in a row. */
+  int32_t first_position;           /**< RENUMBER: the last position stays below 2^31; else 0. The
+                                         new position of the first kept entry. */
   int32_t reserved;                 /**< 0 */
 } exn_gather_params;
 

@@ -38,20 +38,22 @@ typedef struct exn_hidden_stack_params {
   uint64_t struct_size;       /**< sizeof(exn_hidden_stack_params) */
   const DLTensor* stack;      /**< in-out, [C,D], f32 | f16 | bf16, last stride 1; C up to
                                    2^31 - 1. The stack's memory. */
-  const DLTensor* stack_tags; /**< in-out, optional, [M,C], i32, compact, M >= 1 */
+  const DLTensor* stack_tags; /**< in-out, optional, [M,C], i32, compact, M >= 1. The tags of the
+                                   entries on the stack, tag by tag. */
   const DLTensor* count;      /**< in-out, [1], i32, 0..C. How many entries are on the stack; set
                                    it to 0 before the first push. */
   const DLTensor* rows;       /**< PUSH: in, GATHER: out, [R,D], dtype of stack, last stride 1, R
                                    up to 2^31 - 1; CLEAR: NULL. The rows to push or to fill; not
                                    for a clear. */
-  const DLTensor* tags;       /**< PUSH: in, GATHER: out, [M,R], i32, compact; with stack_tags
-                                   only */
+  const DLTensor* tags;       /**< PUSH: in, GATHER: out, [M,R], i32, compact; with stack_tags only.
+                                   The tags of the rows, such as their sequences, slots and
+                                   positions. */
   const DLTensor* mask;       /**< in, optional, PUSH: [R], u8, compact; NULL: all rows. Which
                                    rows to push; for a push only. `exit_mask` of `exit_rule`
                                    fits. */
   const DLTensor* overflow;   /**< out, optional, [1], i32: 0 if all did; CUDA: also not 0 if
                                    count was outside 0..C. How many rows did not fit. */
-  int32_t action;             /**< EXN_STACK_* */
+  int32_t action;             /**< EXN_STACK_*. What happens to the stack. */
   int32_t reserved;           /**< 0 */
 } exn_hidden_stack_params;
 

@@ -53,13 +53,16 @@ typedef struct exn_hired_budget_params {
                                   was counted. Which tokens were counted; EXN_HIRED_TOP_COUNT
                                   only. */
   const DLTensor* valid;     /**< out, optional, [I], u8, compact. Which images could be judged. */
-  double rate;               /**< share of all tokens to keep, 0 .. 1 */
-  double alpha;              /**< share of them for the full image, 0 .. 1 */
-  int64_t patch_rows;        /**< rows of tokens in a partition, >= 1; GRID: grid_rows divides it */
-  int64_t patch_cols;        /**< tokens in such a row, >= 1; GRID: grid_cols divides it;
-                                  Nv < 2^31 */
-  int64_t grid_rows;         /**< rows of sub-images, >= 0; 0 with grid_cols 0: no sub-images */
-  int64_t grid_cols;         /**< sub-images in a row; STRIP: their number divides Nv */
+  double rate;               /**< 0 .. 1. The share of all tokens that is kept. */
+  double alpha;              /**< 0 .. 1. The share of the kept tokens that the full image gets. */
+  int64_t patch_rows;        /**< >= 1; GRID: grid_rows divides it. How many rows of tokens a
+                                  partition has. */
+  int64_t patch_cols;        /**< >= 1; GRID: grid_cols divides it; Nv < 2^31. How many tokens such
+                                  a row has. */
+  int64_t grid_rows;         /**< >= 0; 0 with grid_cols 0: no sub-images. How many rows of
+                                  sub-images there are. */
+  int64_t grid_cols;         /**< >= 0; STRIP: the number of sub-images divides Nv. How many
+                                  sub-images such a row has. */
   int32_t score;             /**< EXN_HIRED_SUM or EXN_HIRED_TOP_COUNT. What a sub-image is
                                   worth. */
   int32_t region;            /**< EXN_HIRED_GRID or EXN_HIRED_STRIP. Which tokens of the full

@@ -11,11 +11,20 @@
  *   EXN_KV_PAGED        k, v [P,page,Hkv,dh]; block_table [S,B]: slot t of sequence s lies in page
  *                       block_table[s, t / page] at t % page, and T = B * page
  *
- * kv_append   writes rows of K and V, converted to the cache's dtype, to their slots
+ * kv_append   writes rows of K and V, converted to the cache's dtype, to their slots:
+ *
+ *     cache[sequence[r], h, slot[r]] = k[r, h], v[r, h]
+ *
  * kv_copy     copies slots, within a cache or from one to another (layer copy, compaction, fork of
- *             a sequence)
- * kv_length   counts on the device: EXN_KV_ADVANCE gives each active row the next slot of its
- *             sequence, EXN_KV_CROP shortens
+ *             a sequence):
+ *
+ *     destination[to_sequence[i], h, to_slot[i]] = source[from_sequence[i], h, from_slot[i]]
+ *
+ * kv_length   counts on the device: EXN_KV_ADVANCE gives each active row r, in ascending order, the
+ *             next slot of its sequence s, EXN_KV_CROP shortens:
+ *
+ *     EXN_KV_ADVANCE  slot[r] = length[s],  visible[r] = length[s] + 1,  length[s] <- length[s] + 1
+ *     EXN_KV_CROP     length = min(length, limit)
  *
  * A slot of -1 switches a row off, of kv_copy on either side: nothing is read or written for it,
  * and its other ids may be anything. Other values outside 0..T-1, a sequence outside 0..S-1 and
@@ -45,10 +54,12 @@ extern "C" {
 enum { EXN_KV_HEAD_MAJOR = 0, EXN_KV_TOKEN_MAJOR = 1, EXN_KV_PAGED = 2 };
 
 typedef struct exn_kv_cache {
-  const DLTensor* k;           /**< f32 | f16 | bf16, compact, shape as the layout says */
-  const DLTensor* v;           /**< dtype and shape of k */
-  const DLTensor* block_table; /**< in, PAGED: [S,B], i32, compact; else NULL */
-  int32_t layout;              /**< EXN_KV_* */
+  const DLTensor* k;           /**< f32 | f16 | bf16, compact, shape as the layout says. The
+                                    keys. */
+  const DLTensor* v;           /**< dtype and shape of k. The values. */
+  const DLTensor* block_table; /**< in, PAGED: [S,B], i32, compact; else NULL. In which page each
+                                    block of a sequence lies. */
+  int32_t layout;              /**< EXN_KV_*. How the slots lie in memory. */
   int32_t reserved;            /**< 0 */
 } exn_kv_cache;
 
@@ -73,10 +84,14 @@ typedef struct exn_kv_copy_params {
   exn_kv_cache source;           /**< in. Where slots come from. */
   exn_kv_cache destination;      /**< in-out; dtype, Hkv and dh of source; may be exactly source.
                                       Where slots go. */
-  const DLTensor* from_sequence; /**< in, optional, [N], i32, compact; NULL: sequence 0 */
-  const DLTensor* from_slot;     /**< in, [N], i32, compact; -1: the entry is off */
-  const DLTensor* to_sequence;   /**< in, optional, [N], i32, compact; NULL: sequence 0 */
-  const DLTensor* to_slot;       /**< in, [N], i32, compact; -1: the entry is off */
+  const DLTensor* from_sequence; /**< in, optional, [N], i32, compact; NULL: sequence 0. The
+                                      sequence that each entry is copied from. */
+  const DLTensor* from_slot;     /**< in, [N], i32, compact; -1: the entry is off. The slot that
+                                      each entry is copied from. */
+  const DLTensor* to_sequence;   /**< in, optional, [N], i32, compact; NULL: sequence 0. The
+                                      sequence that each entry is copied to. */
+  const DLTensor* to_slot;       /**< in, [N], i32, compact; -1: the entry is off. The slot that
+                                      each entry is copied to. */
 } exn_kv_copy_params;
 
 enum { EXN_KV_ADVANCE = 0, EXN_KV_CROP = 1 };
@@ -103,8 +118,10 @@ typedef struct exn_kv_length_params {
   const DLTensor* limit;    /**< in, CROP: i32, compact, entries >= 0; as many elements as
                                  length, or 1 for all. The longest a sequence may stay; crop
                                  only. */
-  int64_t capacity;         /**< T, ADVANCE: 1 .. 2^31 - 1 */
-  int32_t action;           /**< EXN_KV_ADVANCE or EXN_KV_CROP */
+  int64_t capacity;         /**< T, ADVANCE: 1 .. 2^31 - 1. How many slots a sequence may have;
+                                 advance only. */
+  int32_t action;           /**< EXN_KV_ADVANCE or EXN_KV_CROP. Whether sequences get slots or are
+                                 cut short. */
   int32_t reserved;         /**< 0 */
 } exn_kv_length_params;
 

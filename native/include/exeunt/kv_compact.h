@@ -49,20 +49,23 @@ typedef struct exn_kv_compact_params {
   exn_kv_cache source;         /**< in. Where slots come from. */
   exn_kv_cache destination;    /**< in-out; dtype, dh and sequences of source; Hd % Hs = 0; may
                                     be exactly source. Where they go. */
-  const DLTensor* list;        /**< in, i32, compact: [M] with offsets, [lists,K] with count */
-  const DLTensor* offsets;     /**< in, [lists+1], i32, compact, ascending; exactly one of
-                                    offsets and count is given */
-  const DLTensor* count;       /**< in, [lists], i32, compact, entries in 0..K */
+  const DLTensor* list;        /**< in, i32, compact: [M] with offsets, [lists,K] with count. The
+                                    slots of the source that are kept, list by list. */
+  const DLTensor* offsets;     /**< in, [lists+1], i32, compact, ascending; exactly one of offsets
+                                    and count is given. Where each of the packed lists begins. */
+  const DLTensor* count;       /**< in, [lists], i32, compact, entries in 0..K. How many entries
+                                    each of the padded lists has. */
   const DLTensor* sequence;    /**< in, optional, [B], i32, compact, distinct; NULL: B = S, list
                                     b is of sequence b. The sequences to compact. */
   const DLTensor* length;      /**< in, [B], i32, compact; optional where nothing is freed. How
                                     many slots of each compacted sequence are in use before. */
   const DLTensor* new_length;  /**< out, optional, [lists], i32, compact. How many slots of each
                                     list are in use after. */
-  const DLTensor* freed;       /**< out, optional, PAGED and in place: [F], i32, compact;
-                                    F = B * blocks holds all */
-  const DLTensor* freed_count; /**< out, optional, with freed: [1], i32; may exceed F: the list
-                                    ends after F */
+  const DLTensor* freed;       /**< out, optional, PAGED and in place: [F], i32, compact; F = B *
+                                    blocks holds all. The pages that no head needs any more, then
+                                    -1. */
+  const DLTensor* freed_count; /**< out, optional, with freed: [1], i32; may exceed F: the list ends
+                                    after F. How many pages were freed. */
   int32_t per_head;            /**< 0: a list per sequence; 1: one per sequence and head of the
                                     destination. A list for each head of the destination. */
   int32_t reserved;            /**< 0 */

@@ -49,18 +49,23 @@ extern "C" {
  * formats of blocks may differ.
  */
 typedef struct exn_kv_layer {
-  const DLTensor* norm_weight; /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE */
-  const DLTensor* norm_bias;   /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
-  const DLTensor* k_weight;    /**< in, [Hkv*dh,D], f32 | f16 | bf16, or blocks (u8,
-                                    k_blocks), last stride 1 */
-  const DLTensor* k_bias;      /**< in, optional, [Hkv*dh], f32, compact */
-  const DLTensor* v_weight;    /**< in, [Hkv*dh,D], as k_weight, or blocks if it is */
-  const DLTensor* v_bias;      /**< in, optional, [Hkv*dh], f32, compact */
-  exn_kv_cache cache;          /**< in-out */
-  int32_t index;               /**< the layer's number j, 0..L-1; ascending in the list */
-  int16_t k_blocks;            /**< EXN_BLOCKS_NONE, or what blocks the rows of k_weight are made
-                                    of; the weights of all layers have blocks, or none */
-  int16_t v_blocks;            /**< EXN_BLOCKS_*, the same of v_weight */
+  const DLTensor* norm_weight; /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE. The
+                                    norm's weight, a factor of each column. */
+  const DLTensor* norm_bias;   /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only. The norm's
+                                    bias, added to each column. */
+  const DLTensor* k_weight;    /**< in, [Hkv*dh,D], f32 | f16 | bf16, or blocks (u8, k_blocks), last
+                                    stride 1. The projection to the keys, Wk. */
+  const DLTensor* k_bias;      /**< in, optional, [Hkv*dh], f32, compact. The bias of the keys. */
+  const DLTensor* v_weight;    /**< in, [Hkv*dh,D], as k_weight, or blocks if it is. The projection
+                                    to the values, Wv. */
+  const DLTensor* v_bias;      /**< in, optional, [Hkv*dh], f32, compact. The bias of the values. */
+  exn_kv_cache cache;          /**< in-out. The layer's cache, which the keys and values are written
+                                    to. */
+  int32_t index;               /**< 0..L-1; ascending in the list. The layer's number in the model,
+                                    j. */
+  int16_t k_blocks;            /**< EXN_BLOCKS_*; the weights of all layers have blocks, or none.
+                                    What blocks the rows of k_weight are made of. */
+  int16_t v_blocks;            /**< EXN_BLOCKS_*. What blocks the rows of v_weight are made of. */
 } exn_kv_layer;
 
 #define EXN_KV_PROPAGATE_MAX_LAYERS 128
@@ -77,15 +82,21 @@ typedef struct exn_kv_propagate_params {
                                    sequence 0. The sequence of each row. */
   const DLTensor* slot;       /**< in, [J,R] or [R] (the same in every layer), i32, compact; -1:
                                    off. The slot of each row in each listed layer. */
-  const DLTensor* position;   /**< in, [R], i32, compact; needed with rope_table */
-  const DLTensor* rope_table; /**< in, optional, [T, n/2, 2], f32, compact, as in rope.h; NULL:
-                                   no RoPE */
-  const exn_kv_layer* layers; /**< in, J entries in host memory */
-  int32_t layer_count;        /**< J, 1 .. EXN_KV_PROPAGATE_MAX_LAYERS */
+  const DLTensor* position;   /**< in, [R], i32, compact; needed with rope_table. The position that
+                                   RoPE turns each row's keys by. */
+  const DLTensor* rope_table; /**< in, optional, [T, n/2, 2], f32, compact, as in rope.h; NULL: no
+                                   RoPE. The cosines and sines of RoPE. */
+  const exn_kv_layer* layers; /**< in, J entries in host memory. The layers that rows may owe keys
+                                   and values. */
+  int32_t layer_count;        /**< J, 1 .. EXN_KV_PROPAGATE_MAX_LAYERS. How many layers are
+                                   listed. */
   int32_t model_layers;       /**< L >= 1. How many layers the model has. */
-  int32_t rope_style;         /**< EXN_ROPE_INTERLEAVED or EXN_ROPE_HALF */
-  int32_t norm;               /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
-  float norm_eps;             /**< >= 0 and finite */
+  int32_t rope_style;         /**< EXN_ROPE_INTERLEAVED or EXN_ROPE_HALF. Which elements of a head
+                                   RoPE turns together. */
+  int32_t norm;               /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER. The norm before
+                                   the projections. */
+  float norm_eps;             /**< >= 0 and finite. What the norm adds under the root, against a
+                                   division by 0. */
   int32_t reserved;           /**< 0 */
 } exn_kv_propagate_params;
 

@@ -42,25 +42,32 @@ enum {
 
 typedef struct exn_layer_schedule_params {
   uint64_t struct_size;      /**< sizeof(exn_layer_schedule_params) */
-  const DLTensor* layers;    /**< out, [T,L], i32, compact; 1 <= L <= 2^20 */
-  const DLTensor* count;     /**< out, [T], i32, compact */
-  const DLTensor* exit_test; /**< out, optional, [T,L], u8, compact */
-  const DLTensor* threshold; /**< out, optional, [T], f32, compact; CALM only */
-  const DLTensor* order;     /**< in, FIXED: [K], i32, compact, 1 <= K <= L,
-                                  distinct entries in 0..L-1 */
-  int32_t kind;              /**< EXN_SCHEDULE_* */
-  int32_t prompt;            /**< prompt length, >= 0 */
-  int32_t horizon;           /**< SKIPDECODE: > prompt, where the decay ends;
-                                  CALM: > 0, T of the decay */
-  int32_t most;              /**< SKIPDECODE: least .. L */
-  int32_t least;             /**< SKIPDECODE: >= max(1, warm_up); UNIFIED: 1 .. L */
-  int32_t warm_up;           /**< SKIPDECODE: 0 .. least, bottom layers that always run */
-  int32_t first_exit;        /**< CALM: >= 0 */
-  int32_t min_exit;          /**< CALM: >= 0 */
-  int32_t interval;          /**< CALM: >= 1 */
-  int32_t decay;             /**< CALM: EXN_DECAY_* of exit_rule.h */
-  float start_threshold;     /**< CALM: finite */
-  float tau;                 /**< CALM: >= 0 and finite */
+  const DLTensor* layers;    /**< out, [T,L], i32, compact; 1 <= L <= 2^20. The layers that each
+                                  position runs, then -1. */
+  const DLTensor* count;     /**< out, [T], i32, compact. How many layers each position runs. */
+  const DLTensor* exit_test; /**< out, optional, [T,L], u8, compact. Whether a position asks its
+                                  exit rule after a layer: 1 or 0. */
+  const DLTensor* threshold; /**< out, optional, [T], f32, compact; CALM only. The exit threshold at
+                                  each position. */
+  const DLTensor* order;     /**< in, FIXED: [K], i32, compact, 1 <= K <= L, distinct entries in
+                                  0..L-1. The layers that every position runs, in this order. */
+  int32_t kind;              /**< EXN_SCHEDULE_*. By which method the table is made. */
+  int32_t prompt;            /**< >= 0. How many positions the prompt has. */
+  int32_t horizon;           /**< SKIPDECODE: > prompt; CALM: > 0. The position at which the decay
+                                  ends, or CALM's T, which it is scaled to. */
+  int32_t most;              /**< SKIPDECODE: least .. L. How many layers the last position of the
+                                  prompt runs. */
+  int32_t least;             /**< SKIPDECODE: >= max(1, warm_up); UNIFIED: 1 .. L. How many layers
+                                  run where the decay has ended, or at every position of UNIFIED. */
+  int32_t warm_up;           /**< SKIPDECODE: 0 .. least. How many layers at the bottom always
+                                  run. */
+  int32_t first_exit;        /**< CALM: >= 0. The first layer after which a position may leave. */
+  int32_t min_exit;          /**< CALM: >= 0. The layer before which no position leaves. */
+  int32_t interval;          /**< CALM: >= 1. The distance of exits, in layers. */
+  int32_t decay;             /**< CALM: EXN_DECAY_* of exit_rule.h. How the threshold changes with
+                                  the position. */
+  float start_threshold;     /**< CALM: finite. The threshold that the decay starts from. */
+  float tau;                 /**< CALM: >= 0 and finite. How fast the threshold decays. */
 } exn_layer_schedule_params;
 
 EXN_API exn_status exn_layer_schedule_supported(const exn_layer_schedule_params* params);

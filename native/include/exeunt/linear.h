@@ -72,10 +72,11 @@ typedef struct exn_linear_params {
   int32_t weight_blocks;         /**< EXN_BLOCKS_*. What blocks the rows of the weight are made
                                       of, or what panels they are in. */
   int32_t reserved;              /**< 0 */
-  const DLTensor* adapter_down;  /**< in, optional, [K,D], f32 | f16 | bf16, last stride 1;
-                                      K >= 1 */
+  const DLTensor* adapter_down;  /**< in, optional, [K,D], f32 | f16 | bf16, last stride 1; K >= 1.
+                                      The adapter's projection to its K components, V. */
   const DLTensor* adapter_up;    /**< in, optional, [K,N], dtype of adapter_down, last stride 1;
-                                      given with it and not without */
+                                      given with it and not without. The adapter's projection from
+                                      its components to the outputs, U. */
   const DLTensor* adapter_scale; /**< in, optional, [R,K], f32, last stride 1; NULL: all 1; with
                                       adapter_down only. How much of each component a row gets. */
 } exn_linear_params;

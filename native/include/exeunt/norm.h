@@ -26,12 +26,15 @@ typedef struct exn_norm_params {
   uint64_t struct_size;   /**< sizeof(exn_norm_params) */
   const DLTensor* input;  /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0, D >= 1.
                                The rows. */
-  const DLTensor* weight; /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE */
-  const DLTensor* bias;   /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
+  const DLTensor* weight; /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE. A factor
+                               of each column. */
+  const DLTensor* bias;   /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only. What is added
+                               to each column. */
   const DLTensor* out;    /**< out, [R,D], f32 | f16 | bf16, last stride 1; may be exactly
                                `input`. The normed rows. */
-  int32_t norm;           /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
-  float eps;              /**< >= 0 and finite */
+  int32_t norm;           /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER. Which norm. */
+  float eps;              /**< >= 0 and finite. What is added under the root, against a division by
+                               0. */
 } exn_norm_params;
 
 EXN_API exn_status exn_norm_supported(const exn_norm_params* params);

@@ -50,25 +50,30 @@ enum { EXN_PRUNE_SMALLEST = 0, EXN_PRUNE_LARGEST = 1 };
 enum { EXN_PRUNE_DOWN = 0, EXN_PRUNE_NEAREST = 1 };
 
 typedef struct exn_prune_mask_tensor {
-  const DLTensor* weight; /**< in, [rows,cols], f32 | f16 | bf16, row stride free;
-                               a filter's weights are a row */
-  const DLTensor* norm;   /**< in, optional, [cols], f32, compact */
-  const DLTensor* mask;   /**< in-out, [rows,cols], u8, row stride free: 0 pruned, else kept */
+  const DLTensor* weight; /**< in, [rows,cols], f32 | f16 | bf16, row stride free; a filter's
+                               weights are a row. The weights that are ranked. */
+  const DLTensor* norm;   /**< in, optional, [cols], f32, compact. The norms of the input columns,
+                               for Wanda's score. */
+  const DLTensor* mask;   /**< in-out, [rows,cols], u8, row stride free: 0 pruned, else kept. Which
+                               weights are kept. */
 } exn_prune_mask_tensor;
 
 typedef struct exn_prune_mask_params {
   uint64_t struct_size;                 /**< sizeof(exn_prune_mask_params) */
-  const exn_prune_mask_tensor* tensors; /**< in, host memory, tensor_count of them */
+  const exn_prune_mask_tensor* tensors; /**< in, host memory, tensor_count of them. The tensors to
+                                             prune, with their masks. */
   double ratio;                         /**< 0..1, the share of the elements that is pruned when
                                              the call is over. How many are pruned. */
-  int32_t tensor_count;                 /**< 1 .. EXN_PRUNE_MAX_TENSORS */
+  int32_t tensor_count;                 /**< 1 .. EXN_PRUNE_MAX_TENSORS. How many tensors there
+                                             are. */
   int32_t scope;                        /**< EXN_PRUNE_ROW, _TENSOR or _GLOBAL; at most 2^31 - 1
                                              elements. Among which elements. */
   int32_t which;                        /**< EXN_PRUNE_SMALLEST or EXN_PRUNE_LARGEST. Which end
                                              of the order is pruned. */
   int32_t rounding;                     /**< EXN_PRUNE_DOWN or EXN_PRUNE_NEAREST. How k is
                                              rounded. */
-  int32_t first;                        /**< 1: what the masks hold is not looked at */
+  int32_t first;                        /**< 1: what the masks hold is not looked at. Starts anew,
+                                             where else weights that were pruned before stay so. */
   int32_t reserved;                     /**< 0 */
 } exn_prune_mask_params;
 
@@ -79,18 +84,24 @@ EXN_API exn_status exn_prune_mask(const exn_prune_mask_params* params, void* wor
                                   size_t workspace_bytes, exn_stream stream);
 
 typedef struct exn_prune_apply_tensor {
-  const DLTensor* mask;     /**< in, [rows,cols], u8, row stride free: 0 pruned, else kept */
-  const DLTensor* weight;   /**< in-out, optional, [rows,cols], f64 | f32 | f16 | bf16,
-                                 row stride free */
-  const DLTensor* grad;     /**< in-out, optional, as weight, its dtype free */
-  const DLTensor* momentum; /**< in-out, optional, as grad: AdamW's first moment */
-  const DLTensor* variance; /**< in-out, optional, as grad: AdamW's second moment */
+  const DLTensor* mask;     /**< in, [rows,cols], u8, row stride free: 0 pruned, else kept. Which
+                                 elements are kept. */
+  const DLTensor* weight;   /**< in-out, optional, [rows,cols], f64 | f32 | f16 | bf16, row stride
+                                 free. The weights. */
+  const DLTensor* grad;     /**< in-out, optional, as weight, its dtype free. The gradients of the
+                                 weights. */
+  const DLTensor* momentum; /**< in-out, optional, as grad. The optimiser's first moment, as AdamW
+                                 keeps it. */
+  const DLTensor* variance; /**< in-out, optional, as grad. The optimiser's second moment, as AdamW
+                                 keeps it. */
 } exn_prune_apply_tensor;
 
 typedef struct exn_prune_apply_params {
   uint64_t struct_size;                  /**< sizeof(exn_prune_apply_params) */
-  const exn_prune_apply_tensor* tensors; /**< in, host memory, tensor_count of them */
-  int32_t tensor_count;                  /**< 1 .. EXN_PRUNE_MAX_TENSORS */
+  const exn_prune_apply_tensor* tensors; /**< in, host memory, tensor_count of them. The masks, and
+                                              what they are applied to. */
+  int32_t tensor_count;                  /**< 1 .. EXN_PRUNE_MAX_TENSORS. How many masks there
+                                              are. */
   int32_t reserved;                      /**< 0 */
 } exn_prune_apply_params;
 

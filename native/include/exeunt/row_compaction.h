@@ -34,7 +34,8 @@ typedef struct exn_row_compaction_params {
   const DLTensor* list;  /**< in, [K], i32, compact; negative entries are skipped. Which rows. */
   const DLTensor* out;   /**< out, [K,D] or with more rows (GATHER) or [R,D] (SCATTER), dtype of
                               input, last stride 1. Where they go. */
-  int32_t direction;     /**< EXN_ROWS_GATHER or EXN_ROWS_SCATTER */
+  int32_t direction;     /**< EXN_ROWS_GATHER or EXN_ROWS_SCATTER. Whether listed rows are taken out
+                              or put back. */
   int32_t reserved;      /**< 0 */
 } exn_row_compaction_params;
 

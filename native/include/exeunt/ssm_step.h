@@ -75,7 +75,8 @@ typedef struct exn_ssm_step_params {
                                  sequence 0. The sequence of each row. */
   const DLTensor* active;   /**< in, optional, [R], u8, compact; NULL: all rows are active. Which
                                  rows take part. */
-  int32_t stage;            /**< EXN_SSM_CONV or EXN_SSM_SCAN */
+  int32_t stage;            /**< EXN_SSM_CONV or EXN_SSM_SCAN. Which half of the step: the
+                                 convolution or the scan. */
   int32_t reserved;         /**< 0 */
 } exn_ssm_step_params;
 

@@ -38,7 +38,7 @@ typedef struct exn_stablemax_params {
   const DLTensor* out;    /**< out, [R,V], dtype of logits, last stride 1; may be exactly
                                `logits` (in place). The probabilities or log-probabilities. */
   int32_t normalizer;     /**< EXN_SOFTMAX or EXN_STABLEMAX. How logits become probabilities. */
-  int32_t log;            /**< 0: probabilities, 1: log-probabilities */
+  int32_t log;            /**< 0 or 1. Whether the result is log-probabilities. */
 } exn_stablemax_params;
 
 EXN_API exn_status exn_stablemax_supported(const exn_stablemax_params* params);

@@ -85,15 +85,20 @@ typedef struct exn_stop_rule_params {
                                      tokens end a row. */
   const DLTensor* log_p;        /**< in, optional, [S], f32, compact: log p of `token`. What the
                                      drawn tokens are given, as a sampler knows it. */
-  const DLTensor* logits;       /**< in, optional, [S,V], f32 | f16 | bf16, last stride 1:
-                                     instead of log_p */
-  const DLTensor* lse;          /**< in, [S], f32, compact: of `logits`, if those are given */
+  const DLTensor* logits;       /**< in, optional, [S,V], f32 | f16 | bf16, last stride 1; instead
+                                     of log_p. The logits that the tokens were drawn from, which the
+                                     rule takes log p from. */
+  const DLTensor* lse;          /**< in, [S], f32, compact; needed with logits. The log-sum-exp of
+                                     each row of logits, at the temperature; `lse` of exn_stats
+                                     fits. */
   const DLTensor* mean_log_p;   /**< in, optional, [S], f32, compact: of the token's
                                      distribution. How certain the drawn tokens' distributions
                                      are; `mean_log_p` of exn_stats fits. */
-  const DLTensor* confidence;   /**< in, optional, [S], f32, compact */
-  const DLTensor* answer_ids;   /**< in, optional, [A], i32, compact: instead of confidence, with
-                                     logits */
+  const DLTensor* confidence;   /**< in, optional, [S], f32, compact. How sure each row's answer is,
+                                     as a probe finds it. */
+  const DLTensor* answer_ids;   /**< in, optional, [A], i32, compact; instead of confidence, with
+                                     logits. The tokens whose probability together is the
+                                     confidence. */
   const DLTensor* entropy;      /**< in, [S], f32, compact: if trials are asked for. The
                                      entropies that `trials` go by; `entropy` of exn_stats fits. */
   const DLTensor* state;        /**< in-out, [S, EXN_STOP_STATE_WORDS], i32, compact. The rule's
@@ -117,14 +122,19 @@ typedef struct exn_stop_rule_params {
   int32_t choice;               /**< EXN_CHOOSE_*; PERPLEXITY needs log_p or logits, CERTAINTY
                                      mean_log_p. Which row wins. */
   int32_t budget;               /**< >= 0; 0: no limit. The most tokens of a row. */
-  float temperature;            /**< > 0 and finite, if logits are given */
-  float confident_at;           /**< 0..1, if confidence or answer_ids are given; 0: nobody ends
-                                     by it */
+  float temperature;            /**< > 0 and finite, if logits are given. What the logits were
+                                     divided by when the tokens were drawn. */
+  float confident_at;           /**< 0..1, if confidence or answer_ids are given; 0: no row ends by
+                                     it. From which confidence on a row ends with its answer. */
   float abstain_below;          /**< 0..1, if confidence or answer_ids are given; not above
-                                     confident_at, unless that is 0 */
-  float trials_low;             /**< >= 0 and finite, if trials are asked for (CNTP: 0.01) */
-  float trials_high;            /**< finite, above trials_low (CNTP: 1.5) */
-  int32_t most_trials;          /**< 1 .. 2^20, if trials are asked for (CNTP: 10) */
+                                     confident_at, unless that is 0. Below which confidence a row
+                                     ends without an answer. */
+  float trials_low;             /**< >= 0 and finite, if trials are asked for (CNTP: 0.01). Up to
+                                     which entropy one branch is wanted. */
+  float trials_high;            /**< finite, above trials_low (CNTP: 1.5). From which entropy on
+                                     most_trials branches are wanted. */
+  int32_t most_trials;          /**< 1 .. 2^20, if trials are asked for (CNTP: 10). The most
+                                     branches that a token may want. */
   int32_t first;                /**< 1: forget the old state first: all rows run, without tokens.
                                      What a plain run does; a run may say so itself. */
   int32_t reserved;             /**< 0 */

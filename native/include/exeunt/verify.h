@@ -98,10 +98,12 @@ typedef struct exn_verify_params {
   const DLTensor* argmax;       /**< in, [S*(K+1)], i32, compact; this or logits. The target's
                                      best token of each row, for greedy decoding; `argmax` of
                                      exn_stats fits. */
-  const DLTensor* logits;       /**< in, [S*(K+1),V], f32 | f16 | bf16, last stride 1;
-                                     1 <= V < 2^31 */
+  const DLTensor* logits;       /**< in, [S*(K+1),V], f32 | f16 | bf16, last stride 1; 1 <= V <
+                                     2^31. What the target gives for each row, for sampled
+                                     decoding. */
   const DLTensor* draft;        /**< in, optional, [S*K,V], f32 | f16 | bf16, last stride 1; with
-                                     logits */
+                                     logits. The logits or probabilities that the drafted tokens
+                                     were drawn from. */
   const DLTensor* uniform;      /**< in, [S,K+1], f32, compact; with logits, else NULL.
                                      Independent random numbers from 0 to 1, new ones for each
                                      round; with logits only. */
@@ -131,9 +133,12 @@ typedef struct exn_verify_params {
   int64_t vocabulary;           /**< V; 0: that of logits, or unknown. 0 .. 2^31 - 1. How many
                                      tokens there are, for those who give no logits and want ids
                                      to be checked. */
-  float temperature;            /**< of logits, > 0 and finite; not read with argmax */
-  float draft_temperature;      /**< of draft, if EXN_DRAFT_LOGITS, > 0 and finite */
-  int32_t draft_kind;           /**< EXN_DRAFT_LOGITS or EXN_DRAFT_PROBABILITIES */
+  float temperature;            /**< > 0 and finite; not read with argmax. What the target's logits
+                                     are divided by. */
+  float draft_temperature;      /**< > 0 and finite with EXN_DRAFT_LOGITS. What the draft's logits
+                                     were divided by when the tokens were drawn. */
+  int32_t draft_kind;           /**< EXN_DRAFT_LOGITS or EXN_DRAFT_PROBABILITIES. What `draft`
+                                     holds. */
   int32_t reserved;             /**< 0 */
 } exn_verify_params;
 
