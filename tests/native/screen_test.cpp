@@ -248,6 +248,22 @@ TEST(ScreenAnswers, TheWidestAreReadFirst) {
   EXPECT_EQ(a.read[0], kWide);
 }
 
+// Wherever those with the largest bounds stand: here the first 32 are 17 that are wide and 15 that
+// are not, and the largest logit comes behind them.
+TEST(ScreenAnswers, NarrowOnesLeaveTheFront) {
+  constexpr int64_t kRows = 600, kFew = 17, kLargest = 40, kEnd = 200;
+  std::vector<double> logits(kRows, 0);
+  logits[kLargest] = 1.5;
+  Plain plain(logits);
+  for (int64_t v = 0; v < kRows; ++v) plain.set(v, v < kEnd ? 0 : -30, v < kEnd ? 128 : 0);
+  for (int64_t v = 0; v < kFew; ++v) plain.set(v, 0, 250);
+  plain.set(kLargest, 0, 200);
+  const int32_t first = device().cpu() ? 32 : 128;
+  const Answers a = plain.ask_with(1.0 / 128, first);
+  EXPECT_EQ(a.certified[0], EXN_CERTIFIED_PROVEN);
+  EXPECT_EQ(a.read[0], first);
+}
+
 // Rows that differ in their last bits, with the state along their difference.
 TEST(ScreenAnswers, NearTiesAreTheHeads) {
   for (uint64_t seed = 0; seed < (quick() ? 2 : 20); ++seed) {
