@@ -24,7 +24,7 @@ import java.nio.file.Path;
  * <pre>java --enable-native-access=ALL-UNNAMED ExitHead.java /path/to/libexeunt.so</pre>
  */
 public final class ExitHead {
-  private static final int ABI_VERSION = 3;
+  private static final int ABI_VERSION = 1;
   private static final int CPU = 1; // kDLCPU
   private static final byte INT = 0; // kDLInt
   private static final byte FLOAT = 2; // kDLFloat
@@ -36,19 +36,20 @@ public final class ExitHead {
       JAVA_BYTE.withName("code"), JAVA_BYTE.withName("bits"), JAVA_SHORT.withName("lanes"),
       ADDRESS.withName("shape"), ADDRESS.withName("strides"), JAVA_LONG.withName("byte_offset"));
 
-  /**
-   * {@code exn_exit_head_params} of exeunt/exit_head.h up to what this program needs: the struct
-   * begins with its size, and what a caller does not know counts as 0.
-   */
+  /** {@code exn_exit_head_params} of exeunt/exit_head.h; what is left 0 is not there. */
   private static final StructLayout PARAMS = MemoryLayout.structLayout(
       JAVA_LONG.withName("struct_size"), ADDRESS.withName("hidden"), ADDRESS.withName("weight"),
       ADDRESS.withName("bias"), ADDRESS.withName("norm_weight"), ADDRESS.withName("norm_bias"),
       ADDRESS.withName("translator_weight"), ADDRESS.withName("translator_bias"),
-      ADDRESS.withName("shortlist"), JAVA_INT.withName("norm"), JAVA_FLOAT.withName("norm_eps"),
-      JAVA_INT.withName("translate"), JAVA_INT.withName("normalizer"),
-      JAVA_FLOAT.withName("temperature"), JAVA_FLOAT.withName("softcap"),
-      ADDRESS.withName("argmax"), ADDRESS.withName("max_logit"), ADDRESS.withName("lse"),
-      ADDRESS.withName("p1"), MemoryLayout.sequenceLayout(6, ADDRESS).withName("other_statistics"));
+      ADDRESS.withName("shortlist"), ADDRESS.withName("screen"), ADDRESS.withName("argmax"),
+      ADDRESS.withName("max_logit"), ADDRESS.withName("lse"), ADDRESS.withName("p1"),
+      MemoryLayout.sequenceLayout(6, ADDRESS).withName("other_statistics"),
+      MemoryLayout.sequenceLayout(4, ADDRESS).withName("of_the_screen"), JAVA_INT.withName("norm"),
+      JAVA_FLOAT.withName("norm_eps"), JAVA_INT.withName("translate"),
+      JAVA_INT.withName("normalizer"), JAVA_FLOAT.withName("temperature"),
+      JAVA_FLOAT.withName("softcap"), JAVA_INT.withName("weight_blocks"),
+      JAVA_INT.withName("translator_blocks"),
+      MemoryLayout.sequenceLayout(4, JAVA_INT).withName("how_to_screen"));
 
   private static final AddressLayout TEXT =
       ADDRESS.withTargetLayout(MemoryLayout.sequenceLayout(Long.MAX_VALUE, JAVA_BYTE));

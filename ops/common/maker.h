@@ -135,7 +135,7 @@ struct TensorField {
 enum class Domain { kPositive, kNotNegative, kFinite, kNotNan, kShare, kAtLeastOne, kZero, kAny };
 
 struct ScalarField {
-  enum Kind { kInt16, kInt32, kInt64, kFloat, kDouble, kArray } kind;
+  enum Kind { kInt32, kInt64, kFloat, kDouble, kArray } kind;
   const char* name;
   void* place;
   int64_t least;  // of integers
@@ -286,10 +286,8 @@ class Maker {
   template <class Integer>
   void integer(Integer& field, const char* name, int64_t value, int64_t least, int64_t most) {
     field = static_cast<Integer>(value);
-    scalar(sizeof field == 2   ? ScalarField::kInt16
-           : sizeof field == 4 ? ScalarField::kInt32
-                               : ScalarField::kInt64,
-           &field, name, least, most);
+    scalar(sizeof field == 4 ? ScalarField::kInt32 : ScalarField::kInt64, &field, name, least,
+           most);
   }
   // Whatever it is, the call is sound, or wrong for another reason.
   template <class Integer>

@@ -189,8 +189,8 @@ exn_kv_layer layer_on(Instance* instance, const KvPropagateCase& c, const KvLaye
   layer.k_bias = instance->input(in.k_bias);
   layer.v_weight = instance->input(in.v_weight);
   layer.v_bias = instance->input(in.v_bias);
-  layer.k_blocks = static_cast<int16_t>(in.k_weight.blocks);
-  layer.v_blocks = static_cast<int16_t>(in.v_weight.blocks);
+  layer.k_blocks = in.k_weight.blocks;
+  layer.v_blocks = in.v_weight.blocks;
   layer.cache = in_out_cache(instance, c.cache, in.cache, "layer " + text(in.index) + " ");
   layer.index = in.index;
   return layer;

@@ -460,12 +460,12 @@ TEST(KvPropagateMisuse, Blocks) {
     exn_kv_layer& layer = t.layers[j];
     const std::string of = "layers[" + std::to_string(j) + "].";
     for (auto [weight, blocks, name, tag] :
-         {std::tuple<const DLTensor * exn_kv_layer::*, int16_t exn_kv_layer::*, const char*,
+         {std::tuple<const DLTensor * exn_kv_layer::*, int32_t exn_kv_layer::*, const char*,
                      const char*>{&exn_kv_layer::k_weight, &exn_kv_layer::k_blocks, "k_weight",
                                   "k_blocks"},
           {&exn_kv_layer::v_weight, &exn_kv_layer::v_blocks, "v_weight", "v_blocks"}}) {
       for (int wrong : {-1, 1, 9, 15, INT16_MAX, INT16_MIN}) {
-        layer.*blocks = static_cast<int16_t>(wrong);
+        layer.*blocks = wrong;
         spoilt({": " + of + tag + " is " + std::to_string(wrong), "2, 3, 6"});
       }
       layer.*blocks = EXN_BLOCKS_NONE;

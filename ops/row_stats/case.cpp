@@ -42,8 +42,8 @@ Case make_case(const RowStatsCase& c) {
     auto instance = std::make_unique<Instance>(device_type);
     const DLTensor* logits = instance->input(make_logits(c));
     const exn_stats out = add_stats(instance.get(), c.outputs, c.logits.rows);
-    const exn_row_stats_params params = {sizeof params, logits, c.normalizer, c.temperature,
-                                         c.softcap,     0,      out};
+    const exn_row_stats_params params = {sizeof params, logits,    out, c.normalizer,
+                                         c.temperature, c.softcap, 0};
     instance->call(EXN_TEST_OP(row_stats), params);
     return instance;
   };

@@ -22,7 +22,7 @@ TEST(RowStatsBounds, ProbabilitiesEndAtOne) {
           const double noise = normalizer == EXN_STABLEMAX ? 6e-7 * 13.82 : 0;
           Instance instance(target);
           exn_row_stats_params p = {
-              sizeof p, instance.input(values), normalizer, map.temperature, map.softcap, 0, {}};
+              sizeof p, instance.input(values), {}, normalizer, map.temperature, map.softcap, 0};
           p.out = add_stats(&instance, 1u << kP1 | 1u << kEntropy | 1u << kPow2Entropy, 64);
           instance.call(EXN_TEST_OP(row_stats), p);
           instance.prepare();

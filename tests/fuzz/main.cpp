@@ -348,9 +348,7 @@ int check_fields() {
       for (int s = 0; s < maker.scalar_count(); ++s) {
         const ScalarField& field = maker.scalars()[s];
         const auto kind = field.kind;
-        mark(field.place, kind == ScalarField::kInt16                                  ? 2
-                          : kind == ScalarField::kInt32 || kind == ScalarField::kFloat ? 4
-                                                                                       : 8);
+        mark(field.place, kind == ScalarField::kInt32 || kind == ScalarField::kFloat ? 4 : 8);
       }
     }
     const size_t at = known.find('\0');

@@ -445,8 +445,6 @@ Effect scalar(Case* c) {
   if (count == 0) return Effect::kNone;
   const ScalarField& s = c->maker.scalars()[c->maker.random().below(count)];
   switch (s.kind) {
-    case ScalarField::kInt16:
-      return spoilt_integer<int16_t>(c, s);
     case ScalarField::kInt32:
       return spoilt_integer<int32_t>(c, s);
     case ScalarField::kInt64:

@@ -99,9 +99,6 @@ void print_case(const Case& c) {
     const ScalarField& s = m.scalars()[i];
     std::fprintf(stderr, "    %-24s ", s.name);
     switch (s.kind) {
-      case ScalarField::kInt16:
-        std::fprintf(stderr, "%d\n", *static_cast<int16_t*>(s.place));
-        break;
       case ScalarField::kInt32:
         std::fprintf(stderr, "%d\n", *static_cast<int32_t*>(s.place));
         break;

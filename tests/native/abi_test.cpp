@@ -88,7 +88,7 @@ TEST(Library, ConcurrentCallers) {
   const auto run = [&](std::vector<unsigned char>* bytes) {
     Placed placed(kCpu, logits);
     Placed p1(kCpu, poisoned(Type::kF32, {9})), entropy(kCpu, poisoned(Type::kF32, {9}));
-    exn_row_stats_params p = {sizeof p, placed.dl(), EXN_SOFTMAX, 1, 0, 0, {}};
+    exn_row_stats_params p = {sizeof p, placed.dl(), {}, EXN_SOFTMAX, 1, 0, 0};
     p.out.p1 = p1.dl();
     p.out.entropy = entropy.dl();
     size_t size = 0;
@@ -131,7 +131,7 @@ TEST(Library, ForkedChildrenCompute) {
   if (std::getenv("EXEUNT_TEST_EMULATOR") != nullptr) GTEST_SKIP() << "nor does QEMU";
   const HostTensor logits = normal(Type::kF32, {9, 20000});
   Placed placed(kCpu, logits), p1(kCpu, poisoned(Type::kF32, {9}));
-  exn_row_stats_params p = {sizeof p, placed.dl(), EXN_SOFTMAX, 1, 0, 0, {}};
+  exn_row_stats_params p = {sizeof p, placed.dl(), {}, EXN_SOFTMAX, 1, 0, 0};
   p.out.p1 = p1.dl();
   size_t size = 0;
   ASSERT_EQ(exn_row_stats_workspace_size(&p, &size), EXN_OK) << exn_last_error();

@@ -755,19 +755,19 @@ const std::map<std::string, std::vector<uint64_t>>& struct_sizes() {
       {"exn_column_norms", {48}},   {"exn_cosine", {32}},
       {"exn_cross_entropy", {56}},  {"exn_draft_lookup", {96}},
       {"exn_draft_rule", {184}},    {"exn_elr", {80}},
-      {"exn_embedding", {40}},      {"exn_exit_head", {176, 184, 240}},
-      {"exn_exit_rule", {136}},     {"exn_ffn", {128, 136}},
-      {"exn_ffn_skip_rule", {72}},  {"exn_gate", {64, 72}},
+      {"exn_embedding", {40}},      {"exn_exit_head", {240}},
+      {"exn_exit_rule", {136}},     {"exn_ffn", {136}},
+      {"exn_ffn_skip_rule", {72}},  {"exn_gate", {72}},
       {"exn_gather", {80}},         {"exn_hidden_stack", {72}},
       {"exn_hired_budget", {104}},  {"exn_kv_append", {72}},
       {"exn_kv_compact", {144}},    {"exn_kv_copy", {104}},
       {"exn_kv_length", {72}},      {"exn_kv_propagate", {88}},
-      {"exn_layer_schedule", {96}}, {"exn_linear", {48, 56, 80}},
+      {"exn_layer_schedule", {96}}, {"exn_linear", {80}},
       {"exn_norm", {48}},           {"exn_perp_grad", {40}},
       {"exn_prune_apply", {24}},    {"exn_prune_mask", {48}},
       {"exn_rope", {48}},           {"exn_rope_table", {40}},
       {"exn_row_compaction", {40}}, {"exn_row_stats", {112}},
-      {"exn_select", {88, 96}},     {"exn_ssm_step", {112}},
+      {"exn_select", {96}},         {"exn_ssm_step", {112}},
       {"exn_stablemax", {32}},      {"exn_stop_rule", {192}},
       {"exn_token_bias", {40}},     {"exn_verify", {168}},
   };
@@ -819,10 +819,7 @@ TEST_P(AnyOp, TakesTheStructsOfEarlierVersions) {
   if (!takes(GetParam(), target)) GTEST_SKIP() << "not on " << target.name();
   for (const uint64_t size : known) {
     SCOPED_TRACE("struct_size " + std::to_string(size));
-    if (size != op.params_bytes && GetParam().choices.count("blocks") != 0) continue;
-    // Lists of several rows came to select after its first version.
-    const Named sizes = size < op.params_bytes ? Named{{"heads", 1}} : Named{};
-    PlacedCall placed(target, GetParam().make(sizes));
+    PlacedCall placed(target, GetParam().make());
     SampleCall& call = placed.call();
     unsigned char* const params = call.params();
     std::fill(params + size, params + op.params_bytes, 0);

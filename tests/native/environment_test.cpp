@@ -56,7 +56,7 @@ exn_status run_row_stats(DLDeviceType device = kDLCPU) {
   Placed logits(kCpu, normal(Type::kF32, {1, 8})), p1(kCpu, poisoned(Type::kF32, {1}));
   logits.mutable_dl()->device.device_type = device;
   p1.mutable_dl()->device.device_type = device;
-  exn_row_stats_params p = {sizeof p, logits.dl(), EXN_SOFTMAX, 1, 0, 0, {}};
+  exn_row_stats_params p = {sizeof p, logits.dl(), {}, EXN_SOFTMAX, 1, 0, 0};
   p.out.p1 = p1.dl();
   DeviceMemory workspace(kCpu, 1 << 20);
   const exn_status status = exn_row_stats(&p, workspace.data(), 1 << 20, nullptr);

@@ -285,7 +285,7 @@ TEST(Golden, StatisticsOfRealLogits) {
     Instance instance(target);
     const DLTensor* in = instance.input(logits);
     const exn_stats out = add_stats(&instance, (1u << kStats) - 1, rows);
-    const exn_row_stats_params p = {sizeof p, in, EXN_SOFTMAX, 1, 0, 0, out};
+    const exn_row_stats_params p = {sizeof p, in, out, EXN_SOFTMAX, 1, 0, 0};
     instance.call(EXN_TEST_OP(row_stats), p);
     instance.prepare();
     instance.run(nullptr);

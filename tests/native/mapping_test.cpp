@@ -123,7 +123,7 @@ TEST(Mapping, EveryThreadOfARunReadsZeros) {
           DLTensor logits = {file.begin(), {kDLCPU, 0}, 2, {kDLFloat, 32, 1}, shape, nullptr, 0};
           std::vector<float> most(kPages, -1);
           DLTensor out = {most.data(), {kDLCPU, 0}, 1, {kDLFloat, 32, 1}, rows, nullptr, 0};
-          exn_row_stats_params p = {sizeof p, &logits, EXN_SOFTMAX, 1, 0, 0, {}};
+          exn_row_stats_params p = {sizeof p, &logits, {}, EXN_SOFTMAX, 1, 0, 0};
           p.out.max_logit = &out;
           void* workspace = nullptr;
           ASSERT_EQ(exn_alloc(kDLCPU, 0, 1 << 20, &workspace), EXN_OK);

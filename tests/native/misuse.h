@@ -62,10 +62,10 @@ void expect_refused(const Op<Params>& op, const Params& params, const std::vecto
 // Checks that hold for the params struct of every op.
 template <class Params>
 void expect_sound_struct_sizes(const Op<Params>& op, const Params& params,
-                               const std::vector<Placed*>& written,
-                               uint64_t first_size = sizeof(Params)) {
+                               const std::vector<Placed*>& written) {
   Params p = params;
-  for (uint64_t size : {uint64_t{0}, uint64_t{8}, first_size - 1, uint64_t{5000}, ~uint64_t{0}}) {
+  for (uint64_t size :
+       {uint64_t{0}, uint64_t{8}, uint64_t{sizeof(Params) - 1}, uint64_t{5000}, ~uint64_t{0}}) {
     p.struct_size = size;
     expect_refused(op, p, written, EXN_INVALID_ARGUMENT, {"struct_size", std::to_string(size)});
   }

@@ -630,9 +630,6 @@ TEST_P(EveryOp, RefusesNumbersOutOfRange) {
       const ScalarField& s = call.maker().scalars()[i];
       SCOPED_TRACE(call.name_of(s));
       switch (s.kind) {
-        case ScalarField::kInt16:
-          refuse_integers<int16_t>(call, s);
-          break;
         case ScalarField::kInt32:
           s.is_tag ? refuse_tags(call, s) : refuse_integers<int32_t>(call, s);
           break;

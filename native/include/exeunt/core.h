@@ -62,7 +62,7 @@ extern "C" {
 #endif
 
 /** Raised whenever a struct, a constant or the meaning of a function changes incompatibly. */
-#define EXN_ABI_VERSION 3
+#define EXN_ABI_VERSION 1
 
 /** Alignment in bytes that every workspace needs. exn_alloc satisfies it. */
 #define EXN_WORKSPACE_ALIGN 64

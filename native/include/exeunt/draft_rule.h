@@ -87,23 +87,6 @@ typedef struct exn_draft_rule_params {
                                      sequence has just drafted, which may be a stop token. */
   const DLTensor* stop_tokens;  /**< in, optional, STEP: [E], i32, compact; with token only. The
                                      tokens after which a draft ends. */
-  const DLTensor* state;        /**< in-out, STEP: [S, EXN_DRAFT_STATE_WORDS], i32, compact. The
-                                     memory of the drafts. */
-  const DLTensor* length;       /**< out, optional, STEP: [S], i32, compact. How many tokens each
-                                     draft has. */
-  const DLTensor* drafting;     /**< out, optional, STEP, UPDATE: [S], u8, compact: 1 = the
-                                     sequence drafts a token next. Which sequences draft next. */
-  const DLTensor* active_list;  /**< out, optional, STEP, UPDATE: [S], i32, compact: ascending
-                                     sequences that draft next; entries past active_count are -1.
-                                     Which sequences draft next, as a list. */
-  const DLTensor* active_count; /**< out, optional, STEP, UPDATE: [1], i32. How many sequences
-                                     draft next. */
-  const DLTensor* statistics;   /**< in-out, UPDATE, RESET; STEP with DEL only reads it: [S,K,4],
-                                     f32, compact, 1 <= K <= 2^20: M, X, Sm, Sx. What DEL knows
-                                     of the candidates. */
-  const DLTensor* plan;         /**< in-out, UPDATE, RESET; STEP with DEL only reads it: [S,
-                                     EXN_DRAFT_PLAN_WORDS], i32, compact. Which candidate drafts,
-                                     and what is known of its length. */
   const DLTensor* shadow_token; /**< in, UPDATE: [S,K,N], i32, compact. The token that each
                                      candidate would have given in each column. */
   const DLTensor* shadow_prob;  /**< in, UPDATE: [S,K,N], f32, compact. The probability that each
@@ -122,6 +105,23 @@ typedef struct exn_draft_rule_params {
                                      K <= L - 1. How many layers each candidate runs. */
   const DLTensor* mask;         /**< in, optional, RESET: [S], u8, compact; NULL: all. Which
                                      sequences a reset forgets. */
+  const DLTensor* state;        /**< in-out, STEP: [S, EXN_DRAFT_STATE_WORDS], i32, compact. The
+                                     memory of the drafts. */
+  const DLTensor* statistics;   /**< in-out, UPDATE, RESET; STEP with DEL only reads it: [S,K,4],
+                                     f32, compact, 1 <= K <= 2^20: M, X, Sm, Sx. What DEL knows
+                                     of the candidates. */
+  const DLTensor* plan;         /**< in-out, UPDATE, RESET; STEP with DEL only reads it: [S,
+                                     EXN_DRAFT_PLAN_WORDS], i32, compact. Which candidate drafts,
+                                     and what is known of its length. */
+  const DLTensor* length;       /**< out, optional, STEP: [S], i32, compact. How many tokens each
+                                     draft has. */
+  const DLTensor* drafting;     /**< out, optional, STEP, UPDATE: [S], u8, compact: 1 = the
+                                     sequence drafts a token next. Which sequences draft next. */
+  const DLTensor* active_list;  /**< out, optional, STEP, UPDATE: [S], i32, compact: ascending
+                                     sequences that draft next; entries past active_count are -1.
+                                     Which sequences draft next, as a list. */
+  const DLTensor* active_count; /**< out, optional, STEP, UPDATE: [1], i32. How many sequences
+                                     draft next. */
   int32_t action;               /**< EXN_DRAFT_STEP, EXN_DRAFT_UPDATE or EXN_DRAFT_RESET. Whether
                                      drafts take a step, a verification is learnt from, or what was
                                      learnt is forgotten. */

@@ -85,25 +85,10 @@ typedef struct exn_exit_head_params {
                                           translator_weight. The translator's bias, t. */
   const DLTensor* shortlist;         /**< in, optional, [N], i32, compact, N >= 1, entries in
                                           0..V-1. The vocabulary rows to look at. */
-  int32_t norm;                      /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER. The norm
-                                          before the LM head. */
-  float norm_eps;                    /**< >= 0 and finite. What the norm adds under the root,
-                                          against a division by 0. */
-  int32_t translate;                 /**< EXN_TRANSLATE_RAW or EXN_TRANSLATE_RMS. What the
-                                          translator is fed. */
-  int32_t normalizer;                /**< EXN_SOFTMAX or EXN_STABLEMAX. How logits become
-                                          probabilities. */
-  float temperature;                 /**< > 0 and finite. What the logits are divided by. */
-  float softcap;                     /**< >= 0 and finite; 0 = none. Soft cap of the logits, applied
-                                          before the temperature. */
-  exn_stats out;                     /**< out, one or more of them. The statistics of each row. */
-  int32_t weight_blocks;             /**< EXN_BLOCKS_*. What blocks the rows of the LM head are
-                                          made of. */
-  int32_t translator_blocks;         /**< EXN_BLOCKS_*. What blocks the rows of the translator
-                                          are made of. */
   const DLTensor* screen;    /**< in, optional, [bytes], u8, compact, at a multiple of 64. An image
                                   that exn_screen_build made of weight: a smaller form of the head,
                                   which is read in its place. */
+  exn_stats out;             /**< out, one or more of them. The statistics of each row. */
   const DLTensor* certified; /**< out, optional, [R], u8, compact: EXN_CERTIFIED_*; with
                                           screen. How the result of a row is known: 0, the full
                                           head was read; 1, by proven bounds without it; 2, by
@@ -116,6 +101,21 @@ typedef struct exn_exit_head_params {
   const DLTensor* rows_read; /**< out, optional, [R], i32, compact; with screen. How many
                                           rows of the head were read for a hidden state; V if the
                                           full head was. */
+  int32_t norm;              /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER. The norm
+                                          before the LM head. */
+  float norm_eps;            /**< >= 0 and finite. What the norm adds under the root,
+                                          against a division by 0. */
+  int32_t translate;         /**< EXN_TRANSLATE_RAW or EXN_TRANSLATE_RMS. What the
+                                          translator is fed. */
+  int32_t normalizer;        /**< EXN_SOFTMAX or EXN_STABLEMAX. How logits become
+                                          probabilities. */
+  float temperature;         /**< > 0 and finite. What the logits are divided by. */
+  float softcap;             /**< >= 0 and finite; 0 = none. Soft cap of the logits, applied
+                                          before the temperature. */
+  int32_t weight_blocks;     /**< EXN_BLOCKS_*. What blocks the rows of the LM head are
+                                          made of. */
+  int32_t translator_blocks; /**< EXN_BLOCKS_*. What blocks the rows of the translator
+                                          are made of. */
   int32_t screen_level;      /**< a level of the screen, from 0 on. Where the hidden
                                           states come from. */
   int32_t screen_mode;       /**< EXN_SCREEN_PROVEN or EXN_SCREEN_CALIBRATED. How the

@@ -111,13 +111,13 @@ typedef struct exn_kv_length_params {
                                  to sequence 0. The sequence of each row; advance only. */
   const DLTensor* active;   /**< in, optional, ADVANCE: [R], u8, compact; NULL: all rows are
                                  active. Which rows get a slot; advance only. */
+  const DLTensor* limit;    /**< in, CROP: i32, compact, entries >= 0; as many elements as
+                                 length, or 1 for all. The longest a sequence may stay; crop
+                                 only. */
   const DLTensor* slot;     /**< out, ADVANCE: [R], i32, compact. The slot of each row; advance
                                  only. */
   const DLTensor* visible;  /**< out, optional, ADVANCE: [R], i32, compact. What `attention` lets
                                  each row see; advance only. */
-  const DLTensor* limit;    /**< in, CROP: i32, compact, entries >= 0; as many elements as
-                                 length, or 1 for all. The longest a sequence may stay; crop
-                                 only. */
   int64_t capacity;         /**< T, ADVANCE: 1 .. 2^31 - 1. How many slots a sequence may have;
                                  advance only. */
   int32_t action;           /**< EXN_KV_ADVANCE or EXN_KV_CROP. Whether sequences get slots or are

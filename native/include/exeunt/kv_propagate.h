@@ -63,9 +63,9 @@ typedef struct exn_kv_layer {
                                     to. */
   int32_t index;               /**< 0..L-1; ascending in the list. The layer's number in the model,
                                     j. */
-  int16_t k_blocks;            /**< EXN_BLOCKS_*; the weights of all layers have blocks, or none.
+  int32_t k_blocks;            /**< EXN_BLOCKS_*; the weights of all layers have blocks, or none.
                                     What blocks the rows of k_weight are made of. */
-  int16_t v_blocks;            /**< EXN_BLOCKS_*. What blocks the rows of v_weight are made of. */
+  int32_t v_blocks;            /**< EXN_BLOCKS_*. What blocks the rows of v_weight are made of. */
 } exn_kv_layer;
 
 #define EXN_KV_PROPAGATE_MAX_LAYERS 128

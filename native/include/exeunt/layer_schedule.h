@@ -42,6 +42,8 @@ enum {
 
 typedef struct exn_layer_schedule_params {
   uint64_t struct_size;      /**< sizeof(exn_layer_schedule_params) */
+  const DLTensor* order;     /**< in, FIXED: [K], i32, compact, 1 <= K <= L, distinct entries in
+                                  0..L-1. The layers that every position runs, in this order. */
   const DLTensor* layers;    /**< out, [T,L], i32, compact; 1 <= L <= 2^20. The layers that each
                                   position runs, then -1. */
   const DLTensor* count;     /**< out, [T], i32, compact. How many layers each position runs. */
@@ -49,8 +51,6 @@ typedef struct exn_layer_schedule_params {
                                   exit rule after a layer: 1 or 0. */
   const DLTensor* threshold; /**< out, optional, [T], f32, compact; CALM only. The exit threshold at
                                   each position. */
-  const DLTensor* order;     /**< in, FIXED: [K], i32, compact, 1 <= K <= L, distinct entries in
-                                  0..L-1. The layers that every position runs, in this order. */
   int32_t kind;              /**< EXN_SCHEDULE_*. By which method the table is made. */
   int32_t prompt;            /**< >= 0. How many positions the prompt has. */
   int32_t horizon;           /**< SKIPDECODE: > prompt; CALM: > 0. The position at which the decay

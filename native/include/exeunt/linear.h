@@ -67,11 +67,6 @@ typedef struct exn_linear_params {
   const DLTensor* bias;          /**< in, optional, [N], f32, compact. What is added to each row. */
   const DLTensor* residual;      /**< in, optional, [R,N], dtype of out, last stride 1. What the
                                       product is added to. */
-  const DLTensor* out;           /**< out, [R,N], f32 | f16 | bf16, last stride 1; may be exactly
-                                      `residual`. The result. */
-  int32_t weight_blocks;         /**< EXN_BLOCKS_*. What blocks the rows of the weight are made
-                                      of, or what panels they are in. */
-  int32_t reserved;              /**< 0 */
   const DLTensor* adapter_down;  /**< in, optional, [K,D], f32 | f16 | bf16, last stride 1; K >= 1.
                                       The adapter's projection to its K components, V. */
   const DLTensor* adapter_up;    /**< in, optional, [K,N], dtype of adapter_down, last stride 1;
@@ -79,6 +74,11 @@ typedef struct exn_linear_params {
                                       its components to the outputs, U. */
   const DLTensor* adapter_scale; /**< in, optional, [R,K], f32, last stride 1; NULL: all 1; with
                                       adapter_down only. How much of each component a row gets. */
+  const DLTensor* out;           /**< out, [R,N], f32 | f16 | bf16, last stride 1; may be exactly
+                                      `residual`. The result. */
+  int32_t weight_blocks;         /**< EXN_BLOCKS_*. What blocks the rows of the weight are made
+                                      of, or what panels they are in. */
+  int32_t reserved;              /**< 0 */
 } exn_linear_params;
 
 EXN_API exn_status exn_linear_supported(const exn_linear_params* params);

@@ -67,13 +67,13 @@ typedef struct exn_row_stats_params {
   uint64_t struct_size;   /**< sizeof(exn_row_stats_params) */
   const DLTensor* logits; /**< in, [R,V], f32 | f16 | bf16, last stride 1; V >= 1, V < 2^31; R
                                may be 0. The logits. */
+  exn_stats out;          /**< out, one or more of them. The statistics of each row. */
   int32_t normalizer;     /**< EXN_SOFTMAX or EXN_STABLEMAX. How logits become probabilities. */
   float temperature;      /**< > 0 and finite; 1 leaves the logits alone. What the logits are
                                divided by. */
   float softcap;          /**< >= 0 and finite; 0 = none. Soft cap of the logits, applied before the
                                temperature. */
   int32_t reserved;       /**< 0 */
-  exn_stats out;          /**< out, one or more of them. The statistics of each row. */
 } exn_row_stats_params;
 
 EXN_API exn_status exn_row_stats_supported(const exn_row_stats_params* params);

@@ -50,11 +50,6 @@ extern "C" {
 
 /** How many are kept, and where the list goes. R rows of N columns, as the scores it goes with. */
 typedef struct exn_selection {
-  const DLTensor* indices;  /**< out, [R,K], i32, compact; K >= min(k, N) where no budget is given,
-                                 with segments too */
-  const DLTensor* count;    /**< out, optional, [R], i32, compact; may exceed K, see above */
-  const DLTensor* valid;    /**< out, optional, [R], u8, compact;
-                                 0: the row has a NaN and keeps everything */
   const DLTensor* budget;   /**< in, optional, [R], or [R,G] with segments, i32, compact;
                                  NULL: k everywhere */
   const DLTensor* segments; /**< in, optional, [G+1], i32, compact, ascending; for all rows;
@@ -62,6 +57,11 @@ typedef struct exn_selection {
   const DLTensor* keep;     /**< in, optional, [M,2], or [R,M,2], i32, compact:
                                  ranges [begin, end) of columns */
   const DLTensor* drop;     /**< in, optional, as keep */
+  const DLTensor* indices;  /**< out, [R,K], i32, compact; K >= min(k, N) where no budget is given,
+                                 with segments too */
+  const DLTensor* count;    /**< out, optional, [R], i32, compact; may exceed K, see above */
+  const DLTensor* valid;    /**< out, optional, [R], u8, compact;
+                                 0: the row has a NaN and keeps everything */
   int64_t k;                /**< >= 0; not used where a budget is given */
 } exn_selection;
 

@@ -69,12 +69,12 @@ typedef struct exn_ssm_step_params {
                                  by, D of Mamba; scan only. */
   const DLTensor* z;        /**< in, optional, SCAN: [R,Di], f32 | f16 | bf16, last stride 1. The
                                  gate; scan only. */
-  const DLTensor* out;      /**< out, [R,Di], f32 | f16 | bf16, last stride 1; SCAN: optional;
-                                 may be exactly `x`. The result. */
   const DLTensor* sequence; /**< in, optional, [R], i32, compact; NULL: all rows belong to
                                  sequence 0. The sequence of each row. */
   const DLTensor* active;   /**< in, optional, [R], u8, compact; NULL: all rows are active. Which
                                  rows take part. */
+  const DLTensor* out;      /**< out, [R,Di], f32 | f16 | bf16, last stride 1; SCAN: optional;
+                                 may be exactly `x`. The result. */
   int32_t stage;            /**< EXN_SSM_CONV or EXN_SSM_SCAN. Which half of the step: the
                                  convolution or the scan. */
   int32_t reserved;         /**< 0 */

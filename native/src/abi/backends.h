@@ -103,21 +103,21 @@ struct Op {
 
 // Defines exn_<op>_supported, exn_<op>_workspace_size and exn_<op>. In `exn`: the struct that `check`
 // makes of the arguments, and `check`.
-#define EXN_DEFINE_OP(op, args, check)                                                   \
-  static constexpr exn::Op<exn_##op##_params, exn::args> exn_##op##_op{                  \
-      "exn_" #op, exn::check, &exn::Backend::op};                                        \
-  extern "C" {                                                                           \
-  exn_status exn_##op##_supported(const exn_##op##_params* params) {                     \
-    size_t bytes;                                                                        \
-    return exn_##op##_op.size(params, &bytes);                                           \
-  }                                                                                      \
-  exn_status exn_##op##_workspace_size(const exn_##op##_params* params, size_t* bytes) { \
-    return exn_##op##_op.size(params, bytes);                                            \
-  }                                                                                      \
-  exn_status exn_##op(const exn_##op##_params* params, void* workspace, size_t bytes,    \
-                      exn_stream stream) {                                               \
-    return exn_##op##_op.run(params, workspace, bytes, stream);                          \
-  }                                                                                      \
+#define EXN_DEFINE_OP(op, args, check)                                                         \
+  static constexpr exn::Op<exn_##op##_params, exn::args> exn_##op##_op{"exn_" #op, exn::check, \
+                                                                       &exn::Backend::op};     \
+  extern "C" {                                                                                 \
+  exn_status exn_##op##_supported(const exn_##op##_params* params) {                           \
+    size_t bytes;                                                                              \
+    return exn_##op##_op.size(params, &bytes);                                                 \
+  }                                                                                            \
+  exn_status exn_##op##_workspace_size(const exn_##op##_params* params, size_t* bytes) {       \
+    return exn_##op##_op.size(params, bytes);                                                  \
+  }                                                                                            \
+  exn_status exn_##op(const exn_##op##_params* params, void* workspace, size_t bytes,          \
+                      exn_stream stream) {                                                     \
+    return exn_##op##_op.run(params, workspace, bytes, stream);                                \
+  }                                                                                            \
   }
 
 }  // namespace exn

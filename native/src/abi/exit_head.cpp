@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <exeunt/exit_head.h>
 
-#include <cstddef>
-
 #include "backends.h"
 #include "base/args/exit_head.h"
 #include "base/screen.h"
 
 namespace exn {
-
-template <>
-constexpr uint64_t kOlderSizes<exn_exit_head_params>[2] = {
-    offsetof(exn_exit_head_params, weight_blocks), offsetof(exn_exit_head_params, screen)};
 
 namespace {
 

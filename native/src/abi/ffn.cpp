@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <exeunt/ffn.h>
 
-#include <cstddef>
-
 #include "backends.h"
 #include "base/args/ffn.h"
 
 namespace exn {
-
-template <>
-constexpr uint64_t kOlderSizes<exn_ffn_params>[1] = {offsetof(exn_ffn_params, up_blocks)};
 
 namespace {
 

@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <exeunt/gate.h>
 
-#include <cstddef>
-
 #include "backends.h"
 #include "base/args/gate.h"
 
 namespace exn {
-
-template <>
-constexpr uint64_t kOlderSizes<exn_gate_params>[1] = {offsetof(exn_gate_params, hidden_blocks)};
 
 namespace {
 

@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <exeunt/linear.h>
 
-#include <cstddef>
-
 #include "backends.h"
 #include "base/args/linear.h"
 
 namespace exn {
-
-template <>
-constexpr uint64_t kOlderSizes<exn_linear_params>[2] = {offsetof(exn_linear_params, weight_blocks),
-                                                        offsetof(exn_linear_params, adapter_down)};
 
 namespace {
 

@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <exeunt/select.h>
 
-#include <cstddef>
-
 #include "backends.h"
 #include "base/args/select.h"
 
 namespace exn {
-
-// Without `heads`.
-template <>
-constexpr uint64_t kOlderSizes<exn_select_params>[1] = {offsetof(exn_select_params, heads)};
 
 namespace {
 

@@ -187,8 +187,8 @@ public final class KvPropagate extends Op {
           .tensor("v_weight", layer.vWeight)
           .tensor("v_bias", layer.vBias)
           .int32("index", layer.index)
-          .int16("k_blocks", BlockFormat.tagOf(layer.kBlocks))
-          .int16("v_blocks", BlockFormat.tagOf(layer.vBlocks));
+          .int32("k_blocks", BlockFormat.tagOf(layer.kBlocks))
+          .int32("v_blocks", BlockFormat.tagOf(layer.vBlocks));
       KvCache.write(layer.cache, params, "cache", true);
     }
   }

@@ -137,11 +137,6 @@ final class Params {
     return this;
   }
 
-  Params int16(String field, int value) {
-    block.structs.putShort(at(field), (short) value);
-    return this;
-  }
-
   Params int64(String field, long value) {
     block.structs.putLong(at(field), value);
     return this;
