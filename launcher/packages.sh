@@ -29,6 +29,10 @@ ALL_NEEDS=(
   'file /usr/src/googletest/googletest/CMakeLists.txt:googletest'
 )
 
+# shellcheck disable=SC2034
+# Needed by `docs`, and by the test of the site.
+DOCS_NEEDS=('command doxygen:doxygen')
+
 # Major version of the JDK that Maven will run on; 0 if there is none with a compiler.
 jdk_major() {
   local home=${JAVA_HOME:-} javac

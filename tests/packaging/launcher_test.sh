@@ -320,7 +320,7 @@ expect 'the demo says how long it takes' 1 'about a minute on two cores'
 # ---- help, from a tree that would have to be built ----------------------------------------------
 
 printf '#!/bin/sh\necho built >"%s/built"\n' "$WORK" >"$WORK/bin/mvn"
-for command in build test format demo generate evaluate spark bench fuzz completion; do
+for command in build docs test format demo generate evaluate spark bench fuzz completion; do
   rm -f "$WORK/built"
   attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" $command --help
   expect "$command --help" 0 "$command"
