@@ -24,8 +24,8 @@ struct PlacedSelection {
   }
 
   exn_selection dl() const {
-    return {indices.dl(),  count.dl(), valid.dl(), budget.dl(),
-            segments.dl(), keep.dl(),  drop.dl(),  k};
+    return {budget.dl(),  segments.dl(), keep.dl(),  drop.dl(),
+            indices.dl(), count.dl(),    valid.dl(), k};
   }
   std::vector<Placed*> read() { return {&budget, &segments, &keep, &drop}; }
   std::vector<Placed*> written() { return {&indices, &count, &valid}; }
