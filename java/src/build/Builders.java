@@ -427,8 +427,8 @@ public final class Builders {
       out.append("// Made by java/src/build/Builders.java of ").append(struct.header);
       out.append(partial.isEmpty() ? "" : "\n// and java/src/main/partial/" + type + ".java");
       out.append(".\npackage org.exeunt;\n\n");
-      Stream<String> needed = Stream.of(
-          "import org.exeunt.jni.exn_" + op + "_params;", "import org.exeunt.jni.global.exeunt;");
+      Stream<String> needed = Stream.of("import org.exeunt.jni.exn_" + op + "_params;",
+          "import org.exeunt.jni.global.exeunt;", "import org.jspecify.annotations.Nullable;");
       Stream.concat(needed, partial.lines().filter(l -> l.startsWith("import ")))
           .distinct()
           .sorted()
@@ -506,7 +506,10 @@ public final class Builders {
           List.of("@param " + parameter + " " + described(field, slot), "@return this"));
       out.append('\n').append(doc);
       out.append("    public Builder ").append(slot.name).append('(');
-      out.append(declared).append(' ').append(parameter).append(") {\n");
+      boolean object = Character.isUpperCase(declared.charAt(0)) && !slot.isEnum();
+      boolean optional = object && doc.matches("(?s).*\\b(optional|(?<!v may be )null)\\b.*");
+      out.append(optional ? "@Nullable " : "").append(declared);
+      out.append(' ').append(parameter).append(") {\n");
       String value =
           slot.isEnum() ? "Named.present(\"" + slot.name + "\", " + parameter + ")" : parameter;
       out.append("      ").append(slot.name).append(" = ").append(value).append(";\n");

@@ -4,6 +4,7 @@ module org.exeunt {
   requires transitive org.bytedeco.javacpp;
   requires org.exeunt.jni;
   requires static jdk.jfr;
+  requires static org.jspecify;
 
   exports org.exeunt;
 }

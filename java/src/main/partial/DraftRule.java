@@ -2,6 +2,7 @@
 package org.exeunt;
 
 import java.nio.ByteBuffer;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Decides on the device when each sequence of a batch stops drafting, and learns from every
@@ -192,7 +193,7 @@ public final class DraftRule extends Op {
      * @param stops in, optional, step: [E], I32, compact; with drafted tokens only
      * @return this
      */
-    public Builder tokens(Tensor drafted, Tensor stops) {
+    public Builder tokens(@Nullable Tensor drafted, @Nullable Tensor stops) {
       token = drafted;
       stopTokens = stops;
       return this;

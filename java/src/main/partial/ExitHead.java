@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import org.jspecify.annotations.Nullable;
+
 /**
  * Hidden state, optional translator, optional norm, LM head, {@link Statistics} of the logits,
  * which are never written: LM exits in the manner of CALM, LayerSkip, DEL, FREE, EE-LLM.
@@ -112,7 +114,7 @@ public final class ExitHead extends Op {
      * @param eps added to the variance, 0 or more, finite
      * @return this
      */
-    public Builder layerNorm(Tensor normWeight, Tensor normBias, float eps) {
+    public Builder layerNorm(Tensor normWeight, @Nullable Tensor normBias, float eps) {
       norm.set(Norm.Kind.LAYER, normWeight, normBias);
       return normEps(eps);
     }
@@ -137,7 +139,8 @@ public final class ExitHead extends Op {
      * @param input what the map is fed
      * @return this
      */
-    public Builder translator(Tensor translatorWeight, Tensor translatorBias, Translate input) {
+    public Builder translator(
+        Tensor translatorWeight, @Nullable Tensor translatorBias, Translate input) {
       this.translatorWeight = translatorWeight;
       this.translatorBias = translatorBias;
       translate = Named.present("translate", input);
@@ -151,7 +154,7 @@ public final class ExitHead extends Op {
      *     op runs; null, the default: the head itself is read
      * @return this
      */
-    public Builder screen(Screen value) {
+    public Builder screen(@Nullable Screen value) {
       screen = value == null ? null : value.image();
       return this;
     }
@@ -163,7 +166,7 @@ public final class ExitHead extends Op {
      *     Screen#image} gives, or a copy of it in device memory
      * @return this
      */
-    public Builder screenImage(Tensor image) {
+    public Builder screenImage(@Nullable Tensor image) {
       screen = image;
       return this;
     }

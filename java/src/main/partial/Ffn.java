@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import org.jspecify.annotations.Nullable;
+
 public final class Ffn extends Op {
   /** The non-linear function. */
   public enum Activation {
@@ -53,7 +55,7 @@ public final class Ffn extends Op {
      * @param eps added to the variance, 0 or more, finite
      * @return this
      */
-    public Builder layerNorm(Tensor normWeight, Tensor normBias, float eps) {
+    public Builder layerNorm(Tensor normWeight, @Nullable Tensor normBias, float eps) {
       norm.set(Norm.Kind.LAYER, normWeight, normBias);
       norm.eps(eps);
       return this;
@@ -66,7 +68,7 @@ public final class Ffn extends Op {
      * @param bias {gate_bias}
      * @return this
      */
-    public Builder gate(Tensor weight, Tensor bias) {
+    public Builder gate(@Nullable Tensor weight, @Nullable Tensor bias) {
       gateWeight = weight;
       gateBias = bias;
       return this;
@@ -79,7 +81,7 @@ public final class Ffn extends Op {
      * @param bias {up_bias}
      * @return this
      */
-    public Builder up(Tensor weight, Tensor bias) {
+    public Builder up(Tensor weight, @Nullable Tensor bias) {
       upWeight = weight;
       upBias = bias;
       return this;
@@ -92,7 +94,7 @@ public final class Ffn extends Op {
      * @param bias {down_bias}
      * @return this
      */
-    public Builder down(Tensor weight, Tensor bias) {
+    public Builder down(Tensor weight, @Nullable Tensor bias) {
       downWeight = weight;
       downBias = bias;
       return this;
@@ -106,7 +108,7 @@ public final class Ffn extends Op {
      * @param down the same of the down projection
      * @return this
      */
-    public Builder weightBlocks(BlockFormat gate, BlockFormat up, BlockFormat down) {
+    public Builder weightBlocks(@Nullable BlockFormat gate, BlockFormat up, BlockFormat down) {
       gateBlocks = gate;
       upBlocks = up;
       downBlocks = down;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import org.jspecify.annotations.Nullable;
+
 public final class Gate extends Op {
   public static final class Builder extends Op.Builder<Gate> {
     private int kind = exeunt.EXN_GATE_LINEAR;
@@ -23,7 +25,7 @@ public final class Gate extends Op {
      * @param times how often the block is applied, 0 to 64
      * @return this
      */
-    public Builder residual(Tensor weight, Tensor bias, int times) {
+    public Builder residual(Tensor weight, @Nullable Tensor bias, int times) {
       return hidden(exeunt.EXN_GATE_RESIDUAL, weight, bias, times);
     }
 
@@ -36,7 +38,7 @@ public final class Gate extends Op {
      * @param layers number of hidden layers, 0 to 64
      * @return this
      */
-    public Builder tanh(Tensor weight, Tensor bias, int layers) {
+    public Builder tanh(Tensor weight, @Nullable Tensor bias, int layers) {
       return hidden(exeunt.EXN_GATE_TANH, weight, bias, layers);
     }
 
@@ -56,7 +58,7 @@ public final class Gate extends Op {
      * @param bias in, optional, [O], F32, compact
      * @return this
      */
-    public Builder output(Tensor weight, Tensor bias) {
+    public Builder output(Tensor weight, @Nullable Tensor bias) {
       outWeight = weight;
       outBias = bias;
       return this;
@@ -69,7 +71,7 @@ public final class Gate extends Op {
      * @param output the same of the output layer's
      * @return this
      */
-    public Builder weightBlocks(BlockFormat hidden, BlockFormat output) {
+    public Builder weightBlocks(@Nullable BlockFormat hidden, BlockFormat output) {
       hiddenBlocks = hidden;
       outBlocks = output;
       return this;

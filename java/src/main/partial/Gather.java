@@ -4,6 +4,7 @@ package org.exeunt;
 import java.util.ArrayList;
 import java.util.List;
 import org.exeunt.jni.exn_gather_tensor;
+import org.jspecify.annotations.Nullable;
 
 public final class Gather extends Op {
   /** Most tensors of one op. */
@@ -74,7 +75,7 @@ public final class Gather extends Op {
      * @param after out, at least [K], I32, compact; may be exactly {@code before}
      * @return this
      */
-    public Builder positions(Tensor before, Tensor after) {
+    public Builder positions(@Nullable Tensor before, Tensor after) {
       position = before;
       positionOut = after;
       positions = exeunt.EXN_POSITIONS_KEEP;

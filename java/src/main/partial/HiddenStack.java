@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import org.jspecify.annotations.Nullable;
+
 /**
  * Keeps the hidden states of rows that left, so that the deep layers can run for all of them
  * together later, with exact K and V (FREE's synchronised parallel decoding, EE-LLM's
@@ -71,7 +73,7 @@ public final class HiddenStack extends Op {
      * @param ofRows {tags}
      * @return this
      */
-    public Builder tags(Tensor ofStack, Tensor ofRows) {
+    public Builder tags(@Nullable Tensor ofStack, Tensor ofRows) {
       stackTags = ofStack;
       tags = ofRows;
       return this;

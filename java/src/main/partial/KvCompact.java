@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import org.jspecify.annotations.Nullable;
+
 public final class KvCompact extends Op {
   public static final class Builder extends Op.Builder<KvCompact> {
     /**
@@ -51,7 +53,7 @@ public final class KvCompact extends Op {
      * @param pageCount {freed_count}
      * @return this
      */
-    public Builder freed(Tensor pages, Tensor pageCount) {
+    public Builder freed(@Nullable Tensor pages, @Nullable Tensor pageCount) {
       freed = pages;
       freedCount = pageCount;
       return this;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import org.jspecify.annotations.Nullable;
+
 /**
  * Copies slots within a {@link KvCache} or from one to another: a layer's K and V for the next one,
  * compaction after tokens were dropped, the fork of a sequence.
@@ -23,7 +25,7 @@ public final class KvCopy extends Op {
      * @param sequence {from_sequence}
      * @return this
      */
-    public Builder from(Tensor slot, Tensor sequence) {
+    public Builder from(Tensor slot, @Nullable Tensor sequence) {
       fromSlot = slot;
       fromSequence = sequence;
       return this;
@@ -36,7 +38,7 @@ public final class KvCopy extends Op {
      * @param sequence {to_sequence}
      * @return this
      */
-    public Builder to(Tensor slot, Tensor sequence) {
+    public Builder to(Tensor slot, @Nullable Tensor sequence) {
       toSlot = slot;
       toSequence = sequence;
       return this;

@@ -4,6 +4,7 @@ package org.exeunt;
 import java.util.ArrayList;
 import java.util.List;
 import org.exeunt.jni.exn_kv_layer;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The keys and values that rows which left early still owe the layers above, in one call (the
@@ -59,8 +60,9 @@ public final class KvPropagate extends Op {
    * @param kBlocks what blocks the rows of {@code kWeight} are made of; null: elements of its type
    * @param vBlocks the same of {@code vWeight}
    */
-  public record Layer(int index, Tensor normWeight, Tensor normBias, Tensor kWeight, Tensor kBias,
-      Tensor vWeight, Tensor vBias, KvCache cache, BlockFormat kBlocks, BlockFormat vBlocks) {
+  public record Layer(int index, @Nullable Tensor normWeight, @Nullable Tensor normBias,
+      Tensor kWeight, @Nullable Tensor kBias, Tensor vWeight, @Nullable Tensor vBias, KvCache cache,
+      @Nullable BlockFormat kBlocks, BlockFormat vBlocks) {
     /**
      * A layer without biases.
      *
@@ -72,7 +74,7 @@ public final class KvPropagate extends Op {
      * @return the layer
      */
     public static Layer of(
-        int index, Tensor normWeight, Tensor kWeight, Tensor vWeight, KvCache cache) {
+        int index, @Nullable Tensor normWeight, Tensor kWeight, Tensor vWeight, KvCache cache) {
       return new Layer(index, normWeight, null, kWeight, null, vWeight, null, cache, null, null);
     }
 
@@ -83,7 +85,7 @@ public final class KvPropagate extends Op {
      * @param v in, optional, [Hkv dh], F32, compact
      * @return a new layer
      */
-    public Layer withBias(Tensor k, Tensor v) {
+    public Layer withBias(@Nullable Tensor k, @Nullable Tensor v) {
       return new Layer(
           index, normWeight, normBias, kWeight, k, vWeight, v, cache, kBlocks, vBlocks);
     }
@@ -105,7 +107,7 @@ public final class KvPropagate extends Op {
      * @param bias in, optional, [D], F32, compact
      * @return a new layer
      */
-    public Layer withNormBias(Tensor bias) {
+    public Layer withNormBias(@Nullable Tensor bias) {
       return new Layer(
           index, normWeight, bias, kWeight, kBias, vWeight, vBias, cache, kBlocks, vBlocks);
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import org.jspecify.annotations.Nullable;
+
 public final class Linear extends Op {
   /**
    * Multiplies once on {@link Stream#DEFAULT}; see {@link Op.Builder#runOnce()}.
@@ -21,7 +23,7 @@ public final class Linear extends Op {
      * @param up {adapter_up}
      * @return this
      */
-    public Builder adapter(Tensor down, Tensor up) {
+    public Builder adapter(@Nullable Tensor down, @Nullable Tensor up) {
       adapterDown = down;
       adapterUp = up;
       return this;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import org.jspecify.annotations.Nullable;
+
 public final class Norm extends Op {
   /** Which norm; {@link ExitHead}, {@link Ffn} and {@link KvPropagate} know the same ones. */
   public enum Kind {
@@ -49,7 +51,7 @@ public final class Norm extends Op {
      * @param normEps added to the variance, 0 or more, finite
      * @return this
      */
-    public Builder layer(Tensor normWeight, Tensor normBias, float normEps) {
+    public Builder layer(Tensor normWeight, @Nullable Tensor normBias, float normEps) {
       return norm(Kind.LAYER, normWeight, normBias, normEps);
     }
 

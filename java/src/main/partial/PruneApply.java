@@ -4,6 +4,7 @@ package org.exeunt;
 import java.util.ArrayList;
 import java.util.List;
 import org.exeunt.jni.exn_prune_apply_tensor;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Zeros where masks, such as those of {@link PruneMask}, say so: in weights, and in what an
@@ -28,7 +29,7 @@ public final class PruneApply extends Op {
    * @param mask {prune_apply_tensor.mask}
    * @param weight {prune_apply_tensor.weight}
    */
-  public static void compute(Tensor mask, Tensor weight) {
+  public static void compute(Tensor mask, @Nullable Tensor weight) {
     builder().tensor(mask, weight).runOnce();
   }
 
@@ -42,7 +43,7 @@ public final class PruneApply extends Op {
      * @param weight {prune_apply_tensor.weight}
      * @return this
      */
-    public Builder tensor(Tensor mask, Tensor weight) {
+    public Builder tensor(Tensor mask, @Nullable Tensor weight) {
       return tensor(mask, weight, null, null, null);
     }
 
@@ -57,8 +58,8 @@ public final class PruneApply extends Op {
      * @param variance {prune_apply_tensor.variance}
      * @return this
      */
-    public Builder tensor(
-        Tensor mask, Tensor weight, Tensor grad, Tensor momentum, Tensor variance) {
+    public Builder tensor(Tensor mask, @Nullable Tensor weight, @Nullable Tensor grad,
+        @Nullable Tensor momentum, @Nullable Tensor variance) {
       items.add(new Item(mask, weight, grad, momentum, variance));
       return this;
     }

@@ -4,6 +4,7 @@ package org.exeunt;
 import java.util.ArrayList;
 import java.util.List;
 import org.exeunt.jni.exn_prune_mask_tensor;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Which weights count least: masks for {@link PruneApply}, of magnitudes (lottery tickets, gradual
@@ -121,7 +122,7 @@ public final class PruneMask extends Op {
      * @param norm in, optional, [cols], F32, compact: the root of the mean of each input's squares
      * @return this
      */
-    public Builder tensor(Tensor weight, Tensor mask, Tensor norm) {
+    public Builder tensor(Tensor weight, Tensor mask, @Nullable Tensor norm) {
       items.add(new Item(weight, mask, norm));
       return this;
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import org.jspecify.annotations.Nullable;
+
 /**
  * Decides on the device which of S samples of an answer go on after each has drawn a token, and
  * which of those that ended is the answer; carries what that takes from step to step. Run it once
@@ -188,7 +190,7 @@ public final class StopRule extends Op {
      * @param value the temperature, positive and finite
      * @return this
      */
-    public Builder logits(Tensor tensor, Tensor lseTensor, float value) {
+    public Builder logits(@Nullable Tensor tensor, Tensor lseTensor, float value) {
       logits = tensor;
       lse = lseTensor;
       temperature = value;
@@ -204,7 +206,7 @@ public final class StopRule extends Op {
      *     unless that is 0; 0: none does
      * @return this
      */
-    public Builder confidence(Tensor tensor, float confident, float abstain) {
+    public Builder confidence(@Nullable Tensor tensor, float confident, float abstain) {
       confidence = tensor;
       confidentAt = confident;
       abstainBelow = abstain;
@@ -220,7 +222,7 @@ public final class StopRule extends Op {
      * @param abstain below this a row ends without an answer; see {@link #confidence}
      * @return this
      */
-    public Builder answer(Tensor tensor, float confident, float abstain) {
+    public Builder answer(@Nullable Tensor tensor, float confident, float abstain) {
       answerIds = tensor;
       confidentAt = confident;
       abstainBelow = abstain;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import org.jspecify.annotations.Nullable;
+
 public final class Verify extends Op {
   /** How a round ended for a sequence: what {@link Builder#outcome} is filled with. */
   public enum Outcome {
@@ -60,7 +62,7 @@ public final class Verify extends Op {
      * @param value what they were divided by, positive and finite
      * @return this
      */
-    public Builder draftLogits(Tensor tensor, float value) {
+    public Builder draftLogits(@Nullable Tensor tensor, float value) {
       draft = tensor;
       draftTemperature = value;
       draftKind = exeunt.EXN_DRAFT_LOGITS;
@@ -73,7 +75,7 @@ public final class Verify extends Op {
      * @param tensor in, optional, [S*K,V], F32, F16 or BF16, last stride 1; with logits only
      * @return this
      */
-    public Builder draftProbabilities(Tensor tensor) {
+    public Builder draftProbabilities(@Nullable Tensor tensor) {
       draft = tensor;
       draftKind = exeunt.EXN_DRAFT_PROBABILITIES;
       return this;

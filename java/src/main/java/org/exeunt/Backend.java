@@ -7,6 +7,7 @@ import java.util.List;
 import org.bytedeco.javacpp.Loader;
 import org.exeunt.jni.global.exeunt;
 import org.exeunt.presets.LibraryFiles;
+import org.jspecify.annotations.Nullable;
 
 /**
  * What runs the ops. The CPU backend is part of the native library; the CUDA backend is a library
@@ -196,7 +197,7 @@ public enum Backend {
    * @param isa one of {@link #isas()}; null: the best
    * @throws IllegalArgumentException if this machine cannot run it; nothing has changed then
    */
-  public static void setIsa(String isa) {
+  public static void setIsa(@Nullable String isa) {
     Native.require();
     Status.check(exeunt.exn_cpu_set_isa(isa));
   }

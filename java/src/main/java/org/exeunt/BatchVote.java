@@ -7,6 +7,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.SplittableRandom;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Labels for a batch of items that go into one prompt, by a vote over rounds in ever other orders,
@@ -137,7 +138,7 @@ public final class BatchVote<L> {
    *
    * @return of each item; null where it has none
    */
-  public List<L> labels() {
+  public List<@Nullable L> labels() {
     List<L> labels = new ArrayList<>();
     for (Map<L, Integer> ofItem : votes) {
       L winner = null;

@@ -5,6 +5,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.IntStream;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The answer that several samples agree on, where those who are sure of theirs count for more
@@ -31,7 +32,8 @@ public final class BordaVote {
    * @throws IllegalArgumentException if there is not one confidence for each answer, or the power is
    *     out of range
    */
-  public static <A> A winner(List<? extends A> answers, float[] confidences, double power) {
+  public static <A> @Nullable A winner(
+      List<? extends @Nullable A> answers, float[] confidences, double power) {
     if (Named.present("answers", answers).size()
         != Named.present("confidences", confidences).length) {
       throw new IllegalArgumentException(

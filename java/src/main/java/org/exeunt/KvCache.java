@@ -4,6 +4,7 @@ package org.exeunt;
 import java.util.Arrays;
 import org.exeunt.jni.exn_kv_cache;
 import org.exeunt.jni.global.exeunt;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The K and V cache of one layer, described: S sequences with up to T slots each. Immutable; only
@@ -61,7 +62,7 @@ public final class KvCache {
    * @param v dtype and shape of {@code k}; null where only keys are read ({@link AttentionScores})
    * @return the description
    */
-  public static KvCache ofHeadMajor(Tensor k, Tensor v) {
+  public static KvCache ofHeadMajor(Tensor k, @Nullable Tensor v) {
     requireRank("k", k, 3, 4);
     return new KvCache(Layout.HEAD_MAJOR, k, v, null);
   }
@@ -73,7 +74,7 @@ public final class KvCache {
    * @param v dtype and shape of {@code k}; null where only keys are read ({@link AttentionScores})
    * @return the description
    */
-  public static KvCache ofTokenMajor(Tensor k, Tensor v) {
+  public static KvCache ofTokenMajor(Tensor k, @Nullable Tensor v) {
     requireRank("k", k, 3, 4);
     return new KvCache(Layout.TOKEN_MAJOR, k, v, null);
   }
@@ -86,7 +87,7 @@ public final class KvCache {
    * @param blockTable in, [S,B], I32, compact, entries from 0 to P - 1
    * @return the description
    */
-  public static KvCache ofPages(Tensor k, Tensor v, Tensor blockTable) {
+  public static KvCache ofPages(Tensor k, @Nullable Tensor v, Tensor blockTable) {
     requireRank("k", k, 4, 4);
     requireRank("blockTable", blockTable, 2, 2);
     if (Math.multiplyHigh(blockTable.size(1), k.size(1)) != 0
@@ -177,7 +178,7 @@ public final class KvCache {
    *
    * @return the tensor, shaped as {@link #layout} says, or null if there are none
    */
-  public Tensor v() {
+  public @Nullable Tensor v() {
     return v;
   }
 
@@ -186,7 +187,7 @@ public final class KvCache {
    *
    * @return [S,B], or null unless the cache is paged
    */
-  public Tensor blockTable() {
+  public @Nullable Tensor blockTable() {
     return blockTable;
   }
 

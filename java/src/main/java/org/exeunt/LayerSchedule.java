@@ -5,6 +5,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import org.exeunt.jni.exn_layer_schedule_params;
 import org.exeunt.jni.global.exeunt;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Which layers each sequence position runs, tabulated once on the host. Copied to a device, the
@@ -284,7 +285,7 @@ public final class LayerSchedule extends Op {
      * @param tensor out, optional, [T,L], U8, compact
      * @return this
      */
-    public Builder exitTest(Tensor tensor) {
+    public Builder exitTest(@Nullable Tensor tensor) {
       exitTest = tensor;
       return this;
     }
@@ -295,7 +296,7 @@ public final class LayerSchedule extends Op {
      * @param tensor out, optional, [T], F32, compact
      * @return this
      */
-    public Builder threshold(Tensor tensor) {
+    public Builder threshold(@Nullable Tensor tensor) {
       threshold = tensor;
       return this;
     }

@@ -6,6 +6,7 @@ import java.nio.ByteBuffer;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.exeunt.jni.global.exeunt;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A kernel with its arguments: built once, where arguments are checked and the workspace is
@@ -416,7 +417,7 @@ public abstract sealed class Op
      * @throws IllegalArgumentException also if the workspace is on another device than the tensors
      * @throws IllegalStateException also if an op that shares the workspace is running
      */
-    public final O build(Scope owner, Workspace shared) {
+    public final O build(@Nullable Scope owner, @Nullable Workspace shared) {
       Native.require();
       Place place = new Place(owner, shared);
       return Jfr.records() ? Records.build(this, place) : create(place);

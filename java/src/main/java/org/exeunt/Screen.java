@@ -7,6 +7,7 @@ import java.nio.file.Path;
 import org.exeunt.jni.exn_screen_info;
 import org.exeunt.jni.exn_screen_params;
 import org.exeunt.jni.global.exeunt;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A form of an LM head that takes about a third of its BF16 bytes and tells which few rows of it
@@ -122,7 +123,8 @@ public final class Screen implements AutoCloseable {
    *     head
    * @throws OutOfMemoryError if there is no memory for it
    */
-  public static Screen open(Path file, Tensor weight, BlockFormat blocks) throws IOException {
+  public static Screen open(Path file, Tensor weight, @Nullable BlockFormat blocks)
+      throws IOException {
     return open(file, madeOf(weight, blocks));
   }
 
@@ -175,7 +177,7 @@ public final class Screen implements AutoCloseable {
    * @throws IllegalArgumentException if it was not, or is damaged, with the reason
    * @throws IllegalStateException if this screen is closed
    */
-  public void check(Tensor weight, BlockFormat blocks) {
+  public void check(Tensor weight, @Nullable BlockFormat blocks) {
     Image.call(madeOf(weight, blocks).tensor("image", image()),
         block -> exeunt.exn_screen_check(block, 0));
   }
@@ -292,7 +294,7 @@ public final class Screen implements AutoCloseable {
      * @param format the format; null, the default: elements of the weight's type
      * @return this
      */
-    public Builder weightBlocks(BlockFormat format) {
+    public Builder weightBlocks(@Nullable BlockFormat format) {
       weightBlocks = format;
       return this;
     }
@@ -316,7 +318,7 @@ public final class Screen implements AutoCloseable {
      * @param count levels, 1 to 1024
      * @return this
      */
-    public Builder levels(Tensor tensor, int count) {
+    public Builder levels(@Nullable Tensor tensor, int count) {
       levels = tensor;
       levelCount = count;
       return this;

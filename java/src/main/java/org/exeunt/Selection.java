@@ -2,6 +2,7 @@
 package org.exeunt;
 
 import org.exeunt.jni.exn_selection;
+import org.jspecify.annotations.Nullable;
 
 /**
  * How many columns of each row of scores are kept, and where the list of them goes: for {@link
@@ -48,8 +49,9 @@ import org.exeunt.jni.exn_selection;
  * @param drop in, optional, shaped as {@code keep}
  * @param k 0 or more; not used where a budget is given
  */
-public record Selection(Tensor indices, Tensor count, Tensor valid, Tensor budget, Tensor segments,
-    Tensor keep, Tensor drop, long k) {
+public record Selection(Tensor indices, @Nullable Tensor count, @Nullable Tensor valid,
+    @Nullable Tensor budget, @Nullable Tensor segments, @Nullable Tensor keep,
+    @Nullable Tensor drop, long k) {
   /**
    * The k best of each row, or of each segment.
    *
@@ -127,7 +129,7 @@ public record Selection(Tensor indices, Tensor count, Tensor valid, Tensor budge
    * @param tensor out, optional, [R], I32, compact
    * @return a new selection
    */
-  public Selection withCount(Tensor tensor) {
+  public Selection withCount(@Nullable Tensor tensor) {
     return new Selection(indices, tensor, valid, budget, segments, keep, drop, k);
   }
 
@@ -137,7 +139,7 @@ public record Selection(Tensor indices, Tensor count, Tensor valid, Tensor budge
    * @param tensor out, optional, [R], U8, compact
    * @return a new selection
    */
-  public Selection withValid(Tensor tensor) {
+  public Selection withValid(@Nullable Tensor tensor) {
     return new Selection(indices, count, tensor, budget, segments, keep, drop, k);
   }
 
@@ -147,7 +149,7 @@ public record Selection(Tensor indices, Tensor count, Tensor valid, Tensor budge
    * @param tensor in, optional, [R], or [R,G] with segments, I32, compact, entries of 0 or more
    * @return a new selection
    */
-  public Selection withBudget(Tensor tensor) {
+  public Selection withBudget(@Nullable Tensor tensor) {
     return new Selection(indices, count, valid, tensor, segments, keep, drop, k);
   }
 
@@ -158,7 +160,7 @@ public record Selection(Tensor indices, Tensor count, Tensor valid, Tensor budge
    *     begins at entry g and ends before entry g + 1
    * @return a new selection
    */
-  public Selection withSegments(Tensor tensor) {
+  public Selection withSegments(@Nullable Tensor tensor) {
     return new Selection(indices, count, valid, budget, tensor, keep, drop, k);
   }
 
@@ -168,7 +170,7 @@ public record Selection(Tensor indices, Tensor count, Tensor valid, Tensor budge
    * @param ranges in, optional, [M,2] for all rows or [R,M,2], I32, compact
    * @return a new selection
    */
-  public Selection withKeep(Tensor ranges) {
+  public Selection withKeep(@Nullable Tensor ranges) {
     return new Selection(indices, count, valid, budget, segments, ranges, drop, k);
   }
 
@@ -178,7 +180,7 @@ public record Selection(Tensor indices, Tensor count, Tensor valid, Tensor budge
    * @param ranges in, optional, [M,2] for all rows or [R,M,2], I32, compact
    * @return a new selection
    */
-  public Selection withDrop(Tensor ranges) {
+  public Selection withDrop(@Nullable Tensor ranges) {
     return new Selection(indices, count, valid, budget, segments, keep, ranges, k);
   }
 

@@ -4,25 +4,27 @@ package org.exeunt;
 import java.util.EnumSet;
 import java.util.List;
 import org.exeunt.jni.exn_stats;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Where {@link RowStats} and {@link ExitHead} write. Each tensor is compact, of shape [R], on the
  * device of the inputs; null leaves that statistic out, and at least one must be there. What is not
  * asked for is not computed.
  *
- * @param argmax I32, see {@link Statistic#ARGMAX}
- * @param maxLogit F32, see {@link Statistic#MAX_LOGIT}
- * @param lse F32, see {@link Statistic#LSE}
- * @param p1 F32, see {@link Statistic#P1}
- * @param p2 F32, see {@link Statistic#P2}
- * @param margin F32, see {@link Statistic#MARGIN}
- * @param entropy F32, see {@link Statistic#ENTROPY}
- * @param pow2Entropy F32, see {@link Statistic#POW2_ENTROPY}
- * @param meanLogP F32, see {@link Statistic#MEAN_LOG_P}
- * @param valid U8, see {@link Statistic#VALID}
+ * @param argmax optional, I32, see {@link Statistic#ARGMAX}
+ * @param maxLogit optional, F32, see {@link Statistic#MAX_LOGIT}
+ * @param lse optional, F32, see {@link Statistic#LSE}
+ * @param p1 optional, F32, see {@link Statistic#P1}
+ * @param p2 optional, F32, see {@link Statistic#P2}
+ * @param margin optional, F32, see {@link Statistic#MARGIN}
+ * @param entropy optional, F32, see {@link Statistic#ENTROPY}
+ * @param pow2Entropy optional, F32, see {@link Statistic#POW2_ENTROPY}
+ * @param meanLogP optional, F32, see {@link Statistic#MEAN_LOG_P}
+ * @param valid optional, U8, see {@link Statistic#VALID}
  */
-public record Statistics(Tensor argmax, Tensor maxLogit, Tensor lse, Tensor p1, Tensor p2,
-    Tensor margin, Tensor entropy, Tensor pow2Entropy, Tensor meanLogP, Tensor valid) {
+public record Statistics(@Nullable Tensor argmax, @Nullable Tensor maxLogit, @Nullable Tensor lse,
+    @Nullable Tensor p1, @Nullable Tensor p2, @Nullable Tensor margin, @Nullable Tensor entropy,
+    @Nullable Tensor pow2Entropy, @Nullable Tensor meanLogP, @Nullable Tensor valid) {
   /**
    * Allocates outputs on {@link Device#defaultDevice()}.
    *
@@ -77,7 +79,7 @@ public record Statistics(Tensor argmax, Tensor maxLogit, Tensor lse, Tensor p1, 
    * @param statistic which
    * @return its tensor, or null if it was left out
    */
-  public Tensor get(Statistic statistic) {
+  public @Nullable Tensor get(Statistic statistic) {
     Tensor[] inOrder = {
         argmax, maxLogit, lse, p1, p2, margin, entropy, pow2Entropy, meanLogP, valid};
     return inOrder[Named.present("statistic", statistic).ordinal()];

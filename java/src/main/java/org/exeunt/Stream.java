@@ -3,6 +3,7 @@ package org.exeunt;
 
 import org.bytedeco.javacpp.Pointer;
 import org.exeunt.jni.global.exeunt;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Where runs queue their work. On the CPU every run is synchronous and the stream is ignored; on
@@ -77,7 +78,7 @@ public final class Stream implements AutoCloseable {
    * @param stream the handle; null is the default stream
    * @return the stream
    */
-  public static Stream wrap(Pointer stream) {
+  public static Stream wrap(@Nullable Pointer stream) {
     return wrap(stream, Device.cuda(0));
   }
 
@@ -89,7 +90,7 @@ public final class Stream implements AutoCloseable {
    * @param device the CUDA device it was created on
    * @return the stream
    */
-  public static Stream wrap(Pointer stream, Device device) {
+  public static Stream wrap(@Nullable Pointer stream, Device device) {
     return wrap(stream == null ? 0 : stream.address(), device);
   }
 

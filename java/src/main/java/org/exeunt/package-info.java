@@ -18,7 +18,9 @@
  * exeunt.leaks} (true: and where a scope was opened that nobody closed);
  * see {@link org.exeunt.Backend}. {@link org.exeunt.Op} says what holds for every op: errors,
  * threads, streams, aliasing, alignment; {@link org.exeunt.Scope} who frees what. A null where
- * nothing says that it may be one is a {@code NullPointerException}, or an {@code
+ * no {@code @Nullable} says that it may be one is a {@code NullPointerException}, or an {@code
  * IllegalArgumentException} that says which argument of an op is missing; neither changes anything.
  */
-package org.exeunt;
+@NullMarked package org.exeunt;
+
+import org.jspecify.annotations.NullMarked;
