@@ -23,36 +23,37 @@ import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
- * Every contender passes the judge of the cases that it is timed on, with one thread and with two; a
- * quick run has each case with one of both.
+ * Every contender passes the judge of the cases that it is timed on, with one thread and with two. A
+ * quick run has each case with one of both, and with one of its peers.
  */
 class ContendersTest {
   private static final boolean QUICK = Boolean.getBoolean("exeunt.quick");
 
-  /** No big ones of an op that has others. */
+  /** No big ones of an op that has others, and the contenders of each, exeunt last. */
   static Stream<Arguments> cases() {
-    List<Cases.Listed> chosen =
-        Plan.ops()
-            .flatMap(op -> {
-              List<Cases.Listed> all = Problem.listed(op);
-              List<Cases.Listed> quick =
-                  all.stream().filter(c -> !c.tags().contains("big")).toList();
-              return (quick.isEmpty() ? all : quick).stream();
-            })
-            .toList();
-    return IntStream.range(0, chosen.size())
-        .mapToObj(i -> Arguments.of(chosen.get(i), QUICK ? List.of(1 + i % 2) : List.of(1, 2)));
+    return Plan.ops().flatMap(op -> {
+      List<Cases.Listed> all = Problem.listed(op);
+      List<Cases.Listed> quick = all.stream().filter(c -> !c.tags().contains("big")).toList();
+      List<Cases.Listed> chosen = quick.isEmpty() ? all : quick;
+      return IntStream.range(0, chosen.size()).mapToObj(i -> {
+        Cases.Listed c = chosen.get(i);
+        List<String> peers =
+            Stream.of("onnxruntime", Plan.JAVA).filter(name -> Lineup.of(name).offers(c)).toList();
+        int count = peers.size();
+        List<String> met = QUICK && count > 1 ? List.of(peers.get(i % count)) : peers;
+        return Arguments.of(c, Stream.concat(met.stream(), Stream.of(Plan.OURS)).toList(),
+            QUICK ? List.of(1 + i / 2 % 2) : List.of(1, 2));
+      });
+    });
   }
 
   /** Exeunt comes last: its copies of the operands go with it. */
   @ParameterizedTest
   @MethodSource("cases")
-  void passTheJudge(Cases.Listed c, List<Integer> threads) {
+  void passTheJudge(Cases.Listed c, List<String> contenders, List<Integer> threads) {
     try (Problem problem = new Problem(c)) {
-      for (String name : List.of("onnxruntime", Plan.JAVA, Plan.OURS)) {
-        if (Lineup.of(name).offers(c)) {
-          threads.forEach(count -> passesTheJudge(problem, name, count));
-        }
+      for (String name : contenders) {
+        threads.forEach(count -> passesTheJudge(problem, name, count));
       }
     }
   }
