@@ -73,6 +73,7 @@ class ConcurrentCloseTest {
   void eventsAndStreamsOnTheEmulatedDevice() {
     Assumptions.assumeTrue(Files.exists(Setup.emulator()), Setup.emulator() + " was not built");
     check(Subprocess.of(QueueStorm.class)
+            .option("-Dexeunt.quick=" + Setup.quick())
             .option("-Dexeunt.backend=cuda")
             .option("-Dexeunt.cuda.library=" + Setup.emulator()));
   }
@@ -238,7 +239,9 @@ class ConcurrentCloseTest {
 
   /** Events and streams, each of which gives way to another while it is used. */
   static final class QueueStorm {
-    private static final int USES = 50_000; // of each thread: longer than one has a core for itself
+    private static final int MOST_USES = 50_000; // of each thread
+    /** In one go. On the emulator, which is slow, that is done until one of them was refused. */
+    private static final int USES = Setup.emulated() && Setup.quick() ? 5_000 : MOST_USES;
 
     private static final Device DEVICE = Device.defaultDevice();
     private static final AtomicReference<Event> EVENT = new AtomicReference<>();
@@ -276,7 +279,10 @@ class ConcurrentCloseTest {
             round
             -> swapEvents(),
             round -> swapEvents(), round -> swapEvents(), round -> swapStreams());
-        Threads.run("queues", USES, all);
+        int left = MOST_USES / USES;
+        do {
+          Threads.run("queues", USES, all);
+        } while (--left > 0 && Threads.refusals.get() == 0 && !Threads.failed());
       }
       EVENT.get().close();
       STREAM.get().close();

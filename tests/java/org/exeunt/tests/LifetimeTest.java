@@ -216,7 +216,7 @@ class LifetimeTest {
     /** A workspace of some 400 bytes for each row. */
     private static ExitHead.Builder withWorkspace(Scope scope, long rows) {
       Tensor hidden = scope.allocate(Device.CPU, DType.F32, rows, 16);
-      Tensor weight = scope.allocate(Device.CPU, DType.F32, 400, 16);
+      Tensor weight = scope.allocate(Device.CPU, DType.F32, 40, 16);
       return ExitHead.builder()
           .hidden(hidden.copyFrom(new float[(int) hidden.elements()]))
           .weight(weight.copyFrom(new float[(int) weight.elements()]))

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.lang.reflect.Method;
 import java.nio.ByteBuffer;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -38,6 +39,9 @@ class RefusalTest {
       2, 3, 255, Integer.MAX_VALUE, 1L << 31, 1L << 62, Long.MAX_VALUE);
   private static final List<Number> REAL = List.of(Double.NaN, Double.NEGATIVE_INFINITY, -1, -0., 0,
       0x1p-60, .5, 1, 1.5, 1e300, Double.POSITIVE_INFINITY);
+
+  /** Of the C API, by name: to look one up takes longer than most calls. */
+  private static final Map<String, Method> METHODS = new HashMap<>();
 
   /** A cache is described before any op sees it, and a device is asked for before its tensors. */
   private static final String LOOKS_FIRST = "IllegalArgumentException: (k|blockTable): .*"
@@ -165,7 +169,11 @@ class RefusalTest {
 
   private static int inC(String function, Class<?>[] types, Object... arguments) {
     try {
-      Method method = exeunt.class.getMethod("exn_" + function, types);
+      Method method = METHODS.get(function);
+      if (method == null) {
+        method = exeunt.class.getMethod("exn_" + function, types);
+        METHODS.put(function, method);
+      }
       return (Integer) method.invoke(null, arguments);
     } catch (ReflectiveOperationException e) {
       throw new IllegalStateException(e);

@@ -31,7 +31,7 @@ final class Setup {
 
   /** One case in so many is run; the first of each op is among them. */
   static int every() {
-    return Integer.getInteger("exeunt.test.every", 1);
+    return Integer.getInteger("exeunt.test.every", quick() ? 3 : 1);
   }
 
   static boolean cuda() {
