@@ -279,7 +279,7 @@ class ChangedModelTest {
     assertEquals(0, whole.status, whole.log);
     Random random = new Random(5);
     int said = 0;
-    int trials = many ? 60 : Boolean.getBoolean("exeunt.quick") ? 6 : 14;
+    int trials = many ? 60 : Boolean.getBoolean("exeunt.quick") ? 3 : 14;
     for (int trial = 0; trial < trials; trial++) {
       Files.copy(real, model, StandardCopyOption.REPLACE_EXISTING);
       boolean cuts = trial % 3 != 2;

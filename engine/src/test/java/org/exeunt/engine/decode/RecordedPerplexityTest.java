@@ -61,7 +61,7 @@ class RecordedPerplexityTest {
     if (System.getenv("EXEUNT_LONG") != null) {
       return tokens;
     }
-    return Boolean.getBoolean("exeunt.quick") ? tokens / 8 : tokens / 2;
+    return Boolean.getBoolean("exeunt.quick") ? tokens / 16 : tokens / 2;
   }
 
   private static void assertAsRecorded(

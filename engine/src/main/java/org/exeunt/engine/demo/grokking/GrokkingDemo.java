@@ -49,7 +49,7 @@ public final class GrokkingDemo {
     Map<String, Training.Setup> generalise = new LinkedHashMap<>();
     generalise.put("softmax + perpGrad", PERP_GRAD);
     generalise.put("softmax", CONTROL);
-    compare(report, "grokking", "40 % of the pairs", generalise, threads, 150);
+    compare(report, "grokking", "40 % of the pairs", generalise, threads, quick ? 125 : 150);
 
     report.paragraph(
         "Softmax collapse: the largest logit's term swallows the f32 sum, p is exactly 1, "
