@@ -36,7 +36,7 @@ class MiniLmTest {
     model = MiniLm.model();
     tokenizer = MiniLm.tokenizer();
     alone = ENVIRONMENT.createSession(model, options());
-    List<String> sentences = MiniLm.sentences(Boolean.getBoolean("exeunt.quick") ? 60 : 200, 1);
+    List<String> sentences = MiniLm.sentences(Boolean.getBoolean("exeunt.quick") ? 24 : 200, 1);
     for (int from = 0, step = 1; from < sentences.size(); from += step, step = step % 16 + 1) {
       List<String> batch = sentences.subList(from, Math.min(sentences.size(), from + step));
       INPUTS.add(MiniLm.encode(tokenizer, batch));
