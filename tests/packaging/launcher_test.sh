@@ -48,7 +48,7 @@ done
 attempt "$ROOT/exeunt" help
 expect 'help' 0 './exeunt demo'
 attempt "$ROOT/exeunt" --version
-expect 'version' 0 "exeunt $(sed -n 's|^  <version>\(.*\)</version>$|\1|p' "$ROOT/pom.xml") ("
+expect 'version' 0 "exeunt $(sed -n 's|^ *<revision>\(.*\)</revision>$|\1|p' "$ROOT/pom.xml") ("
 attempt "$ROOT/exeunt" dance
 expect 'unknown command' 2 './exeunt demo'
 attempt "$ROOT/exeunt" test --fast
@@ -293,6 +293,58 @@ refused "unknown option '--filt'; did you mean --filter?" bench --compare a b --
 refused "unknown option '--model=own.gguf'; did you mean --model?" generate --raw --model=own.gguf
 refused "unknown option '--prom'; did you mean --prompt?" generate --prom x
 
+# A release that makes no sense, or of a tree that is not ready for one. The stand-in of the tree is in
+# no git, and has neither a changelog nor a record of its ABI.
+mkdir -p "$WORK/tree/platform" "$WORK/taken"
+sed -n '/<revision>/p' "$ROOT/pom.xml" >"$WORK/tree/pom.xml"
+touch -d tomorrow "$WORK/tree/pom.xml"
+cp "$ROOT/platform/pom.xml" "$WORK/tree/platform/"
+sed -n '/^project(/p' "$ROOT/CMakeLists.txt" >"$WORK/tree/CMakeLists.txt"
+touch "$WORK/taken/file"
+number=$(sed -n 's|^ *<revision>\([0-9.]*\).*|\1|p' "$ROOT/pom.xml")
+refused '--stage FOLDER says where the release goes' release
+refused 'expected one argument' release --stage
+refused "unknown option '--partal'" release --stage new --partal
+refused "unknown option 'x'" release --stage new x
+refused '--stage taken is there already, and not an empty folder' release --stage taken
+refused '--stage taken/file is there already' release --stage taken/file
+refused "--version '1.2' is no semantic version" release --stage new --version 1.2
+refused "--version '1.02.0' is no semantic version" release --stage new --version 1.02.0
+refused "--version '$number-SNAPSHOT' is no semantic version" release --stage new --version "$number-SNAPSHOT"
+refused "--version '9.9.9' is not that of the C library, $number" release --stage new --version 9.9.9
+refused "--key 'nobody' is no secret key" release --stage new --key nobody
+refused '--previous taken is no repository' release --stage new --previous taken
+refused "CHANGELOG.md has no heading '## $number'" release --stage new
+refused "native/abi/$number.txt is not recorded" release --stage new
+refused 'git knows of changes that are not committed' release --stage new
+[[ ! -e $WORK/new ]] || status='2, but it is there'
+expect 'a release that is refused leaves no folder' 2 ''
+started release --stage new --partial
+expect 'a release in part builds such a tree' 1 'the build failed; the log is build/release.log'
+attempt env ROOT="$WORK/tree" "$WORK/tree/launcher/release.py" platforms
+expect 'platforms but that of the build' 0 $'linux-arm64\nmacosx-arm64\nmacosx-x86_64\nwindows-x86_64'
+# last VERSION OLD...: which of the old ones it is held against, and whether nothing may break.
+last() {
+  rm -rf "$WORK/tree/native/abi"
+  mkdir -p "$WORK/tree/native/abi"
+  (($# == 1)) || touch "${@/#/$WORK/tree/native/abi/}"
+  rm -f "$WORK/tree/native/abi/$1"
+  attempt "$WORK/tree/launcher/release.py" last "$1" ''
+}
+last 0.2.1 0.2.0.txt 0.1.9.txt
+expect 'a patch breaks nothing' 0 $'0.2.0\nyes'
+last 0.10.0 0.2.0.txt 0.9.3.txt
+[[ $out == 0.9.3 ]] || status="0, but it says $out"
+expect 'before 1.0 a minor version may' 0 ''
+last 1.10.0 1.9.0.txt 1.2.0.txt 2.0.0.txt
+expect 'from 1.0 on it may not' 0 $'1.9.0\nyes'
+last 2.0.0 1.9.0.txt
+[[ $out == 1.9.0 ]] || status="0, but it says $out"
+expect 'a major version may' 0 ''
+last 0.1.0
+[[ -z $out ]] || status="0, but it says $out"
+expect 'the first one breaks nothing that was' 0 ''
+
 # On a tree that has to be built first, by a build that reads all it is given.
 printf '#!/bin/sh\ncat\n' >"$WORK/bin/mvn"
 chmod +x "$WORK/bin/mvn"
@@ -320,7 +372,7 @@ expect 'the demo says how long it takes' 1 'about a minute on two cores'
 # ---- help, from a tree that would have to be built ----------------------------------------------
 
 printf '#!/bin/sh\necho built >"%s/built"\n' "$WORK" >"$WORK/bin/mvn"
-for command in build docs test format demo generate evaluate spark bench fuzz completion; do
+for command in build docs test format demo generate evaluate spark bench fuzz completion release; do
   rm -f "$WORK/built"
   attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" $command --help
   expect "$command --help" 0 "$command"

@@ -55,10 +55,9 @@ def link_repository(root, outer, inner):
         for entry in folder.iterdir():
             if not (into / entry.name).exists():
                 (into / entry.name).symlink_to(entry)
-    for pom in [root / "pom.xml", *root.glob("*/pom.xml")]:
-        text = re.sub(r"<parent>.*?</parent>", "", pom.read_text(), flags=re.S)
-        artifact = re.search(r"<artifactId>(exeunt-?[^<]*)</artifactId>", text)[1]
-        version = "0.1.0-SNAPSHOT"
+    for pom in root.glob("*/.flattened-pom.xml"):
+        artifact, version = re.search(r"<artifactId>([^<]*)</artifactId>\s*<version>([^<]*)</version>",
+                                      pom.read_text()).groups()
         place = inner / "org/exeunt" / artifact / version
         place.mkdir(parents=True)
         (place / f"{artifact}-{version}.pom").symlink_to(pom)
@@ -112,8 +111,8 @@ def main():
         lay(folder, *file.split("=", 1))
     options = " ".join(re.findall(r"^    (--.*)$", section, flags=re.M))
     done = subprocess.run(
-        [maven, "--batch-mode", "--quiet", f"-Dmaven.repo.local={folder / 'repository'}", "compile",
-         "exec:exec", f"-Dexec.executable={jdk / 'bin/java'}",
+        [maven, "--batch-mode", "--quiet", f"-Dmaven.repo.local={folder / 'repository'}",
+         "-Djavacpp.platform=linux-x86_64", "compile", "exec:exec", f"-Dexec.executable={jdk / 'bin/java'}",
          f"-Dexec.args={options} -cp %classpath {name}"],
         cwd=folder, env={**os.environ, "JAVA_HOME": str(jdk)}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
