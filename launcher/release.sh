@@ -79,36 +79,32 @@ add_platforms() {
 
 # Programs that were written for the last release compile and run, as far as the version promises it.
 compare_api() {
-  local last strict artifact jar tool=com.github.siom79.japicmp:japicmp:0.27.0:jar:jar-with-dependencies
-  local folder=build/release/api stop=()
+  local last strict artifact folder=$ROOT/build/release/api
   { read -r last; read -r strict || true; } < <(launcher/release.py last "$version" "$previous")
+  [[ -n $strict ]] && strict=true || strict=false
   if [[ -z $last ]]; then
     say 'there is no release yet to be compatible with'
     return
   fi
-  [[ -z $strict ]] || stop=(--error-on-binary-incompatibility --error-on-source-incompatibility)
   rm -rf "$folder"
-  mkdir -p "$folder"
-  copy_artifact "$tool" "$folder"
+  mkdir -p "$folder"/{old,new}
   for artifact in exeunt exeunt-jni; do
-    jar=$artifact-$last.jar
+    cp "$stage/org/exeunt/$artifact/$version/$artifact-$version.jar" "$folder/new/$artifact.jar"
     if [[ -n $previous ]]; then
-      cp "$previous/org/exeunt/$artifact/$last/$jar" "$folder/"
+      cp "$previous/org/exeunt/$artifact/$last/$artifact-$last.jar" "$folder/old/$artifact.jar"
     else
-      copy_artifact "org.exeunt:$artifact:$last" "$folder"
+      maven --non-recursive dependency:copy "-Dartifact=org.exeunt:$artifact:$last" \
+        -Dmdep.stripVersion=true "-DoutputDirectory=$folder/old" >>build/release.log 2>&1 ||
+        die 1 "$artifact $last could not be fetched; the log is build/release.log"
     fi
-    "${JAVA_HOME:+$JAVA_HOME/bin/}java" -jar "$folder"/japicmp-*.jar --ignore-missing-classes --only-modified \
-      --old "$folder/$jar" --new "$stage/org/exeunt/$artifact/$version/$artifact-$version.jar" \
-      "${stop[@]}" >"$folder/$artifact.txt" 2>&1 || {
-      tail -n 30 "$folder/$artifact.txt" >&2
-      die 1 "$artifact $version breaks what was written for $last; all of it is in $folder/$artifact.txt"
-    }
   done
-  say "what is other than in $last is in $folder"
-}
-
-# copy_artifact COORDINATES FOLDER: from Maven's repositories.
-copy_artifact() {
-  maven --non-recursive dependency:copy "-Dartifact=$1" "-DoutputDirectory=$ROOT/$2" \
-    >>build/release.log 2>&1 || die 1 "$1 could not be fetched; the log is build/release.log"
+  for artifact in exeunt exeunt-jni; do
+    if ! maven -Pcompatibility --non-recursive "-Dexeunt.old.jar=$folder/old/$artifact.jar" \
+      "-Dexeunt.new.jar=$folder/new/$artifact.jar" "-Dexeunt.strict=$strict" \
+      com.github.siom79.japicmp:japicmp-maven-plugin:cmp >"$folder/$artifact.log" 2>&1; then
+      grep -m 1 '^\[ERROR\]' "$folder/$artifact.log" >&2 || true
+      die 1 "$artifact $version breaks what was written for $last; $folder/japicmp says all of it"
+    fi
+  done
+  say "the API is compatible with that of $last, as far as $version promises it"
 }
