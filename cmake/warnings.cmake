@@ -9,6 +9,9 @@ target_compile_options(exeunt_warnings INTERFACE
   $<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wshadow;-Wvla;-Wformat=2>
   $<$<COMPILE_LANGUAGE:C,CXX>:-Wdouble-promotion;-Wfloat-conversion>
   $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor;-Woverloaded-virtual;-Wundef>)
+if(WIN32)  # its isnan() and INFINITY are of double
+  target_compile_options(exeunt_warnings INTERFACE -Wno-double-promotion)
+endif()
 
 if(EXN_WERROR)
   target_compile_options(exeunt_warnings INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-Werror>)

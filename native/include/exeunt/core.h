@@ -55,7 +55,13 @@
 #include <dlpack/dlpack.h>
 #endif
 
+#if !defined(_WIN32) || defined(EXN_STATIC)
 #define EXN_API __attribute__((visibility("default")))
+#elif defined(EXN_EXPORTS)
+#define EXN_API __declspec(dllexport)
+#else /* programs that link the static library define EXN_STATIC */
+#define EXN_API __declspec(dllimport)
+#endif
 
 #ifdef __cplusplus
 extern "C" {
