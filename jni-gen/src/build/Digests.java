@@ -20,7 +20,8 @@ public final class Digests {
   public static void main(String[] folders) throws IOException, NoSuchAlgorithmException {
     for (String folder : folders) {
       if (Files.isDirectory(Path.of(folder))) {
-        try (DirectoryStream<Path> libraries = Files.newDirectoryStream(Path.of(folder), "*.so")) {
+        try (DirectoryStream<Path> libraries =
+                 Files.newDirectoryStream(Path.of(folder), "*.{so,dll,dylib}")) {
           for (Path library : libraries) {
             write(library);
           }

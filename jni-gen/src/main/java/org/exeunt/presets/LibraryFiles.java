@@ -219,7 +219,7 @@ public final class LibraryFiles {
         throw new PrivateFolder.Hopeless("no jar holds " + resource + ", whose digest one has");
       }
       folder.makeRoom();
-      Path part = Files.createTempFile(folder.path(), name, ".part");
+      Path part = folder.newPart(name);
       try {
         copy(packed, part, expected);
         // Never written in place: a process that has the old file loaded keeps it.

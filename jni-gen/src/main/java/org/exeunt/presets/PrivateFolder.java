@@ -13,7 +13,6 @@ import java.nio.file.LinkOption;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.attribute.FileAttribute;
-import java.nio.file.attribute.PosixFilePermission;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.time.Instant;
@@ -21,7 +20,6 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 
 /**
  * A folder below one of the user's caches, in which nobody but this user (and root) can put or
@@ -30,6 +28,8 @@ import java.util.Set;
  */
 final class PrivateFolder {
   private static final String CACHE = "org.bytedeco.javacpp.cachedir";
+
+  private static final boolean WINDOWS = File.separatorChar == '\\';
 
   private static final int KIND = 0170000;
   private static final int DIRECTORY = 0040000;
@@ -137,6 +137,11 @@ final class PrivateFolder {
     return path;
   }
 
+  /** A new file, which makeRoom() removes if the process ends before it gets another name. */
+  Path newPart(String name) throws IOException {
+    return WINDOWS ? WindowsRights.newFile(path, name) : Files.createTempFile(path, name, ".part");
+  }
+
   /** Marks this folder as the one used last. */
   void use() {
     // In vain where it may only be read: then it is never cleared either. Files has a lambda here.
@@ -145,6 +150,9 @@ final class PrivateFolder {
 
   /** Whether a file is a regular one of this user's that nobody else can write to. */
   boolean owns(Path file) throws IOException {
+    if (WINDOWS) {
+      return WindowsRights.owns(file);
+    }
     try {
       Map<String, Object> found = attributes(file);
       int mode = (Integer) found.get("mode");
@@ -225,7 +233,7 @@ final class PrivateFolder {
 
   private static Path temporary() throws IOException {
     Path shared = reachable(Path.of(System.getProperty("java.io.tmpdir")));
-    return mine(shared.resolve("exeunt-" + uid()));
+    return mine(shared.resolve("exeunt-" + (WINDOWS ? System.getProperty("user.name") : uid())));
   }
 
   /** Where somebody else has taken the one above: for this process alone. */
@@ -234,7 +242,7 @@ final class PrivateFolder {
       Path shared = reachable(Path.of(System.getProperty("java.io.tmpdir")));
       Path folder = Files.createTempDirectory(shared, "exeunt-", onlyMine());
       Runtime.getRuntime().addShutdownHook(new Thread(() -> removeAll(folder.toFile())));
-      ofThisProcess = mine(folder);
+      ofThisProcess = mine(WINDOWS ? WindowsRights.close(folder) : folder);
     }
     return ofThisProcess;
   }
@@ -251,14 +259,21 @@ final class PrivateFolder {
     return Files.isDirectory(folder) ? folder : Files.createDirectories(folder, onlyMine());
   }
 
-  private static FileAttribute<Set<PosixFilePermission>> onlyMine() {
-    return PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------"));
+  private static FileAttribute<?>[] onlyMine() {
+    if (WINDOWS) {
+      return new FileAttribute<?>[0];
+    }
+    return new FileAttribute<?>[] {
+        PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------"))};
   }
 
   // ---- who may write ----------------------------------------------------------------------------
 
   /** The folder itself, made if it is not there, which only this user may write to. */
   private static Path mine(Path folder) throws IOException {
+    if (WINDOWS) {
+      return WindowsRights.mine(folder);
+    }
     if (!Files.exists(folder, LinkOption.NOFOLLOW_LINKS)) {
       try {
         Files.createDirectory(folder, onlyMine());
@@ -283,6 +298,9 @@ final class PrivateFolder {
   /** The folder's real path, if nobody else can put another folder in the place of one in it. */
   private static Path reachable(Path folder) throws IOException {
     Path real = folder.toRealPath();
+    if (WINDOWS) {
+      return real;
+    }
     // Root owns the first folder, unless this is a user namespace in which it has no number.
     int root = (Integer) attributes(real.getRoot()).get("uid");
     for (Path part = real; part != null; part = part.getParent()) {

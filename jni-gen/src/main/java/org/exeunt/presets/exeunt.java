@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.presets;
 
+import java.io.File;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.nio.charset.Charset;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashSet;
@@ -61,12 +63,17 @@ public class exeunt implements InfoMapper, LoadEnabled {
     ByteBuffer bytes = Direct.view(address, Direct.length(address) + 1);
     byte[] text = new byte[bytes.capacity() - 1];
     bytes.get(text);
-    return new String(text, Charset.defaultCharset());
+    return new String(text, charset());
   }
 
   /** A C string of a Java one; null for none. */
   protected static byte[] bytes(String text) {
-    return text == null ? null : text.concat("\0").getBytes(Charset.defaultCharset());
+    return text == null ? null : text.concat("\0").getBytes(charset());
+  }
+
+  /** Of the C ABI's texts: that of file names, which the native library has in UTF-8 on Windows. */
+  private static Charset charset() {
+    return File.separatorChar == '\\' ? StandardCharsets.UTF_8 : Charset.defaultCharset();
   }
 
   /** As JavaCPP passes a pointer to a function; 0 for none. */
