@@ -87,10 +87,10 @@ generate() {
 }
 
 case $PLATFORM in
-  windows-x86_64) target=x86_64-windows-gnu suffix=dll prefix='' ;;
-  macosx-arm64) target=aarch64-macos.11.0 suffix=dylib prefix=lib ;;
-  macosx-x86_64) target=x86_64-macos.11.0 suffix=dylib prefix=lib ;;
-  linux-arm64) target='' suffix=so prefix=lib ;;
+  windows-x86_64) target=x86_64-windows-gnu libraries=(bin/{,jni}exeunt.dll) ;;
+  macosx-arm64) target=aarch64-macos.11.0 libraries=(lib/lib{,jni}exeunt.dylib) ;;
+  macosx-x86_64) target=x86_64-macos.11.0 libraries=(lib/lib{,jni}exeunt.dylib) ;;
+  linux-arm64) target='' libraries=(lib/lib{,jni}exeunt.so) ;;
   *) die 2 "there is no platform $PLATFORM: windows-x86_64, linux-arm64, macosx-arm64, macosx-x86_64" ;;
 esac
 need 'jdk17:openjdk-17-jdk-headless' 'command mvn:maven' 'command cmake:cmake' \
@@ -125,6 +125,5 @@ if ! { cmake -S . -B "$BUILD" -G Ninja "${arguments[@]}" &&
   grep -E 'error|FAILED' "$BUILD/log" | head -n 5 >&2 || true
   die 1 "the libraries for $PLATFORM could not be built (see ${BUILD#"$ROOT/"}/log)"
 fi
-python3 launcher/platform_jar.py "$PLATFORM" "$JAR" "$BUILD/lib/${prefix}exeunt.$suffix" \
-  "$BUILD/lib/${prefix}jniexeunt.$suffix"
+python3 launcher/platform_jar.py "$PLATFORM" "$JAR" "${libraries[@]/#/$BUILD/}"
 say "built $JAR"
