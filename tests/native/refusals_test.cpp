@@ -564,13 +564,15 @@ void refuse_tags(Spoilt& call, const ScalarField& s) {
   while (call.name_of(*f) != *names.begin()) ++f;
   const int64_t bytes = f->tensor->shape[f->rank - 1];
   const int64_t columns = bytes / s.blocks->bytes * s.blocks->elements;
+  // After the weight of a layer, the layer is not named again.
+  const std::string field = call.name_of(s).substr(call.name_of(s).rfind('.') + 1);
   *place = EXN_BLOCKS_NONE;
   call.refused({"u8", "f32"}, names);
   for (const BlockFormat& format : block_formats()) {
     const bool fits = columns % format.elements == 0;
     if (fits && columns / format.elements * format.bytes == bytes) continue;
     *place = format.tag;
-    call.refused({call.name_of(s), number(int64_t{format.tag}), number(columns),
+    call.refused({fits ? field : call.name_of(s), number(int64_t{format.tag}), number(columns),
                   number(fits ? bytes : format.elements)},
                  fits ? names : std::set<std::string>{});
   }
