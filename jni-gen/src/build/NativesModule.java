@@ -6,7 +6,10 @@ import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.util.Arrays;
 import java.util.List;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import javax.tools.ToolProvider;
 
 /**
@@ -30,7 +33,27 @@ public final class NativesModule {
       copy(Path.of(args[3], libraries), folder.resolve(libraries), "*{.so,.dll,.dylib,.digest}");
       copy(Path.of(args[3], "META-INF"), folder.resolve("META-INF"), "{LICENSE,NOTICE}");
     }
+    Path images = folder.resolve("META-INF/native-image").resolve(classifier);
+    if (Files.isDirectory(images)) {
+      try (Stream<Path> files = Files.walk(images)) {
+        for (Path file : (Iterable<Path>) files.filter(Files::isRegularFile)::iterator) {
+          sort(file);
+        }
+      }
+    }
     compile(classifier, folder, args[2]);
+  }
+
+  /** JavaCPP writes classes in the order in which the JVM finds them, another in each build. */
+  private static void sort(Path configuration) throws IOException {
+    String text = Files.readString(configuration);
+    if (text.startsWith("[")) {
+      String entries = text.substring(text.indexOf('{'), text.lastIndexOf('}') + 1);
+      Files.writeString(configuration,
+          Arrays.stream(entries.split("(?<=\\}),\\s*(?=\\{)"))
+              .sorted()
+              .collect(Collectors.joining(",\n  ", "[\n  ", "\n]\n")));
+    }
   }
 
   private static void copy(Path from, Path to, String pattern) throws IOException {
@@ -60,9 +83,9 @@ public final class NativesModule {
               + "public final class Libraries implements org.exeunt.presets.Natives {}\n");
       // Stands in for JavaCPP's module of that platform, of which nothing but the name is needed.
       Path stub = write(scratch, javacpp + "/module-info.java", "module " + javacpp + " {}\n");
-      List<String> options = List.of("--release", "17", "-proc:none", "--module-path", modulePath,
-          "--module-source-path", scratch.toString(), "-d", made.toString(), module.toString(),
-          provider.toString(), stub.toString());
+      List<String> options = List.of("--release", "17", "-proc:none", "-Xlint:-module",
+          "--module-path", modulePath, "--module-source-path", scratch.toString(), "-d",
+          made.toString(), module.toString(), provider.toString(), stub.toString());
       if (ToolProvider.getSystemJavaCompiler().run(null, null, null, options.toArray(new String[0]))
           != 0) {
         throw new IOException(name + " could not be compiled with the module path " + modulePath);
