@@ -132,13 +132,12 @@ final class Native {
     }
     String isa = System.getProperty("exeunt.isa");
     if (isa != null && !isa.isEmpty() && exeunt.exn_cpu_set_isa(isa) != exeunt.EXN_OK) {
-      throw new IllegalArgumentException("-Dexeunt.isa=" + isa + ": " + exeunt.exn_last_error());
+      throw new IllegalArgumentException("-Dexeunt.isa=" + isa + ": " + Status.sentence());
     }
     String threads = System.getProperty("exeunt.threads");
     if (threads != null && !threads.isEmpty()
         && exeunt.exn_cpu_set_threads(number(threads)) != exeunt.EXN_OK) {
-      throw new IllegalArgumentException(
-          "-Dexeunt.threads=" + threads + ": " + exeunt.exn_last_error());
+      throw new IllegalArgumentException("-Dexeunt.threads=" + threads + ": " + Status.sentence());
     }
   }
 

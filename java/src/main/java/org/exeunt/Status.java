@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import java.util.regex.Pattern;
 import org.exeunt.jni.global.exeunt;
 
 /** What a call of the C ABI returned, in the order of its codes. */
@@ -36,12 +37,20 @@ public enum Status {
     }
   }
 
-  /** A sentence of the native library's, which begins with its function, with ours in its place. */
+  /** What the native library said of its last failure in this thread. */
+  static String sentence() {
+    return inJava(exeunt.exn_last_error());
+  }
+
+  /** A sentence of the native library's with our classes where it has its functions. */
   private static String inJava(String sentence) {
-    int end = sentence.indexOf(": ");
-    return end > 4 && sentence.startsWith("exn_")
-        ? className(sentence.substring(4, end)) + sentence.substring(end)
-        : sentence;
+    if (!sentence.contains("exn_")) {
+      return sentence;
+    }
+    // What a library of CUDA lacks is no function that anybody calls.
+    return Pattern.compile("(?<=^|\\s)exn_(?!cuda_backend)(\\w+)")
+        .matcher(sentence)
+        .replaceAll(function -> className(function.group(1)));
   }
 
   /**

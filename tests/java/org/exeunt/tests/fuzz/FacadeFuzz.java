@@ -235,10 +235,11 @@ final class FacadeFuzz {
         && faults.get(0).about().stream().allMatch(spec -> spec.used);
   }
 
-  /** Whether a sentence has the name of a setter or of a field of the op's struct in it. */
+  /** Whether a sentence names a setter or a field of the op's struct, and no function of C. */
   private boolean names(String message, Class<?> op) {
     Pattern words = vocabulary.computeIfAbsent(op, FacadeFuzz::vocabulary);
-    return words.matcher(message.replaceFirst("^[A-Z]\\w+: ", "")).find();
+    return !message.contains("exn_")
+        && words.matcher(message.replaceFirst("^[A-Z]\\w+: ", "")).find();
   }
 
   private static Pattern vocabulary(Class<?> op) {
