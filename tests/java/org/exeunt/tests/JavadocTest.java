@@ -8,13 +8,16 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
+import org.exeunt.Op;
 import org.exeunt.cases.Facade;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
@@ -158,6 +161,43 @@ class JavadocTest {
     String source = read(path);
     int from = source.indexOf(" " + camel(op) + "(exn_" + op + "_params p)");
     return from < 0 ? "" : source.substring(from, source.indexOf("\n  }\n", from));
+  }
+
+  /** The page of the package has each type that it exports, once, and all ops among the families. */
+  @Test
+  void thePackagePageHasEveryType() throws IOException {
+    String page =
+        read("java/src/main/java/org/exeunt/package-info.java").replaceAll("\\s+\\*", " ");
+    List<String> linked = links(page.substring(page.indexOf("<h2>")));
+    List<String> types = new ArrayList<>();
+    for (String folder : List.of("java/src/main/java/org/exeunt",
+             "java/target/generated-sources/builders/org/exeunt")) {
+      try (Stream<Path> files = Files.list(Setup.root().resolve(folder))) {
+        for (Path file : files.toList()) {
+          String name = file.getFileName().toString().replace(".java", "");
+          if (Files.readString(file).matches(
+                  "(?s).*\\npublic [\\w ]*(class|record|enum|interface) " + name + "\\b.*")) {
+            types.add(name);
+          }
+        }
+      }
+    }
+    assertEquals(types.stream().sorted().toList(), linked.stream().sorted().toList());
+    String families = page.substring(page.indexOf("<h2>Ops"), page.indexOf("<h2>What"));
+    assertEquals(
+        Arrays.stream(Op.class.getPermittedSubclasses())
+            .map(Class::getSimpleName)
+            .sorted()
+            .toList(),
+        links(families).stream().sorted().toList());
+  }
+
+  private static List<String> links(String text) {
+    return Pattern.compile("\\{@link\\s+(\\w+)}")
+        .matcher(text)
+        .results()
+        .map(link -> link.group(1))
+        .toList();
   }
 
   private static String read(String path) throws IOException {

@@ -20,6 +20,46 @@
  * threads, streams, aliasing, alignment; {@link org.exeunt.Scope} who frees what. A null where
  * no {@code @Nullable} says that it may be one is a {@code NullPointerException}, or an {@code
  * IllegalArgumentException} that says which argument of an op is missing; neither changes anything.
+ *
+ * <h2>Ops by family</h2>
+ *
+ * <ul>
+ *   <li>exit: {@link RowStats}, {@link ExitHead}, {@link ExitRule}, {@link Gate}, {@link SsmStep},
+ *       {@link Cosine}
+ *   <li>stop: {@link StopRule}, {@link TokenBias}
+ *   <li>stablemax: {@link StableMax}, {@link CrossEntropy}, {@link Elr}, {@link PerpGrad}
+ *   <li>prune: {@link ColumnNorms}, {@link PruneMask}, {@link PruneApply}
+ *   <li>speculate: {@link DraftRule}, {@link DraftLookup}, {@link Verify}
+ *   <li>layerskip: {@link KvPropagate}, {@link HiddenStack}, {@link RowCompaction}, {@link
+ *       LayerSchedule}
+ *   <li>ffnskip: {@link Ffn}, {@link FfnSkipRule}
+ *   <li>tokendrop: {@link AttentionScores}, {@link Select}, {@link HiredBudget}, {@link Gather},
+ *       {@link KvCompact}
+ *   <li>basic: {@link Embedding}, {@link Linear}, {@link Norm}, {@link Rope}, {@link RopeTable},
+ *       {@link KvAppend}, {@link KvCopy}, {@link KvLength}, {@link Attention}
+ * </ul>
+ *
+ * <h2>What ops are given</h2>
+ *
+ * <ul>
+ *   <li>memory: {@link Scope}, {@link Tensor}, {@link DType}, {@link Workspace}, {@link
+ *       NativeMemory}, {@link MappedFile}
+ *   <li>weights in other forms: {@link BlockFormat}, {@link Packed}, {@link Screen}
+ *   <li>structs of arguments: {@link KvCache}, {@link Statistics}, {@link Statistic}, {@link
+ *       StatisticsBuilder}, {@link Normalizer}, {@link Selection}
+ *   <li>where and when: {@link Op}, {@link Backend}, {@link Device}, {@link Stream}, {@link Event},
+ *       {@link Graph}
+ *   <li>what goes wrong: {@link Status}, {@link ExeuntException}, {@link DeviceLostException}
+ * </ul>
+ *
+ * <h2>Ready-made</h2>
+ *
+ * <ul>
+ *   <li>methods that drop tokens: {@link PromptLayer}, {@link PromptDistill}, {@link GemFilter},
+ *       {@link SnapKv}, {@link H2o}, {@link FastV}, {@link PyramidDrop}, {@link Hired}
+ *   <li>votes and ranks: {@link BatchVote}, {@link BordaVote}, {@link BetaRank}
+ *   <li>fits and schedules: {@link TranslatorFit}, {@link FfnSkipFit}, {@link PruneSchedule}
+ * </ul>
  */
 @NullMarked package org.exeunt;
 
