@@ -42,7 +42,7 @@ class GenerationTest {
       String operations = run(Peers.Kind.VECTOR_API, SmolLm.part(DType.F32), F32, 36);
       assertTrue(operations.contains("Panama"), operations);
     }
-    compare(SmolLm.part(DType.F32), F32, QUICK ? 16 : 36);
+    compare(SmolLm.part(DType.F32), F32, 36);
   }
 
   /** All of it; {@link Langchain4jTest} has Jlama answer as well. */
