@@ -3,7 +3,8 @@
 """A program of somebody who has a staged release and nothing else of exeunt: a new Maven project
 with one dependency, exeunt-platform, runs README's example and prints what that promises.
 
-  stranger_test.py ROOT STAGE VERSION [SECONDS]
+  stranger_test.py ROOT STAGE VERSION
+  stranger_test.py ROOT                  the jars and POMs that were built here are the release
 
 The project lies outside the tree, and its local repository is its own, and empty at first. What is
 not exeunt's comes from this user's local repository as from a remote one, so that no network is
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 
-TIMES = 60  # seconds, from an empty local repository to the program's end
+MOST = 60  # seconds, from an empty local repository to the program's end
 
 
 def readme(root):
@@ -61,6 +62,19 @@ def write_project(folder, root, stage, version, program):
 """)
 
 
+def built(root, stage):
+    """What was built here, as a repository; its version."""
+    for pom in root.glob("*/.flattened-pom.xml"):
+        artifact, version = re.search(r"<artifactId>([^<]*)</artifactId>\s*<version>([^<]*)</version>",
+                                      pom.read_text()).groups()
+        place = stage / "org/exeunt" / artifact / version
+        place.mkdir(parents=True)
+        (place / f"{artifact}-{version}.pom").symlink_to(pom)
+        for jar in (pom.parent / "target").glob(f"{artifact}-{version}*.jar"):
+            (place / jar.name).symlink_to(jar)
+    return next((stage / "org/exeunt/exeunt-platform").iterdir()).name
+
+
 def write_settings(path):
     """What is not ours comes from what this user's Maven has fetched, or from afar."""
     fetched = pathlib.Path.home() / ".m2/repository"
@@ -70,8 +84,15 @@ def write_settings(path):
 
 
 def main():
-    root, stage, version = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]).resolve(), sys.argv[3]
-    limit = int(sys.argv[4]) if len(sys.argv) > 4 else TIMES
+    root = pathlib.Path(sys.argv[1]).resolve()
+    if len(sys.argv) == 4:
+        run(root, pathlib.Path(sys.argv[2]).resolve(), sys.argv[3])
+    else:
+        with tempfile.TemporaryDirectory(prefix="built") as folder:
+            run(root, pathlib.Path(folder), built(root, pathlib.Path(folder)))
+
+
+def run(root, stage, version):
     program, expected = readme(root)
     platforms = {path.stem.split(f"-{version}-")[1] for path in
                  (stage / "org/exeunt/exeunt-jni" / version).glob("*.jar") if version + "-" in path.stem}
@@ -98,8 +119,8 @@ def main():
         raise SystemExit(f"README promises {expected}, printed was\n{done.stdout}")
     if not {"exeunt", "exeunt-jni", "exeunt-platform"} <= fetched:
         raise SystemExit(f"of the stage there came only {sorted(fetched)}")
-    if took > limit:
-        raise SystemExit(f"it took {took:.0f} s, more than {limit}")
+    if took > MOST:
+        raise SystemExit(f"it took {took:.0f} s, more than {MOST}")
     print(f"one dependency{' and ' + narrow[0] if narrow else ''}: {' '.join(printed)}, "
           f"{took:.0f} s after an empty local repository")
 

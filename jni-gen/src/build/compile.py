@@ -3,7 +3,8 @@
 """The compiler that JavaCPP calls: g++ on the sources that it has written, put into order first.
 
 JavaCPP writes what a class holds in the order in which the JVM names it, which is that of addresses
-in this run of it: two builds would have the same functions and fields, and other bytes.
+in this run of it: two builds would have the same functions and fields, and other bytes. With --sort
+as its first argument it leaves the compiling to others.
 """
 
 import os
@@ -34,7 +35,8 @@ def main():
                 source = file.read()
             with open(path, "w", encoding="utf-8") as file:
                 file.write(in_order(source))
-    os.execvp("g++", ["g++", *sys.argv[1:]])
+    if "--sort" not in sys.argv[1:2]:
+        os.execvp("g++", ["g++", *sys.argv[1:]])
 
 
 if __name__ == "__main__":
