@@ -42,12 +42,20 @@ def found(path, pattern):
     return match and match[1]
 
 
+def others():
+    """All platforms but that of Maven's build, as exeunt-platform lists them."""
+    pom = (ROOT / "platform/pom.xml").read_text()
+    return sorted(set(re.findall(r"<javacpp\.platform\.([^>]*)>", pom)) - {"linux-x86_64"})
+
+
 def lacks(version):
     """What a tree that is released has, and this one has not."""
     if not found("CHANGELOG.md", rf"^## \[?({re.escape(version)})\]?(?:\s|$)"):
         yield f"CHANGELOG.md has no heading '## {version}'"
     if not (ROOT / f"native/abi/{version}.txt").exists():
         yield f"native/abi/{version}.txt is not recorded (tests/packaging/check_abi.py)"
+    if not (ROOT / "launcher/platform.sh").exists():
+        yield f"launcher/platform.sh, which builds for {', '.join(others())}, is not there"
     changed = subprocess.run(["git", "-C", ROOT, "status", "--porcelain"], capture_output=True,
                              text=True, check=False)
     if changed.returncode or changed.stdout:
@@ -90,10 +98,7 @@ def options(words):
 
 
 def platforms():
-    """All CPUs but the one that Maven builds, as exeunt-platform lists them."""
-    pom = (ROOT / "platform/pom.xml").read_text()
-    for name in sorted(set(re.findall(r"<javacpp\.platform\.([^>]*)>", pom)) - {"linux-x86_64"}):
-        print(name)
+    print(*others(), sep="\n")
 
 
 def last(version, folder):
