@@ -63,4 +63,5 @@ def main():
     problems.finish()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -99,4 +99,5 @@ def main():
         raise SystemExit(f"{PAGES[language]} promises {expected}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ import java.util.Arrays;
 import java.util.function.Supplier;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import org.bytedeco.javacpp.Loader;
 import org.exeunt.Backend;
 import org.exeunt.Cosine;
 import org.exeunt.DType;
@@ -275,9 +276,10 @@ class BackendTest {
    */
   @Test
   void loadFailureSaysWhatWasTried() {
+    String platform = Loader.Detector.getPlatform();
     String withoutNatives =
         Arrays.stream(System.getProperty("java.class.path").split(File.pathSeparator))
-            .filter(entry -> !entry.matches(".*exeunt-jni.*linux.*|.*jni-gen/target/classes/?"))
+            .filter(entry -> !entry.matches(".*exeunt-jni.*" + platform + ".*|.*jni-gen/target/classes/?"))
             .collect(Collectors.joining(File.pathSeparator));
     Assumptions.assumeTrue(withoutNatives.contains("exeunt-jni"),
         "the binding and its natives share a folder in this run");
@@ -285,8 +287,9 @@ class BackendTest {
     for (String use : new String[] {"isa", "allocate", "cuda"}) {
       assertSays(output,
           use + ": UnsatisfiedLinkError: exeunt's native library could not be loaded on"
-              + " linux-x86_64. Tried: resource /org/exeunt/linux-x86_64/libjniexeunt.so (in no"
-              + " jar: is exeunt-jni with classifier linux-x86_64 on the path?)");
+              + " " + platform + ". Tried: resource /org/exeunt/" + platform + "/"
+              + System.mapLibraryName("jniexeunt") + " (in no jar: is exeunt-jni with classifier "
+              + platform + " on the path?)");
     }
   }
 }

@@ -54,7 +54,9 @@ import org.junit.jupiter.api.io.TempDir;
  * system holds is the same for every JDK, how a library is loaded is not.
  */
 class LibraryTest {
-  private static final String PLATFORM = "linux-x86_64";
+  private static final String PLATFORM = Loader.Detector.getPlatform();
+  private static final String CORE = System.mapLibraryName("exeunt");
+  private static final String BINDING = System.mapLibraryName("jniexeunt");
 
   // A disk of its own for the command that follows: SIZE FOLDER COMMAND...
   private static final String SMALL_DISK =
@@ -118,12 +120,14 @@ class LibraryTest {
   }
 
   private static void assertPacked(Path library) throws Exception {
-    byte[] packed = packed("libexeunt.so");
+    byte[] packed = packed(CORE);
     assertArrayEquals(packed, Files.readAllBytes(library));
     String sha = HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(packed));
     assertEquals(sha.substring(0, 32), library.getParent().getFileName().toString());
-    assertEquals("rwx------", mode(library.getParent()));
-    assertEquals("rwx------", mode(library.getParent().getParent()));
+    if (File.separatorChar == '/') {
+      assertEquals("rwx------", mode(library.getParent()));
+      assertEquals("rwx------", mode(library.getParent().getParent()));
+    }
   }
 
   private static String mode(Path path) throws IOException {
@@ -231,10 +235,9 @@ class LibraryTest {
   }
 
   private void plantAll(Path cache) throws Exception {
-    Assumptions.assumeTrue(
-        resource("libexeunt.so").getProtocol().equals("jar"), "no jars in this run");
-    plant(cache, resource("libexeunt.so"), "core was run");
-    plant(cache, resource("libjniexeunt.so"), "binding was run");
+    Assumptions.assumeTrue(resource(CORE).getProtocol().equals("jar"), "no jars in this run");
+    plant(cache, resource(CORE), "core was run");
+    plant(cache, resource(BINDING), "binding was run");
   }
 
   private void assertNothingForeignRan() throws IOException {
@@ -258,7 +261,8 @@ class LibraryTest {
     Path shared = temporary.resolve(".javacpp-" + System.getProperty("user.name")).resolve("cache");
     plantAll(shared);
     plant(shared,
-        Loader.class.getResource("/org/bytedeco/javacpp/" + PLATFORM + "/libjnijavacpp.so"),
+        Loader.class.getResource(
+            "/org/bytedeco/javacpp/" + PLATFORM + "/" + System.mapLibraryName("jnijavacpp")),
         "javacpp was run");
     Files.delete(home);
     Files.createFile(home);
@@ -407,7 +411,7 @@ class LibraryTest {
     FileTime old = FileTime.fromMillis(0);
     for (int i = 0; i < 20; i++) {
       Path build = Files.createDirectory(cache().resolve(String.format("%032x", i)));
-      Files.createFile(build.resolve("libexeunt.so"));
+      Files.createFile(build.resolve(CORE));
       Files.setLastModifiedTime(build, FileTime.fromMillis(1000 * i));
     }
     Path leftover = Files.createFile(library.resolveSibling("libexeunt.so123.part"));
@@ -444,7 +448,7 @@ class LibraryTest {
       for (ZipEntry entry : Collections.list(from.entries())) {
         if (digests || !entry.getName().endsWith(".digest")) {
           byte[] bytes = from.getInputStream(entry).readAllBytes();
-          if (damaged && entry.getName().endsWith("/libexeunt.so")) {
+          if (damaged && entry.getName().endsWith("/" + CORE)) {
             bytes[bytes.length / 2] ^= 1;
           }
           to.putNextEntry(new ZipEntry(entry.getName()));
@@ -458,8 +462,7 @@ class LibraryTest {
   @Test
   @Tag("any-jdk")
   void jarsThatWereChangedAreRefused() throws Exception {
-    Assumptions.assumeTrue(
-        resource("libexeunt.so").getProtocol().equals("jar"), "no jars in this run");
+    Assumptions.assumeTrue(resource(CORE).getProtocol().equals("jar"), "no jars in this run");
     for (boolean digests : new boolean[] {true, false}) {
       String classPath = classPathWith(digests, digests);
       Subprocess process = with(Subprocess.java("-cp", classPath, Report.class.getName()));
@@ -501,9 +504,9 @@ class LibraryTest {
 
   @Test
   void aLibraryOnThePathIsTakenWhereItIsAskedFor() throws Exception {
-    Path built = Setup.libraries().resolve("libexeunt.so");
+    Path built = Setup.libraries().resolve(CORE);
     Assumptions.assumeTrue(Files.exists(built), built + " is not there");
-    Path own = Files.copy(built, folder.resolve("libexeunt.so"));
+    Path own = Files.copy(built, folder.resolve(CORE));
     String output =
         report()
             .option("-Djava.library.path=/nowhere:" + folder)
@@ -516,9 +519,9 @@ class LibraryTest {
 
   @Test
   void anotherLibraryThatIsThereFirstIsRefused() throws Exception {
-    Path built = Setup.libraries().resolve("libexeunt.so");
+    Path built = Setup.libraries().resolve(CORE);
     Assumptions.assumeTrue(Files.exists(built), built + " is not there");
-    Path own = Files.copy(built, folder.resolve("libexeunt.so"));
+    Path own = Files.copy(built, folder.resolve(CORE));
     String output = report().preloading(own).run();
     String sentence = line(output, "failed");
     assertTrue(sentence.startsWith("this process had loaded " + own + " before "), sentence);

@@ -78,12 +78,14 @@ final class Subprocess {
   /** What it printed; it must end with status 0. */
   String run() {
     List<String> command = new ArrayList<>(wrapper);
+    command.addAll(given("exeunt.test.emulator"));
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     ManagementFactory.getRuntimeMXBean()
         .getInputArguments()
         .stream()
         .filter(SOON::contains)
         .forEach(command::add);
+    command.addAll(given("exeunt.test.options"));
     command.addAll(options);
     command.addAll(program);
     ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
@@ -98,5 +100,10 @@ final class Subprocess {
     } catch (IOException | InterruptedException e) {
       throw new IllegalStateException(e);
     }
+  }
+  /** What every JVM needs on another platform (platform_test.py), between tabs. */
+  private static List<String> given(String property) {
+    String words = System.getProperty(property, "");
+    return words.isEmpty() ? List.of() : List.of(words.split("\t"));
   }
 }
