@@ -51,7 +51,7 @@ public final class Builders {
   private static final String MARK =
       "<!-- Made by java/src/build/Builders.java; what is above is by hand. -->\n";
   private static final String[] NUMBERS = {"int32_t", "int64_t", "float", "double"};
-  private static final String[] JAVA = {"int", "int", "long", "float", "double"};
+  private static final String[] JAVA = {"int", "long", "float", "double"};
   private static final String[] WRITERS = {"int32", "int64", "float32", "float64"};
   /** Fields whose names are methods of every JavaCPP pointer. */
   private static final Set<String> POINTERS = Set.of("address", "capacity", "limit", "position");
