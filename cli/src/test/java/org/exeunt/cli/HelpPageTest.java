@@ -41,7 +41,7 @@ class HelpPageTest {
 
   /** Neither a part of an option, nor one with its value in the same argument, is an option. */
   @ParameterizedTest
-  @CsvSource(delimiter = '|',
+  @CsvSource(delimiter = '|', quoteCharacter = '"',
       value = {"--modl a | unknown option '--modl'; did you mean --model?",
           "--mod a | unknown option '--mod'; did you mean --model?",
           "--model=a | unknown option '--model=a'; did you mean --model?",

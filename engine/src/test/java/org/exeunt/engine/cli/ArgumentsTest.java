@@ -17,7 +17,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 /** What programs say that no command of the launcher stands before: one sentence, and status 2. */
 class ArgumentsTest {
   @ParameterizedTest
-  @CsvSource(delimiter = '|',
+  @CsvSource(delimiter = '|', quoteCharacter = '"',
       value = {"many | ROUNDS is 'many', which is no integer", "0 | ROUNDS is 0, expected 1 to 100",
           "3 ten | EPOCHS is 'ten', which is no integer",
           "3 20 20 | the epoch to begin with is 20, expected a multiple of 10 below the 20 epochs",
