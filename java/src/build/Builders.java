@@ -370,7 +370,7 @@ public final class Builders {
         java = "Selection";
       } else if (field.name.endsWith("_blocks")) {
         java = "BlockFormat";
-      } else if (field.comment.matches("(0:|0 or 1\\b|0 = |1:).*") && field.number() == 0) {
+      } else if (field.comment.matches("(0:|0 or 1\\b|0 = |1:).*") && field.type.equals("int32_t")) {
         java = "boolean";
       } else if (field.number() < 0 || field.comment.startsWith("EXN_")) {
         problem(field,
