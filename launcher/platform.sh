@@ -51,7 +51,8 @@ ensure_zig() {
   exec {zig_lock}>&-
 }
 
-# $WORK/jni with the C++ that JavaCPP makes of the headers, which is the same for all platforms.
+# $WORK/jni with the C++ that JavaCPP makes of the headers, which is the same for all platforms, and
+# $WORK/classes with the module of the binding.
 generate() {
   local version javacpp javac=javac java=java
   version=$(sed -n 's|.*<javacpp.version>\(.*\)</javacpp.version>.*|\1|p' pom.xml)
@@ -76,6 +77,9 @@ generate() {
   "$javac" --release 17 -nowarn -cp "$javacpp:$WORK/jni.new/classes" -d "$WORK/jni.new/classes" \
     "@$WORK/jni.new/list"
   "${tool[@]}" "$WORK/jni.new/cpp" -nocompile 'org.exeunt.jni.**'
+  python3 jni-gen/src/build/compile.py --sort "$WORK"/jni.new/cpp/*.cpp
+  "$javac" --release 17 -nowarn -p "$javacpp" -d "$WORK/jni.new/classes" \
+    jni-gen/src/main/module/module-info.java "$sources"/*.java "@$WORK/jni.new/list"
   # In place only where it differs, so that nothing else is compiled again.
   mkdir -p "$WORK/jni"
   local name
@@ -83,6 +87,8 @@ generate() {
     cmp -s "$WORK/jni.new/cpp/$name" "$WORK/jni/$name" ||
       mv "$WORK/jni.new/cpp/$name" "$WORK/jni/$name"
   done
+  rm -rf "$WORK/classes"
+  mv "$WORK/jni.new/classes" "$WORK/classes"
   rm -rf "$WORK/jni.new"
 }
 
@@ -125,5 +131,6 @@ if ! { cmake -S . -B "$BUILD" -G Ninja "${arguments[@]}" &&
   grep -E 'error|FAILED' "$BUILD/log" | head -n 5 >&2 || true
   die 1 "the libraries for $PLATFORM could not be built (see ${BUILD#"$ROOT/"}/log)"
 fi
-python3 launcher/platform_jar.py "$PLATFORM" "$JAR" "${libraries[@]/#/$BUILD/}"
+python3 launcher/platform_jar.py "$PLATFORM" "$JAR" "$WORK/classes:$(echo "$WORK"/javacpp-*.jar)" \
+  "${libraries[@]/#/$BUILD/}"
 say "built $JAR"

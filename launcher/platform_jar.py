@@ -1,37 +1,59 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Packs the libraries of a platform as the loader looks for them, each with its digest:
-platform_jar.py PLATFORM JAR LIBRARY... The same libraries give the same bytes."""
+"""Packs the libraries of a platform as the loader looks for them, each with its digest, as a module:
+platform_jar.py PLATFORM JAR MODULE_PATH LIBRARY... The same libraries give the same bytes."""
 
 import hashlib
+import os
 import pathlib
+import shutil
+import subprocess
 import sys
+import tempfile
 import zipfile
 import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
-def main():
-    platform, jar, *libraries = sys.argv[1:]
-    module = f"org.exeunt.jni.natives.{platform.replace('-', '.')}"
-    entries = {
-        "META-INF/MANIFEST.MF": f"Manifest-Version: 1.0\r\nAutomatic-Module-Name: {module}\r\n\r\n",
-        "META-INF/LICENSE": (ROOT / "LICENSE").read_bytes(),
-        "META-INF/NOTICE": (ROOT / "NOTICE").read_bytes(),
-    }
-    for library in map(pathlib.Path, libraries):
+def lay_out(folder, platform, module_path, libraries):
+    """The files of the jar."""
+    manifest = folder / "META-INF/MANIFEST.MF"
+    manifest.parent.mkdir()
+    manifest.write_text("Manifest-Version: 1.0\r\n\r\n", newline="")
+    for name in ("LICENSE", "NOTICE"):
+        shutil.copyfile(ROOT / name, folder / "META-INF" / name)
+    place = folder / "org/exeunt" / platform
+    place.mkdir(parents=True)
+    for library in libraries:
         content = library.read_bytes()
-        name = f"org/exeunt/{platform}/{library.name}"
-        entries[name] = content
+        (place / library.name).write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        entries[f"{name}.digest"] = f"{digest} {zlib.crc32(content):08x} {len(content)}\n"
+        (place / f"{library.name}.digest").write_text(
+            f"{digest} {zlib.crc32(content):08x} {len(content)}\n")
+    java = pathlib.Path(os.environ["JAVA_HOME"], "bin/java") if "JAVA_HOME" in os.environ else "java"
+    subprocess.run([java, "-XX:TieredStopAtLevel=1", ROOT / "jni-gen/src/build/NativesModule.java",
+                    platform, folder, module_path], check=True)
+
+
+def pack(folder, jar):
+    """The manifest is the first entry of a jar."""
+    names = sorted((file.relative_to(folder).as_posix() for file in folder.rglob("*")
+                    if file.is_file()), key=lambda name: (name != "META-INF/MANIFEST.MF", name))
     part = pathlib.Path(f"{jar}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, content in entries.items():
-            file.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 9)
+        for name in names:
+            file.writestr(zipfile.ZipInfo(name), (folder / name).read_bytes(),
+                          zipfile.ZIP_DEFLATED, 9)
     part.replace(jar)
+
+
+def main():
+    platform, jar, module_path, *libraries = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        lay_out(pathlib.Path(folder), platform, module_path, map(pathlib.Path, libraries))
+        pack(pathlib.Path(folder), jar)
 
 
 main()
