@@ -17,12 +17,13 @@ string(REGEX REPLACE "-.*" "" CMAKE_SYSTEM_PROCESSOR "${EXN_TARGET}")
 if(NOT EXN_ZIG_TOOLS)
   set(EXN_ZIG_TOOLS ${CMAKE_BINARY_DIR}/zig)
 endif()
-# Compilers of one word, by whose names CMake and ccache know clang.
+# Compilers of one word, by whose names CMake and ccache know clang. They optimize, or zig would
+# compile its C++ library once more for the checks of CMake.
 foreach(tool IN ITEMS clang:cc clang++:c++)
   string(REPLACE ":" ";" tool ${tool})
   list(GET tool 0 name)
   list(GET tool 1 command)
-  set(text "#!/bin/sh\nexec '${EXN_ZIG}' ${command} -target ${EXN_TARGET} \"$@\"\n")
+  set(text "#!/bin/sh\nexec '${EXN_ZIG}' ${command} -target ${EXN_TARGET} -O3 \"$@\"\n")
   set(there "")
   if(EXISTS ${EXN_ZIG_TOOLS}/${name})
     file(READ ${EXN_ZIG_TOOLS}/${name} there)

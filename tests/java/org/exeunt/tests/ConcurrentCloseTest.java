@@ -82,7 +82,7 @@ class ConcurrentCloseTest {
   @Test
   void imagesThatAreSaved(@TempDir Path folder) {
     String output = check(Subprocess.of(ImageStorm.class, folder.toString()));
-    Matcher closes = Pattern.compile("held (\\d+), let go (\\d+)\n").matcher(output);
+    Matcher closes = Pattern.compile("held (\\d+), let go (\\d+)\\R").matcher(output);
     assertTrue(closes.find(), output);
     int held = Integer.parseInt(closes.group(1));
     assertTrue(held > 0 && held >= Integer.parseInt(closes.group(2)), output);
@@ -91,7 +91,7 @@ class ConcurrentCloseTest {
   private static String check(Subprocess storm) {
     String output = storm.option("-Xmx256m").run();
     System.out.print(output);
-    assertTrue(output.matches("(?s).*\\d{4,} uses, [1-9]\\d* refusals, 0 failures\n"), output);
+    assertTrue(output.matches("(?s).*\\d{4,} uses, [1-9]\\d* refusals, 0 failures\\R"), output);
     return output;
   }
 

@@ -9,6 +9,7 @@ import java.nio.file.AccessDeniedException;
 import java.nio.file.DirectoryStream;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
 import java.nio.file.LinkOption;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -219,8 +220,12 @@ final class PrivateFolder {
     return cache == null || cache.isEmpty() ? null : cache;
   }
 
-  private static Path usualCache() {
-    return Path.of(System.getProperty("user.home", ""), ".javacpp", "cache");
+  private static Path usualCache() throws IOException {
+    try {
+      return Path.of(System.getProperty("user.home", ""), ".javacpp", "cache");
+    } catch (InvalidPathException e) { // Windows knows letters that no name has
+      throw new IOException("the user has no home folder", e);
+    }
   }
 
   private static Path usual() throws IOException {
