@@ -92,9 +92,3 @@ ensure_browser() {
     (ensure_packages 'command chromium-headless-shell:chromium-headless-shell') ||
     say 'no Chromium here: no test looks at the pages of reports'
 }
-
-# Java tests run on a Windows JDK under it; without it they are left out.
-ensure_wine() {
-  [[ $(uname -m) != x86_64 ]] || have wine || (ensure_packages 'command wine:wine') ||
-    say 'no Wine here: nothing runs the libraries for Windows'
-}

@@ -370,7 +370,8 @@ public final class Builders {
         java = "Selection";
       } else if (field.name.endsWith("_blocks")) {
         java = "BlockFormat";
-      } else if (field.comment.matches("(0:|0 or 1\\b|0 = |1:).*") && field.type.equals("int32_t")) {
+      } else if (field.comment.matches("(0:|0 or 1\\b|0 = |1:).*")
+          && field.type.equals("int32_t")) {
         java = "boolean";
       } else if (field.number() < 0 || field.comment.startsWith("EXN_")) {
         problem(field,

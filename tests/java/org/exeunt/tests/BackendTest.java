@@ -279,7 +279,8 @@ class BackendTest {
     String platform = Loader.Detector.getPlatform();
     String withoutNatives =
         Arrays.stream(System.getProperty("java.class.path").split(File.pathSeparator))
-            .filter(entry -> !entry.matches(".*exeunt-jni.*" + platform + ".*|.*jni-gen/target/classes/?"))
+            .filter(entry
+                -> !entry.matches(".*exeunt-jni.*" + platform + ".*|.*jni-gen/target/classes/?"))
             .collect(Collectors.joining(File.pathSeparator));
     Assumptions.assumeTrue(withoutNatives.contains("exeunt-jni"),
         "the binding and its natives share a folder in this run");
