@@ -11,8 +11,8 @@ TEST(KvLengthMisuse, Advance) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
   Placed length(kCpu, make_integers({3, 5})), sequence(kCpu, make_integers({0, 1, 1}));
   Placed slot(kCpu, poisoned(Type::kI32, {3})), visible(kCpu, poisoned(Type::kI32, {3}));
-  const P p = {sizeof p, length.dl(), sequence.dl(),  nullptr, slot.dl(), visible.dl(),
-               nullptr,  8,           EXN_KV_ADVANCE, 0};
+  const P p = {sizeof p,     length.dl(), sequence.dl(),  nullptr, nullptr, slot.dl(),
+               visible.dl(), 8,           EXN_KV_ADVANCE, 0};
   const std::vector<Placed*> written = {&length, &slot, &visible};
   {
     const Poke poke(&sequence, 2, 2);
@@ -32,8 +32,8 @@ TEST(KvLengthMisuse, Advance) {
 TEST(KvLengthMisuse, Crop) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
   Placed length(kCpu, filled(Type::kI32, {2, 3}, 7)), limit(kCpu, filled(Type::kI32, {6}, 4));
-  const P p = {sizeof p, length.dl(), nullptr, nullptr,     nullptr,
-               nullptr,  limit.dl(),  0,       EXN_KV_CROP, 0};
+  const P p = {sizeof p, length.dl(), nullptr, nullptr,     limit.dl(),
+               nullptr,  nullptr,     0,       EXN_KV_CROP, 0};
   const std::vector<Placed*> written = {&length};
   limit.mutable_dl()->shape[0] = 5;
   expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"limit", "5", "6"});

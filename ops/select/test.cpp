@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cstddef>
 #include <cstring>
 
 #include "select/case.h"
@@ -9,8 +8,6 @@ namespace exn::test {
 namespace {
 const Op<exn_select_params> kOp = {"select", exn_select_supported, exn_select_workspace_size,
                                    exn_select};
-
-constexpr uint64_t kFirstSize = offsetof(exn_select_params, heads);
 
 // A case's tensors on a device.
 struct PlacedSelect {
@@ -95,25 +92,6 @@ TEST(Select, HeadsByHand) {
   expect_kept(Heads{{-kInf, 1, 2}, {-kInf, 1, 2}}, 2, {1, 2});
   expect_kept(Heads{{-kInf, 1, 2}, {kInf, 1, 2}}, 1, {0, 1, 2});
   expect_kept(Heads{{0, 1, 2}, {0, 1, 2}, {0, kNaN, 2}}, 1, {0, 1, 2});
-}
-
-// A caller of the struct that ended before `heads` has what it had.
-TEST(Select, CallersWithoutHeads) {
-  SelectInputs in;
-  in.scores = normal(Type::kF32, {4, 50});
-  SelectionSpec s;
-  s.k = s.capacity = 7;
-  for (const Target& target : targets()) {
-    SCOPED_TRACE(target.name());
-    PlacedSelect now(target, s, in), before(target, s, in);
-    EXPECT_EQ(run_once(target, kOp, now.params()), EXN_OK) << exn_last_error();
-    exn_select_params p = before.params();
-    p.struct_size = kFirstSize;
-    p.heads = 4;
-    EXPECT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
-    EXPECT_EQ(integers_of(before.selection.indices.read()),
-              integers_of(now.selection.indices.read()));
-  }
 }
 
 // More rows than there is time to visit, with nothing to read or to write in any; and so many

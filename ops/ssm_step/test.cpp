@@ -155,8 +155,8 @@ TEST(SsmStepMisuse, Scan) {
       c(kCpu, normal(Type::kF32, {3, 4})), skip(kCpu, normal(Type::kF32, {5})),
       z(kCpu, normal(Type::kF32, {3, 5})), out(kCpu, poisoned(Type::kF32, {3, 5}, 2)),
       sequence(kCpu, make_integers({0, 1, 1})), active(kCpu, zeros(Type::kU8, {3}));
-  P p = {sizeof p,  x.dl(), state.dl(), weight.dl(),   bias.dl(),   dt.dl(),      b.dl(), c.dl(),
-         skip.dl(), z.dl(), out.dl(),   sequence.dl(), active.dl(), EXN_SSM_SCAN, 0};
+  P p = {sizeof p,  x.dl(), state.dl(),    weight.dl(), bias.dl(), dt.dl(),      b.dl(), c.dl(),
+         skip.dl(), z.dl(), sequence.dl(), active.dl(), out.dl(),  EXN_SSM_SCAN, 0};
   const std::vector<Placed*> written = {&state, &out};
   state.mutable_dl()->strides = nullptr;  // compact, whatever its sizes
   weight.mutable_dl()->strides = nullptr;
