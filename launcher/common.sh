@@ -32,6 +32,20 @@ use_utf8() {
     die 2 "the folder $(printf '%q' "$ROOT") has a name that is not UTF-8; Java could not read it"
 }
 
+# ensure_pinned PINS FOLDER LOG SENTENCE: the packages of a requirements file, with hashes, in FOLDER.
+# Fetches them where others or none are there, after SENTENCE; fails where they cannot be had.
+ensure_pinned() {
+  local pins
+  pins=$(sha256sum "$1" | cut -d' ' -f1)
+  [[ $(cat "$2/.pins" 2>/dev/null) != "$pins" ]] || return 0
+  say "$4"
+  rm -rf "$2"
+  mkdir -p "$2"
+  pip_run install --quiet --no-deps --require-hashes --only-binary :all: --target "$2" -r "$1" \
+    >"$3" 2>&1 || return 1
+  echo "$pins" >"$2/.pins"
+}
+
 # The pip to use: on PATH, or python3's.
 pip_run() {
   if have pip3; then

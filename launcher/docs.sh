@@ -13,22 +13,9 @@ cd "$ROOT"
 # shellcheck source=launcher/common.sh
 source launcher/common.sh
 
-PINS=launcher/docs-requirements.txt
 PYTHON=build/site/python
 JAVADOC=$1
 FOLDER=$2
-
-ensure_mkdocs() {
-  local pins
-  pins=$(sha256sum "$PINS" | cut -d' ' -f1)
-  [[ $(cat "$PYTHON/.pins" 2>/dev/null) != "$pins" ]] || return 0
-  say "fetching MkDocs (30 MB) into $PYTHON"
-  rm -rf "$PYTHON"
-  mkdir -p "$PYTHON"
-  pip_run install --quiet --no-deps --require-hashes --only-binary :all: --target "$PYTHON" \
-    -r "$PINS" >build/site/pip.log 2>&1 || die 3 "no MkDocs could be fetched; see build/site/pip.log"
-  echo "$pins" >"$PYTHON/.pins"
-}
 
 # The reference of the C headers, in folder $1.
 c_reference() {
@@ -57,8 +44,9 @@ TEXT
 }
 
 have doxygen || die 3 'no doxygen here: it makes the C reference'
-mkdir -p "$FOLDER"
-ensure_mkdocs
+mkdir -p "$FOLDER" build/site
+ensure_pinned launcher/docs-requirements.txt "$PYTHON" build/site/pip.log \
+  "fetching MkDocs (30 MB) into $PYTHON" || die 3 'no MkDocs could be fetched; see build/site/pip.log'
 python3 docs/site/make.py stage . "$FOLDER"
 cp -R "$JAVADOC" "$FOLDER/pages/javadoc"
 c_reference "$FOLDER/pages/c" || die 1 "no C reference could be made; see $FOLDER/doxygen.log"

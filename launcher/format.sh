@@ -14,20 +14,14 @@ cd "$ROOT"
 # shellcheck source=launcher/common.sh
 source launcher/common.sh
 
-PINS=launcher/format-requirements.txt
 FOLDER=build/format
 TOOL=$FOLDER/clang_format/data/bin/clang-format
 
 ensure_formatter() {
-  local pins
-  pins=$(sha256sum "$PINS" | cut -d' ' -f1)
-  [[ $(cat "$FOLDER/.pins" 2>/dev/null) != "$pins" || ! -x $TOOL ]] || return 0
-  say "fetching clang-format (2 MB) into $FOLDER"
-  rm -rf "$FOLDER"
-  mkdir -p "$FOLDER"
-  pip_run install --quiet --no-deps --require-hashes --only-binary :all: --target "$FOLDER" \
-    -r "$PINS" >build/format.log 2>&1 || die 3 'no clang-format could be fetched; see build/format.log'
-  echo "$pins" >"$FOLDER/.pins"
+  mkdir -p build
+  ensure_pinned launcher/format-requirements.txt "$FOLDER" build/format.log \
+    "fetching clang-format (2 MB) into $FOLDER" ||
+    die 3 'no clang-format could be fetched; see build/format.log'
 }
 
 # on_sources OPTION...: the formatter with these options over all sources.

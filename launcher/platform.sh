@@ -25,7 +25,6 @@ source launcher/packages.sh
 WORK=$ROOT/build/platform
 BUILD=$WORK/$PLATFORM
 ISAS=${EXEUNT_ISAS:-}
-PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 
 need() {
   local missing
@@ -33,21 +32,13 @@ need() {
   ((${#missing[@]} == 0)) || die 2 "missing packages: ${missing[*]}"
 }
 
-# The folder of the compiler, fetched once.
+# The compiler, fetched once, by one of those who want it.
 ensure_zig() {
-  local pins folder=$ROOT/build/zig
-  pins=$(sha256sum <launcher/platform-requirements.txt | cut -d' ' -f1)
-  mkdir -p "$folder"
-  exec {zig_lock}>"$folder/.lock"
+  mkdir -p build/zig
+  exec {zig_lock}>build/zig/.lock
   flock "$zig_lock"
-  if [[ $(cat "$folder/.pins" 2>/dev/null) != "$pins" ]]; then
-    say 'fetching zig (100 MB, once) into build/zig'
-    rm -rf "$folder/site" "$folder/.pins"
-    pip_run install --quiet --no-deps --require-hashes --only-binary :all: --target "$folder/site" \
-      -r launcher/platform-requirements.txt >"$folder/log" 2>&1 ||
-      die 3 'zig could not be fetched (see build/zig/log)'
-    echo "$pins" >"$folder/.pins"
-  fi
+  ensure_pinned launcher/platform-requirements.txt build/zig/site build/zig/log \
+    'fetching zig (100 MB, once) into build/zig' || die 3 'zig could not be fetched (see build/zig/log)'
   exec {zig_lock}>&-
 }
 
@@ -61,7 +52,7 @@ generate() {
     javac=$JAVA_HOME/bin/javac java=$JAVA_HOME/bin/java
   fi
   if [[ ! -e $javacpp ]]; then
-    mvn --batch-mode --quiet "$PLUGIN:copy" "-Dartifact=org.bytedeco:javacpp:$version" \
+    mvn --batch-mode --quiet --non-recursive dependency:copy "-Dartifact=org.bytedeco:javacpp:$version" \
       "-DoutputDirectory=$WORK" >"$WORK/fetch.log" 2>&1 ||
       die 3 "JavaCPP could not be fetched (see ${WORK#"$ROOT/"}/fetch.log)"
   fi
@@ -113,7 +104,7 @@ if [[ -n $target ]]; then
   arguments+=(-DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/zig.cmake "-DEXN_TARGET=$target"
     "-DEXN_ZIG=$ROOT/build/zig/site/ziglang/zig")
   # For ccache: the compilers are scripts that CMake writes.
-  CCACHE_COMPILERCHECK="string:$(cat build/zig/.pins) $target"
+  CCACHE_COMPILERCHECK="string:$(cat build/zig/site/.pins) $target"
   export CCACHE_COMPILERCHECK
 else
   need 'command aarch64-linux-gnu-g++:g++-aarch64-linux-gnu'

@@ -61,15 +61,15 @@ refuse_missing() {
   say "the release lacks ${missing[*]}"
 }
 
-# The jars of the platforms that this machine builds for others.
+# The jars of the platforms that this machine builds for others, as far as they are what they should be.
 add_platforms() {
   local platform jar place=$stage/org/exeunt/exeunt-jni/$version
   [[ -z $partial ]] || missing+=(linux-x86_64-cuda)
   for platform in $(launcher/release.py platforms); do
     jar=build/release/$platform.jar
     rm -f "$jar"
-    if [[ -x launcher/platform.sh ]] &&
-      launcher/platform.sh "$platform" "$ROOT/$jar" >>build/release.log 2>&1 && [[ -s $jar ]]; then
+    if { launcher/platform.sh "$platform" "$ROOT/$jar" &&
+      tests/packaging/check_platform.py "$platform" "$jar"; } >>build/release.log 2>&1; then
       cp "$jar" "$place/exeunt-jni-$version-$platform.jar"
     else
       missing+=("$platform")

@@ -278,8 +278,7 @@ CASES(jobjectArray, drawnFields)(JNIEnv* env, jclass, jlong handle) {
   for (int i = 0; i < m.scalar_count(); ++i) {
     const ScalarField& f = m.scalars()[i];
     if (f.in_array >= 0 || f.is_mode) continue;
-    const char* const kinds[] = {" int32 ", " int64 ", " float ", " double "};
-    lines.push_back(f.name + std::string(kinds[f.kind]) +
+    lines.push_back(f.name + (std::string(" ") + ScalarField::kKinds[f.kind] + " ") +
                     std::to_string(reinterpret_cast<uintptr_t>(f.place)));
   }
   return strings(env, lines);

@@ -136,6 +136,7 @@ enum class Domain { kPositive, kNotNegative, kFinite, kNotNan, kShare, kAtLeastO
 
 struct ScalarField {
   enum Kind { kInt32, kInt64, kFloat, kDouble, kArray } kind;
+  static constexpr const char* kKinds[] = {"int32", "int64", "float", "double", "array"};
   const char* name;
   void* place;
   int64_t least;  // of integers

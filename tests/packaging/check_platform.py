@@ -25,6 +25,7 @@ def check_entries(platform, jar, names, problems):
     folder = f"org/exeunt/{platform}"
     wanted = {f"{folder}/{name}{suffix}" for name in names for suffix in ("", ".digest")}
     wanted |= {f"META-INF/{name}" for name in ("MANIFEST.MF", "LICENSE", "NOTICE")}
+    wanted |= {"module-info.class", f"org/exeunt/jni/{platform.replace('-', '/')}/Libraries.class"}
     problems.expect(set(jar.namelist()) == wanted, f"holds {sorted(jar.namelist())}")
     for name in names:
         content = jar.read(f"{folder}/{name}")

@@ -25,7 +25,6 @@ import readme_test
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 WORK = ROOT / "build/platform"
-PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 # Console launcher with the engine of the version that the tests are compiled for.
 CONSOLE = "org.junit.platform:junit-platform-console-standalone:6.1.3"
 LEAST = 0.75
@@ -63,9 +62,8 @@ def jdk(platform):
                    WHEELS[platform], "--dest", wheels, "-r", ROOT / "launcher/jdk-requirements.txt"],
                   f"a JDK for {platform}")
             zipfile.ZipFile(next(pathlib.Path(wheels).glob("*.whl"))).extractall(folder)
-        for program in (home / "bin").iterdir():
+        for program in [*(home / "bin").iterdir(), *(home / "lib").glob("jspawnhelper")]:
             program.chmod(0o755)
-        (home / "lib/jspawnhelper").exists() and (home / "lib/jspawnhelper").chmod(0o755)
         marker.write_text(pins)
     return home
 
@@ -74,7 +72,8 @@ def artifact(coordinates):
     group, name, version, *rest = coordinates.split(":")
     file = WORK / "maven" / f"{'-'.join([name, version, *rest[1:]])}.jar"
     if not file.exists():
-        fetch(["mvn", "--batch-mode", "--quiet", f"{PLUGIN}:copy", f"-Dartifact={coordinates}",
+        fetch(["mvn", "--file", ROOT / "pom.xml", "--batch-mode", "--quiet", "--non-recursive",
+               "dependency:copy", f"-Dartifact={coordinates}",
                f"-DoutputDirectory={file.parent}"], f"{group}:{name}")
     return file
 

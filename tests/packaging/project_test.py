@@ -20,6 +20,8 @@ import subprocess
 import sys
 import zipfile
 
+import local_maven
+
 PLUGINS = ("maven-resources-plugin", "maven-compiler-plugin", "exec-maven-plugin")
 
 
@@ -36,18 +38,6 @@ def blocks(text, language):
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.S | re.M)
 
 
-def pinned(root):
-    """The versions of this build's own plugins, which its local repository has."""
-    pom = (root / "pom.xml").read_text()
-    versions = []
-    for name in PLUGINS:
-        found = re.search(rf"<groupId>([^<]*)</groupId>\s*<artifactId>{name}</artifactId>\s*"
-                          r"<version>([^<]*)</version>", pom)
-        versions.append(f"<plugin><groupId>{found[1]}</groupId><artifactId>{name}</artifactId>"
-                        f"<version>{found[2]}</version></plugin>")
-    return "".join(versions)
-
-
 def link_repository(root, outer, inner):
     """The user's local repository, but for org.exeunt, which is this build's."""
     (inner / "org/exeunt").mkdir(parents=True)
@@ -55,14 +45,7 @@ def link_repository(root, outer, inner):
         for entry in folder.iterdir():
             if not (into / entry.name).exists():
                 (into / entry.name).symlink_to(entry)
-    for pom in root.glob("*/.flattened-pom.xml"):
-        artifact, version = re.search(r"<artifactId>([^<]*)</artifactId>\s*<version>([^<]*)</version>",
-                                      pom.read_text()).groups()
-        place = inner / "org/exeunt" / artifact / version
-        place.mkdir(parents=True)
-        (place / f"{artifact}-{version}.pom").symlink_to(pom)
-        for jar in (pom.parent / "target").glob(f"{artifact}-{version}*.jar"):
-            (place / jar.name).symlink_to(jar)
+    local_maven.link_built(root, inner)
 
 
 def write_project(folder, root, dependencies, program, release):
@@ -79,7 +62,7 @@ def write_project(folder, root, dependencies, program, release):
   </properties>
   <dependencies>
 {dependencies}  </dependencies>
-  <build><pluginManagement><plugins>{pinned(root)}</plugins></pluginManagement></build>
+  <build><pluginManagement><plugins>{local_maven.plugins(root, PLUGINS)}</plugins></pluginManagement></build>
 </project>
 """)
     return name

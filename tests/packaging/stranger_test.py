@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 
+import local_maven
+
 MOST = 60  # seconds, from an empty local repository to the program's end
 
 
@@ -28,20 +30,12 @@ def readme(root):
     return block[1], re.findall(r"`([^`]*)`", block[2])
 
 
-def plugin(root, name):
-    """As this build has it, so that it is in the user's local repository."""
-    found = re.search(rf"<groupId>([^<]*)</groupId>\s*<artifactId>{name}</artifactId>\s*"
-                      r"<version>([^<]*)</version>", (root / "pom.xml").read_text())
-    return (f"<plugin><groupId>{found[1]}</groupId><artifactId>{name}</artifactId>"
-            f"<version>{found[2]}</version></plugin>")
-
-
 def write_project(folder, root, stage, version, program):
     source = folder / "src/main/java/Snippet.java"
     source.parent.mkdir(parents=True)
     source.write_text(program)
-    plugins = "".join(plugin(root, name) for name in (
-        "maven-resources-plugin", "maven-compiler-plugin", "exec-maven-plugin"))
+    plugins = local_maven.plugins(
+        root, ("maven-resources-plugin", "maven-compiler-plugin", "exec-maven-plugin"))
     (folder / "pom.xml").write_text(f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>stranger</groupId><artifactId>program</artifactId><version>1</version>
@@ -64,14 +58,7 @@ def write_project(folder, root, stage, version, program):
 
 def built(root, stage):
     """What was built here, as a repository; its version."""
-    for pom in root.glob("*/.flattened-pom.xml"):
-        artifact, version = re.search(r"<artifactId>([^<]*)</artifactId>\s*<version>([^<]*)</version>",
-                                      pom.read_text()).groups()
-        place = stage / "org/exeunt" / artifact / version
-        place.mkdir(parents=True)
-        (place / f"{artifact}-{version}.pom").symlink_to(pom)
-        for jar in (pom.parent / "target").glob(f"{artifact}-{version}*.jar"):
-            (place / jar.name).symlink_to(jar)
+    local_maven.link_built(root, stage)
     return next((stage / "org/exeunt/exeunt-platform").iterdir()).name
 
 

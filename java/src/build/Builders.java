@@ -50,9 +50,14 @@ public final class Builders {
   private static final int COLUMNS = 100;
   private static final String MARK =
       "<!-- Made by java/src/build/Builders.java; what is above is by hand. -->\n";
-  private static final String[] NUMBERS = {"int32_t", "int64_t", "float", "double"};
-  private static final String[] JAVA = {"int", "long", "float", "double"};
-  private static final String[] WRITERS = {"int32", "int64", "float32", "float64"};
+
+  /** A number's type in Java, and what writes it. */
+  private record Number(String java, String writer) {}
+
+  private static final Map<String, Number> NUMBERS = Map.of("int32_t", new Number("int", "int32"),
+      "int64_t", new Number("long", "int64"), "float", new Number("float", "float32"), "double",
+      new Number("double", "float64"));
+
   /** Fields whose names are methods of every JavaCPP pointer. */
   private static final Set<String> POINTERS = Set.of("address", "capacity", "limit", "position");
 
@@ -95,8 +100,8 @@ public final class Builders {
       return comment.matches("(in-)?out\\b.*");
     }
 
-    int number() {
-      return List.of(NUMBERS).indexOf(type);
+    Number number() {
+      return NUMBERS.get(type);
     }
   }
 
@@ -373,13 +378,13 @@ public final class Builders {
       } else if (field.comment.matches("(0:|0 or 1\\b|0 = |1:).*")
           && field.type.equals("int32_t")) {
         java = "boolean";
-      } else if (field.number() < 0 || field.comment.startsWith("EXN_")) {
+      } else if (field.number() == null || field.comment.startsWith("EXN_")) {
         problem(field,
             "is of " + field.type + " and says '" + field.contract() + "', which partial/" + type
                 + ".java has to give a Java field for");
         return;
       } else {
-        java = JAVA[field.number()];
+        java = field.number().java;
       }
       String name = camel(field.name);
       slots.put(
@@ -554,7 +559,7 @@ public final class Builders {
         } else if (slot.type.equals("Selection")) {
           after.append("      Selection.write(" + slot.name + ", params);\n");
         } else {
-          String writer = f.isTensor() ? f.isWritten() ? "written" : "tensor" : WRITERS[f.number()];
+          String writer = f.isTensor() ? f.isWritten() ? "written" : "tensor" : f.number().writer;
           out.append("\n              .").append(writer).append("(\"").append(f.name);
           out.append("\", ").append(value(slot)).append(')');
         }

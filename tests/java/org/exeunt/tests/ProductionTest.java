@@ -35,8 +35,7 @@ class ProductionTest {
     public static void main(String[] arguments) throws Exception {
       switch (arguments[0]) {
         case "record":
-          record
-          (arguments.length > 1);
+          recordRun(arguments.length > 1);
           break;
         case "forget":
           forget();
@@ -51,7 +50,7 @@ class ProductionTest {
       System.out.println("done");
     }
 
-    private static void record(boolean runs) throws Exception {
+    private static void recordRun(boolean runs) throws Exception {
       Path file = Files.createTempFile("exeunt", ".jfr");
       try (Recording recording = new Recording()) {
         if (runs) {
