@@ -45,3 +45,6 @@ endforeach()
 # Or programs would be linked with what draws windows, whose libraries zig compiles first.
 set(CMAKE_C_STANDARD_LIBRARIES "" CACHE STRING "")
 set(CMAKE_CXX_STANDARD_LIBRARIES "" CACHE STRING "")
+if(EXN_TARGET MATCHES "macos")
+  set(CMAKE_SHARED_LINKER_FLAGS_INIT -s)  # symbols of objects name the folder of the build
+endif()
