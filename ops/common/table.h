@@ -72,6 +72,7 @@ struct CaseBase {
   bool big = false;
   bool bench = false;
   bool timed = false;
+  bool sampled = false;
 };
 
 struct MatrixSpec {
@@ -90,12 +91,13 @@ inline void read_base(const Row& row, CaseBase* c) {
   c->id = row.text("id");
   c->seed = static_cast<uint64_t>(row.integer("seed"));
   if (row.text("tags") == "-") return;
-  const uint32_t tags = row.subset("tags", {"small", "exact", "big", "bench", "timed"});
+  const uint32_t tags = row.subset("tags", {"small", "exact", "big", "bench", "timed", "sampled"});
   c->small = tags & 1;
   c->exact = tags & 2;
   c->timed = tags & 16;
   c->big = c->timed || (tags & 4);
   c->bench = c->timed || (tags & 8);
+  c->sampled = tags & 32;
 }
 
 // The cases of an op; `read(row, &case)` takes what CaseBase does not. Throws too where a column

@@ -35,7 +35,7 @@ constexpr const char* kUsage =
     "  --ops A,B        only these ops\n"
     "  --small          only cases tagged small\n"
     "  --big            also cases tagged big\n"
-    "  --every N        only every Nth case of an op\n"
+    "  --every N        only every Nth case of an op, and those that are tagged `sampled`\n"
     "  --once           run a case once on CUDA, not from a graph and on two streams besides\n"
     "  --no-check       leave out the checks\n"
     "  --no-bench       leave out the timings\n"
@@ -136,6 +136,9 @@ Options parse(int argc, char** argv) {
 
 // ---- a run that may be stopped ------------------------------------------------------------------
 
+bool is_in_each_sample(const ListedCase& c) { return c.base.sampled; }
+bool is_in_each_sample(const Work&) { return false; }
+
 struct Session {
   const Options& options;
   Records records;
@@ -153,15 +156,16 @@ struct Session {
     std::printf("FAILED %s\n", what.c_str());
   }
 
-  // Calls f(item) for every Nth item of each op, the first one of each op first: a run that is
-  // stopped has seen something of every op. At most `share` of the time that is left is spent.
+  // Calls f(item) for every Nth item of each op and what is in each sample, the first one of each op
+  // first: a run that is stopped has seen something of every op. At most `share` of the time that is
+  // left is spent.
   template <class Item, class F>
   int each(const char* stage, const std::vector<Item>& items, int every, double share, const F& f) {
     std::map<std::string, int> seen;
     std::vector<std::pair<int, const Item*>> order;
     for (const Item& item : items) {
       const int index = seen[item.op]++;
-      if (index % every == 0) order.emplace_back(index, &item);
+      if (index % every == 0 || is_in_each_sample(item)) order.emplace_back(index, &item);
     }
     std::stable_sort(order.begin(), order.end(),
                      [](const auto& a, const auto& b) { return a.first < b.first; });
