@@ -251,6 +251,51 @@ struct StoredRows {
   }
 };
 
+template <int OUTPUTS, int ROWS>
+__device__ __forceinline__ void clear(float (&sums)[OUTPUTS][ROWS]) {
+#pragma unroll
+  for (int o = 0; o < OUTPUTS; ++o) {
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) sums[o][r] = 0.0f;
+  }
+}
+
+// Adds the products of a stage that lies at `base`: of each thread, its outputs by its rows.
+template <class W, int ROWS>
+__device__ __forceinline__ void multiply_stage(
+    const unsigned char* base, int thread_column, int thread_row,
+    float (&sums)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows]) {
+  using Shape = LinearShape<W, ROWS>;
+  const auto* x = reinterpret_cast<const float4*>(base + Shape::kWeightBytes) +
+                  thread_row * Shape::kRows * (Shape::kDepth / 4);
+#pragma unroll(ROWS <= 4 ? 2 : 1)
+  for (int chunk = 0; chunk < kStageRowBytes / 16; ++chunk) {
+    uint4 raw[Shape::kOutputs];
+#pragma unroll
+    for (int o = 0; o < Shape::kOutputs; ++o) {
+      const int output = thread_column + o * Shape::kColumns;
+      raw[o] = *reinterpret_cast<const uint4*>(base + output * kStagePitch + chunk * 16);
+    }
+#pragma unroll
+    for (int quad = 0; quad < kVector<W> / 4; ++quad) {
+      float w[Shape::kOutputs][4];
+#pragma unroll
+      for (int o = 0; o < Shape::kOutputs; ++o) unpack_quad<W>(raw[o], quad, w[o]);
+#pragma unroll
+      for (int r = 0; r < Shape::kRows; ++r) {
+        const float4 v = x[r * (Shape::kDepth / 4) + chunk * (kVector<W> / 4) + quad];
+#pragma unroll
+        for (int o = 0; o < Shape::kOutputs; ++o) {
+          sums[o][r] = fmaf(w[o][0], v.x, sums[o][r]);
+          sums[o][r] = fmaf(w[o][1], v.y, sums[o][r]);
+          sums[o][r] = fmaf(w[o][2], v.z, sums[o][r]);
+          sums[o][r] = fmaf(w[o][3], v.w, sums[o][r]);
+        }
+      }
+    }
+  }
+}
+
 // results[o][r] = <row of W for output first_output + thread_column + o * kColumns,
 //                  row of x first_row + 8 * thread_row + r>
 // `rows_of_w` points to the block's 128 rows of W, null where there is none, and is complete (a
@@ -261,10 +306,8 @@ __device__ __forceinline__ void linear_tile(
     const RowsOfX& rows_of_x, unsigned char* shared,
     float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows]) {
   using Shape = LinearShape<W, ROWS>;
-  constexpr int kChunks = kStageRowBytes / 16;
-  const int thread = static_cast<int>(threadIdx.x);
-  const int thread_column = thread % Shape::kColumns;
-  const int thread_row = thread / Shape::kColumns;
+  const int thread_column = static_cast<int>(threadIdx.x) % Shape::kColumns;
+  const int thread_row = static_cast<int>(threadIdx.x) / Shape::kColumns;
   const int bytes = piece_bytes(input);
   const int stages = range.stages;
 
@@ -279,11 +322,7 @@ __device__ __forceinline__ void linear_tile(
     rows_of_x.begin(reinterpret_cast<float4*>(base + Shape::kWeightBytes), stage);
   };
 
-#pragma unroll
-  for (int o = 0; o < Shape::kOutputs; ++o) {
-#pragma unroll
-    for (int r = 0; r < Shape::kRows; ++r) results[o][r] = 0.0f;
-  }
+  clear(results);
 #pragma unroll 1
   for (int stage = 0; stage < Shape::kStages - 1; ++stage) {
     if (stage < stages) begin_stage(stage);
@@ -302,41 +341,10 @@ __device__ __forceinline__ void linear_tile(
     if (stage + Shape::kStages - 1 < stages) begin_stage(stage + Shape::kStages - 1);
     __pipeline_commit();  // also when empty: the wait counts groups
 
-    const unsigned char* const base = shared + stage % Shape::kStages * Shape::kStageBytes;
-    const auto* x = reinterpret_cast<const float4*>(base + Shape::kWeightBytes) +
-                    thread_row * Shape::kRows * (Shape::kDepth / 4);
     float sums[Shape::kOutputs][Shape::kRows];
-#pragma unroll
-    for (int o = 0; o < Shape::kOutputs; ++o) {
-#pragma unroll
-      for (int r = 0; r < Shape::kRows; ++r) sums[o][r] = 0.0f;
-    }
-#pragma unroll(ROWS <= 4 ? 2 : 1)
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      uint4 raw[Shape::kOutputs];
-#pragma unroll
-      for (int o = 0; o < Shape::kOutputs; ++o) {
-        const int output = thread_column + o * Shape::kColumns;
-        raw[o] = *reinterpret_cast<const uint4*>(base + output * kStagePitch + chunk * 16);
-      }
-#pragma unroll
-      for (int quad = 0; quad < kVector<W> / 4; ++quad) {
-        float w[Shape::kOutputs][4];
-#pragma unroll
-        for (int o = 0; o < Shape::kOutputs; ++o) unpack_quad<W>(raw[o], quad, w[o]);
-#pragma unroll
-        for (int r = 0; r < Shape::kRows; ++r) {
-          const float4 v = x[r * (Shape::kDepth / 4) + chunk * (kVector<W> / 4) + quad];
-#pragma unroll
-          for (int o = 0; o < Shape::kOutputs; ++o) {
-            sums[o][r] = fmaf(w[o][0], v.x, sums[o][r]);
-            sums[o][r] = fmaf(w[o][1], v.y, sums[o][r]);
-            sums[o][r] = fmaf(w[o][2], v.z, sums[o][r]);
-            sums[o][r] = fmaf(w[o][3], v.w, sums[o][r]);
-          }
-        }
-      }
-    }
+    clear(sums);
+    multiply_stage<W, ROWS>(shared + stage % Shape::kStages * Shape::kStageBytes, thread_column,
+                            thread_row, sums);
 #pragma unroll
     for (int o = 0; o < Shape::kOutputs; ++o) {
 #pragma unroll

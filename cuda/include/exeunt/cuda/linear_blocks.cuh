@@ -408,6 +408,35 @@ __device__ __forceinline__ void add_lanes(float (&results)[kBlockOutputs][ROWS])
   }
 }
 
+// Bytes of the first piece before each row, or -1: there is no row.
+__device__ __forceinline__ void bytes_before(const uint8_t* const* rows_of_w,
+                                             int (&before)[kBlockOutputs]) {
+#pragma unroll
+  for (int o = 0; o < kBlockOutputs; ++o) {
+    const uint8_t* const row = rows_of_w[block_output(o)];
+    before[o] = row == nullptr ? -1 : low_bits(row);
+  }
+}
+
+// Begins to copy a stage's weights to `base`: `bytes` of each row, from `place` on.
+template <int ROWS>
+__device__ __forceinline__ void begin_block_rows(const BlockStage& form,
+                                                 const uint8_t* const* rows_of_w, int64_t place,
+                                                 int bytes, const BlockBounds& bounds,
+                                                 unsigned char* base) {
+  [[maybe_unused]] constexpr int kAtOnce = ROWS < 4 ? 4 : 2;  // pieces of W: registers are scarce
+#pragma unroll kAtOnce
+  for (int i = threadIdx.x; i < kBlockTile * form.pieces; i += kBlockTileThreads) {
+    const int output = form.row_of(i), piece = i - output * form.pieces;
+    const uint8_t* const row = rows_of_w[output];
+    if (row == nullptr) continue;
+    const uint8_t* const from = row + place;
+    const int before = low_bits(from);
+    if (piece * 16 >= before + bytes) continue;
+    stage_piece(base + output * form.pitch + piece * 16, from + (piece * 16 - before), bounds);
+  }
+}
+
 // results[o][r] = <row of W for output block_output(o), row r of x>, the same in all lanes that
 // share it. `rows_of_w` points to the tile's rows of W within `bounds`, null where there is none,
 // and is complete (a barrier has passed). `tile` is a BlockTileShape or an AnyBlockTile,
@@ -420,7 +449,6 @@ __device__ __forceinline__ void linear_blocks_tile(const Tile& tile, int64_t dep
                                                    unsigned char* shared,
                                                    float (&results)[kBlockOutputs][ROWS]) {
   constexpr int kStages = Tile::kStages;
-  [[maybe_unused]] constexpr int kAtOnce = ROWS < 4 ? 4 : 2;  // pieces of W: registers are scarce
   const BlockStage& form = tile.stage();
   const int stages = range.stages;
 
@@ -436,27 +464,13 @@ __device__ __forceinline__ void linear_blocks_tile(const Tile& tile, int64_t dep
     unsigned char* const base = base_of(stage);
     const int bytes = count_of(stage) / form.elements * form.bytes;
     const int64_t place = static_cast<int64_t>(range.first_stage + stage) * form.row_bytes;
-#pragma unroll kAtOnce
-    for (int i = threadIdx.x; i < kBlockTile * form.pieces; i += kBlockTileThreads) {
-      const int output = form.row_of(i), piece = i - output * form.pieces;
-      const uint8_t* const row = rows_of_w[output];
-      if (row == nullptr) continue;
-      const uint8_t* const from = row + place;
-      const int before = low_bits(from);
-      if (piece * 16 >= before + bytes) continue;
-      stage_piece(base + output * form.pitch + piece * 16, from + (piece * 16 - before), bounds);
-    }
+    begin_block_rows<ROWS>(form, rows_of_w, place, bytes, bounds, base);
     rows_of_x.begin(inputs_of(base), stage);
   };
 
-  int before[kBlockOutputs];  // bytes of the first piece before the row, or -1: there is no row
-#pragma unroll
-  for (int o = 0; o < kBlockOutputs; ++o) {
-    const uint8_t* const row = rows_of_w[block_output(o)];
-    before[o] = row == nullptr ? -1 : low_bits(row);
-#pragma unroll
-    for (int r = 0; r < ROWS; ++r) results[o][r] = 0.0f;
-  }
+  int before[kBlockOutputs];
+  bytes_before(rows_of_w, before);
+  clear(results);
 #pragma unroll 1
   for (int stage = 0; stage < kStages - 1; ++stage) {
     if (stage < stages) begin_stage(stage);

@@ -18,44 +18,28 @@ namespace exn::cuda {
 
 // ---- a row --------------------------------------------------------------------------------------
 
-// One row, by all threads of a block, or of the blocks of a team. Each thread holds `items` columns
-// of a tile, a multiple of kKeyGroup and at most 32; `keys` is shared memory for THREADS * items of
-// them.
-template <class T, int THREADS, bool SHARED = false>
-class SelectRow {
- public:
-  __device__ __forceinline__ SelectRow(const SelectionTask& task, SelectShared<THREADS>* shared,
-                                       unsigned* keys, int items, const SelectTeam& team = {})
+// The columns of a row that a thread holds, a tile at a time: `items` of each tile, a multiple of
+// kKeyGroup and at most 32; `keys` is shared memory for THREADS * items of them.
+template <class T, int THREADS, bool SHARED>
+class SelectTile {
+ protected:
+  __device__ __forceinline__ SelectTile(const SelectionTask& task, SelectShared<THREADS>* shared,
+                                        unsigned* keys, int items, const SelectTeam& team)
       : task_(task),
         shared_(*shared),
         keys_(keys + threadIdx.x),
         items_(static_cast<unsigned>(items)),
         team_(team) {}
 
-  // `limit` is the number of leading columns that may be chosen. Of several heads, `scores` are
-  // those of the first, `stride` elements before those of the next; their row must fit the threads'
-  // keys. All threads have left the shared memory when this returns.
-  __device__ __forceinline__ void run(int64_t row, const T* scores, int64_t columns, int64_t limit,
-                                      int64_t heads = 1, int64_t stride = 0) {
+  __device__ __forceinline__ void start(int64_t row, const T* scores, int64_t columns,
+                                        int64_t limit) {
     row_ = row;
     scores_ = scores;
     columns_ = static_cast<unsigned>(columns);
     limit_ = static_cast<unsigned>(limit);
-    listed_ = 0;
     loaded_ = ~0u;
     met_ = 0;
-    if (heads > 1) load_sums(heads, stride);
-    const bool broken = has_nan();
-    if (broken) {
-      list_everything();
-    } else {
-      list_best();
-    }
-    finish(!broken);
   }
-
- private:
-  // ---- a thread's columns -----------------------------------------------------------------------
 
   // How many of them lie before a column.
   __device__ __forceinline__ unsigned mine_before(unsigned column) const {
@@ -138,6 +122,50 @@ class SelectRow {
     }
   }
 
+  // ---- segments: they ascend, so each begins where the one before ends --------------------------
+
+  __device__ __forceinline__ unsigned boundary(int64_t segment) const {
+    if (task_.segments == nullptr) return segment == 0 ? 0u : columns_;
+    return min(not_negative(read_for_warp(task_.segments + segment)), columns_);
+  }
+
+  __device__ __forceinline__ unsigned last_boundary() const {
+    unsigned last = boundary(0);
+#pragma unroll 1
+    for (int64_t i = 1; i <= task_.segment_count; ++i) last = max(last, boundary(i));
+    return last;
+  }
+
+  __device__ __forceinline__ int wanted_of(int64_t segment) const {
+    if (task_.budget == nullptr) return static_cast<int>(clamped(task_.k, 0, columns_));
+    return max(read_for_warp(task_.budget + row_ * task_.segment_count + segment), 0);
+  }
+
+  const SelectionTask& task_;
+  SelectShared<THREADS>& shared_;
+  unsigned* const keys_;  // the thread's
+  const unsigned items_;
+  const SelectTeam team_;
+  unsigned met_;  // meetings so far
+  int64_t row_;
+  const T* scores_;
+  unsigned columns_;  // below 2^31, as what follows
+  unsigned limit_;
+  unsigned loaded_;  // the tile that the threads hold
+  unsigned base_;    // the thread's first column
+  unsigned kept_;    // a bit for each of the thread's columns, as in the next one
+  unsigned candidates_;
+};
+
+// The cut of a segment: the key that the last of the chosen columns has, and how many have it.
+template <class T, int THREADS, bool SHARED>
+class SelectCut : protected SelectTile<T, THREADS, SHARED> {
+ protected:
+  using Tile = SelectTile<T, THREADS, SHARED>;
+  using Tile::boundary, Tile::candidates_, Tile::for_keys, Tile::for_tiles, Tile::last_boundary,
+      Tile::met_, Tile::mine_in, Tile::shared_, Tile::team_;
+  using Tile::Tile;
+
   // ---- blocks that share the row ----------------------------------------------------------------
 
   // Waits until all of them are here. The last one to come calls work() before any goes on.
@@ -164,25 +192,6 @@ class SelectRow {
       __threadfence();
     }
     __syncthreads();
-  }
-
-  // ---- segments: they ascend, so each begins where the one before ends --------------------------
-
-  __device__ __forceinline__ unsigned boundary(int64_t segment) const {
-    if (task_.segments == nullptr) return segment == 0 ? 0u : columns_;
-    return min(not_negative(read_for_warp(task_.segments + segment)), columns_);
-  }
-
-  __device__ __forceinline__ unsigned last_boundary() const {
-    unsigned last = boundary(0);
-#pragma unroll 1
-    for (int64_t i = 1; i <= task_.segment_count; ++i) last = max(last, boundary(i));
-    return last;
-  }
-
-  __device__ __forceinline__ int wanted_of(int64_t segment) const {
-    if (task_.budget == nullptr) return static_cast<int>(clamped(task_.k, 0, columns_));
-    return max(read_for_warp(task_.budget + row_ * task_.segment_count + segment), 0);
   }
 
   // ---- looking for the cut ----------------------------------------------------------------------
@@ -344,6 +353,39 @@ class SelectRow {
     } while (shift > 0);
     return {prefix, wanted};
   }
+};
+
+// One row, by all threads of a block, or of the blocks of a team.
+template <class T, int THREADS, bool SHARED = false>
+class SelectRow : SelectCut<T, THREADS, SHARED> {
+ public:
+  __device__ __forceinline__ SelectRow(const SelectionTask& task, SelectShared<THREADS>* shared,
+                                       unsigned* keys, int items, const SelectTeam& team = {})
+      : Cutter(task, shared, keys, items, team) {}
+
+  // `limit` is the number of leading columns that may be chosen. Of several heads, `scores` are
+  // those of the first, `stride` elements before those of the next; their row must fit the threads'
+  // keys. All threads have left the shared memory when this returns.
+  __device__ __forceinline__ void run(int64_t row, const T* scores, int64_t columns, int64_t limit,
+                                      int64_t heads = 1, int64_t stride = 0) {
+    start(row, scores, columns, limit);
+    listed_ = 0;
+    if (heads > 1) load_sums(heads, stride);
+    const bool broken = has_nan();
+    if (broken) {
+      list_everything();
+    } else {
+      list_best();
+    }
+    finish(!broken);
+  }
+
+ private:
+  using Cutter = SelectCut<T, THREADS, SHARED>;
+  using Cutter::base_, Cutter::boundary, Cutter::candidates_, Cutter::columns_, Cutter::find_cut,
+      Cutter::for_keys, Cutter::for_tiles, Cutter::has_nan, Cutter::kept_, Cutter::limit_,
+      Cutter::load_sums, Cutter::meet, Cutter::met_, Cutter::mine_in, Cutter::row_, Cutter::start,
+      Cutter::shared_, Cutter::sum_before, Cutter::task_, Cutter::team_, Cutter::wanted_of;
 
   // ---- listing ----------------------------------------------------------------------------------
 
@@ -477,21 +519,7 @@ class SelectRow {
     if (task_.valid != nullptr) task_.valid[row_] = valid;
   }
 
-  const SelectionTask& task_;
-  SelectShared<THREADS>& shared_;
-  unsigned* const keys_;  // the thread's
-  const unsigned items_;
-  const SelectTeam team_;
-  unsigned met_;  // meetings so far
-  int64_t row_;
-  const T* scores_;
-  unsigned columns_;  // below 2^31, as what follows
-  unsigned limit_;
   unsigned listed_;  // columns so far
-  unsigned loaded_;  // the tile that the threads hold
-  unsigned base_;    // the thread's first column
-  unsigned kept_;    // a bit for each of the thread's columns, as in the next one
-  unsigned candidates_;
 };
 
 template <class T>
