@@ -199,35 +199,18 @@ __device__ __forceinline__ void load_values(const unsigned char* from, float (&v
   for (int i = 0; i < kWords; ++i) unpack_pair(C(), words[i], values + i * kPerWord);
 }
 
+// What a block works on, the queries that it has loaded, and the tiles that it copies.
 template <class C, int WIDTH, int QUERIES>
-class AttentionBlock {
- public:
-  __device__ __forceinline__ AttentionBlock(const AttentionTask<C>& task, unsigned char* dynamic,
+class AttentionTiles {
+ protected:
+  __device__ __forceinline__ AttentionTiles(const AttentionTask<C>& task, unsigned char* dynamic,
                                             AttentionShared<QUERIES>* fixed)
       : task_(task),
         dynamic_(dynamic),
         fixed_(*fixed),
         lane_(static_cast<int>(threadIdx.x) % kWarp),
-        warp_(static_cast<int>(threadIdx.x) / kWarp),
-        slot_groups_(kAttentionWarps / task.shape.query_groups),
-        first_query_(warp_ / slot_groups_ * QUERIES),
-        first_slot_(warp_ % slot_groups_ * task.shape.warp_slots()) {}
+        warp_(static_cast<int>(threadIdx.x) / kWarp) {}
 
-  // The rows of an item, one run of one sequence after the other.
-  __device__ __forceinline__ void run(int64_t item) {
-    if (threadIdx.x == 0) locate(item);
-    __syncthreads();
-    const int rows = place().rows;
-    for (int begin = 0; begin < rows; begin = place().end) {
-      __syncthreads();  // all have left the run before, and know where it ended
-      if (threadIdx.x == 0) find_run(begin);
-      __syncthreads();
-      run_sequence();
-    }
-    __syncthreads();  // the next item writes shared memory again
-  }
-
- private:
   __device__ __forceinline__ const AttentionPlace& place() const { return fixed_.place; }
 
   // Parts run fastest, then slices, then heads.
@@ -271,18 +254,6 @@ class AttentionBlock {
 
   __device__ __forceinline__ int queries() const { return task_.shape.query_groups * QUERIES; }
 
-  __device__ __forceinline__ void run_sequence() {
-    load_queries();
-    __syncthreads();
-    find_reach();
-    const bool is_only_split = task_.shape.splits == 1;
-    const int64_t first = first_slot_of(place().split);
-    clear();
-    if (first < most_) walk();
-    if (hands_out_scores()) fill_scores();
-    if (first < most_ || is_only_split) hand_over();
-  }
-
   // ---- queries ----------------------------------------------------------------------------------
 
   __device__ __forceinline__ float* query(int m) const {
@@ -314,16 +285,6 @@ class AttentionBlock {
       const int32_t seen = fixed_.seen[row * task_.shape.head_block];
       most_ = max(most_, seen);
       least_ = min(least_, seen);
-    }
-  }
-
-  __device__ __forceinline__ void clear() {
-#pragma unroll
-    for (int m = 0; m < QUERIES; ++m) {
-      largest_[m] = -INFINITY;
-      sum_[m] = 0.0f;
-#pragma unroll
-      for (int i = 0; i < WIDTH; ++i) values_[m][i] = 0.0f;
     }
   }
 
@@ -390,6 +351,68 @@ class AttentionBlock {
     copy_rows(task_.cache.v, tile, buffer, dynamic_ + task_.layout.v, task_.layout.v_pitch,
               task_.layout.v_chunks, column, task_.dim);
     __pipeline_commit();
+  }
+
+  const AttentionTask<C>& task_;
+  unsigned char* const dynamic_;
+  AttentionShared<QUERIES>& fixed_;
+  const int lane_;
+  const int warp_;
+  int32_t most_;
+  int32_t least_;
+};
+
+template <class C, int WIDTH, int QUERIES>
+class AttentionBlock : AttentionTiles<C, WIDTH, QUERIES> {
+ public:
+  __device__ __forceinline__ AttentionBlock(const AttentionTask<C>& task, unsigned char* dynamic,
+                                            AttentionShared<QUERIES>* fixed)
+      : Tiles(task, dynamic, fixed),
+        slot_groups_(kAttentionWarps / task.shape.query_groups),
+        first_query_(warp_ / slot_groups_ * QUERIES),
+        first_slot_(warp_ % slot_groups_ * task.shape.warp_slots()) {}
+
+  // The rows of an item, one run of one sequence after the other.
+  __device__ __forceinline__ void run(int64_t item) {
+    if (threadIdx.x == 0) locate(item);
+    __syncthreads();
+    const int rows = place().rows;
+    for (int begin = 0; begin < rows; begin = place().end) {
+      __syncthreads();  // all have left the run before, and know where it ended
+      if (threadIdx.x == 0) find_run(begin);
+      __syncthreads();
+      run_sequence();
+    }
+    __syncthreads();  // the next item writes shared memory again
+  }
+
+ private:
+  using Tiles = AttentionTiles<C, WIDTH, QUERIES>;
+  using Tiles::begin_k, Tiles::begin_v, Tiles::dynamic_, Tiles::find_reach, Tiles::find_run,
+      Tiles::find_slots, Tiles::first_slot_of, Tiles::fixed_, Tiles::lane_, Tiles::least_,
+      Tiles::load_queries, Tiles::locate, Tiles::most_, Tiles::place, Tiles::queries, Tiles::query,
+      Tiles::query_at, Tiles::slots_of, Tiles::task_, Tiles::warp_;
+
+  __device__ __forceinline__ void run_sequence() {
+    load_queries();
+    __syncthreads();
+    find_reach();
+    const bool is_only_split = task_.shape.splits == 1;
+    const int64_t first = first_slot_of(place().split);
+    clear();
+    if (first < most_) walk();
+    if (hands_out_scores()) fill_scores();
+    if (first < most_ || is_only_split) hand_over();
+  }
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int m = 0; m < QUERIES; ++m) {
+      largest_[m] = -INFINITY;
+      sum_[m] = 0.0f;
+#pragma unroll
+      for (int i = 0; i < WIDTH; ++i) values_[m][i] = 0.0f;
+    }
   }
 
   // K of the next tile is on its way while V is summed, and V while scores are made.
@@ -612,16 +635,9 @@ class AttentionBlock {
     }
   }
 
-  const AttentionTask<C>& task_;
-  unsigned char* const dynamic_;
-  AttentionShared<QUERIES>& fixed_;
-  const int lane_;
-  const int warp_;
   const int slot_groups_;
   const int first_query_;  // of this warp
   const int first_slot_;   // of this warp in a tile
-  int32_t most_;
-  int32_t least_;
   float largest_[QUERIES];
   float sum_[QUERIES];  // over this lane's slots
   float values_[QUERIES][WIDTH];
