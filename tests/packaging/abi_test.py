@@ -47,6 +47,32 @@ CHANGES = (  # what, old, new, the sentence; none if that may be
 )
 
 
+def check_unreleased(root, header, check):
+    """The record of the version to be released follows the headers; that of a release stays."""
+    wrong = 0
+
+    def expect(what, done, status, sentence):
+        nonlocal wrong
+        right = done.returncode == status and sentence in done.stdout
+        wrong += not right
+        print(f"ok    {what}" if right else f"WRONG {what}: {done.returncode}, {done.stdout}")
+
+    header.write_text(HEADER)
+    expect("a release without a record", check("--release", "0.2.0"), 1, "0.2.0.txt is not recorded")
+    expect("a record", check("--record", "0.2.0"), 0, "compared with 0.1.0, 0.2.0")
+    header.write_text(HEADER + "EXN_API int exn_b(int x);\n")
+    expect("a function more than recorded", check(), 1, "1 lines are new, 0 are gone, such as 'function exn_b "
+           "int (int)'. As long as 0.2.0 is not released")
+    expect("how to record it", check(), 1, "python3 tests/packaging/check_abi.py . cc --record 0.2.0")
+    expect("another record", check("--record", "0.2.0"), 0, "compared with 0.1.0, 0.2.0")
+    git = ["git", "-C", root, "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message=a"],
+                    ["tag", "v0.1.0"]):
+        subprocess.run([*git, *command], check=True)
+    expect("a record of a release", check("--record", "0.1.0"), 1, "as the tag v0.1.0 says: its record stays")
+    return wrong
+
+
 def main():
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -59,6 +85,7 @@ def main():
                                    sys.argv[1], *arguments], stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True, check=False)
 
+        (root / "CMakeLists.txt").write_text("project(exeunt VERSION 0.2.0 LANGUAGES C)\n")
         header.write_text(HEADER)
         check("--record", "0.1.0")
         for what, old, new, sentence in CHANGES:
@@ -70,6 +97,7 @@ def main():
                 right = right and check("--release", "0.1.0").returncode == 1
             wrong += not right
             print(f"ok    {what}" if right else f"WRONG {what}: {done.returncode}, {done.stdout}")
+        wrong += check_unreleased(root, header, check)
     sys.exit(wrong > 0)
 
 

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C ABI beside what releases had: programs that were compiled with one must run with the next.
 
-  check_abi.py ROOT CC                      compares with all releases of the same EXN_ABI_VERSION
-  check_abi.py ROOT CC --record VERSION     writes native/abi/VERSION.txt, at a release
+  check_abi.py ROOT CC                      compares with all records of the same EXN_ABI_VERSION
+  check_abi.py ROOT CC --record VERSION     writes native/abi/VERSION.txt, unless that is released
   check_abi.py ROOT CC --release VERSION    is that file what the headers are?
 
+The record of the version in CMakeLists.txt, which is to be released, must be what the headers are.
 A record has each function with its types, each constant, and each struct with its size and the
 place, size and type of its fields. Functions, constants and fields stay as they are; structs grow at
 their end alone. What breaks that needs another EXN_ABI_VERSION.
@@ -105,25 +106,51 @@ def broken(before, now):
                    "the struct had")
 
 
+def refuse_released(root, version):
+    """A release has the tag of its version, and its record stays as it is."""
+    tag = subprocess.run(["git", "-C", root, "tag", "--list", f"v{version}", version],
+                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    if tag.stdout.strip():
+        sys.exit(f"{version} is released, as the tag {tag.stdout.split()[0]} says: its record stays, and the "
+                 "next version goes into pom.xml and CMakeLists.txt")
+
+
+def differences(path, lines):
+    """Sentences about a record that must be what the headers are."""
+    was, now = set(path.read_text().splitlines()), set(lines)
+    changed = sorted(was ^ now)
+    if changed:
+        yield (f"{path.name} in native/abi is not what the headers are: {len(now - was)} lines are new, "
+               f"{len(was - now)} are gone, such as '{changed[0]}'. As long as {path.stem} is not released, "
+               "each change of a header records it again, and is committed with it: "
+               f"python3 tests/packaging/check_abi.py . cc --record {path.stem}")
+
+
 def main():
     if len(sys.argv) not in (3, 5):
         sys.exit(__doc__)
     root, cc = pathlib.Path(sys.argv[1]), sys.argv[2]
     lines = record(root, cc)
     folder = root / "native/abi"
-    mode, version = sys.argv[3:] or (None, None)
+    project = re.search(r"^project\(exeunt VERSION (\S+)", (root / "CMakeLists.txt").read_text(), flags=re.M)
+    mode, version = sys.argv[3:] or (None, project[1])
     if mode == "--record":
+        refuse_released(root, version)
         folder.mkdir(exist_ok=True)
         (folder / f"{version}.txt").write_text("\n".join(lines) + "\n")
     now, wrong, compared = parsed(lines), [], []
-    if mode == "--release" and (folder / f"{version}.txt").read_text().splitlines() != lines:
-        wrong.append(f"native/abi/{version}.txt is not what the headers are: record it again")
     for path in sorted(folder.glob("*.txt")):
         before = parsed(path.read_text().splitlines())
-        version = ("constant", "EXN_ABI_VERSION")
-        if before[version] == now[version]:
-            compared.append(path.stem)
+        abi = ("constant", "EXN_ABI_VERSION")
+        if path.stem == version:
+            wrong += differences(path, lines)
+        elif before[abi] == now[abi]:
             wrong += [f"since {path.stem}: {sentence}" for sentence in broken(before, now)]
+        else:
+            continue
+        compared.append(path.stem)
+    if mode == "--release" and version not in compared:
+        wrong.append(f"native/abi/{version}.txt is not recorded")
     print("\n".join(wrong) or f"{len(now)} functions, constants, structs and fields; compared with "
           + (", ".join(compared) or "no release, for none has this ABI"))
     sys.exit(bool(wrong))
