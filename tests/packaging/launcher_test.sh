@@ -321,6 +321,14 @@ refused 'git knows of changes that are not committed' release --stage new
 expect 'a release that is refused leaves no folder' 2 ''
 started release --stage new --partial
 expect 'a release in part builds such a tree' 1 'the build failed; the log is build/release.log'
+# A platform that there is not, or another option beside it.
+platforms='linux-arm64 macosx-arm64 macosx-x86_64 windows-x86_64'
+refused "--platform needs a name: $platforms" test --platform
+refused "--platform 'amiga' is none of $platforms" test --platform amiga
+refused "--platform '' is none of $platforms" test --platform ''
+refused "--platform 'linux-arm64 macosx-arm64' is none of" test --platform 'linux-arm64 macosx-arm64'
+refused "test: takes one option, not '--platform linux-arm64 --all'" test --platform linux-arm64 --all
+refused "test: takes one option, not '--all --platform linux-arm64'" test --all --platform linux-arm64
 attempt env ROOT="$WORK/tree" "$WORK/tree/launcher/release.py" platforms
 expect 'platforms but that of the build' 0 $'linux-arm64\nmacosx-arm64\nmacosx-x86_64\nwindows-x86_64'
 # last VERSION OLD...: which of the old ones it is held against, and whether nothing may break.
@@ -362,6 +370,40 @@ attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" test --quick
 expect 'test fails where a module does' 1 'a build step or a test failed'
 attempt grep -c -e ' --fail-at-end .* verify' "$WORK/told"
 expect 'test goes on after a module that fails' 0 1
+
+# Another platform's test builds the class path, and no CUDA; of macOS the jar alone.
+printf '#!/bin/sh\n' >"$WORK/bin/wine"
+chmod +x "$WORK/bin/wine"
+rm -f "$WORK/told"
+attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" test --platform windows-x86_64
+expect 'test --platform builds first' 1 'the build failed; the log is build/test-build.log'
+attempt grep -c -e '-Dexeunt.cuda=OFF -Dexeunt.suite=quick -pl tests -am package' "$WORK/told"
+expect 'test --platform compiles no CUDA' 0 1
+mkdir -p "$WORK/tree/tests/packaging" "$WORK/tree/tests/target"
+printf '#!/bin/sh\nexit 0\n' >"$WORK/bin/mvn"
+echo a.jar:b.jar >"$WORK/tree/tests/target/classpath.txt"
+# ends STATUS: the test of a platform does, and says what it was given.
+ends() {
+  printf '#!/bin/sh\necho "given $*"\nexit %s\n' "$1" >"$WORK/tree/tests/packaging/platform_test.py"
+  chmod +x "$WORK/tree/tests/packaging/platform_test.py"
+  attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" test --platform windows-x86_64
+}
+ends 0
+expect 'test --platform hands on the class path' 0 'given windows-x86_64 a.jar:b.jar'
+ends 1
+expect 'test --platform fails where its tests do' 1 'the tests on windows-x86_64 fail'
+ends 3
+expect 'test --platform without what its tests need' 2 'is not here; the reason is above'
+printf '#!/bin/sh\necho "built $*"\n' >"$WORK/tree/launcher/platform.sh"
+printf '#!/bin/sh\necho "read $*"\n' >"$WORK/tree/tests/packaging/check_platform.py"
+chmod +x "$WORK/tree/tests/packaging/check_platform.py"
+jar='macosx-arm64 build/platform/exeunt-jni-macosx-arm64.jar'
+attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" test --platform macosx-arm64
+expect 'test --platform macosx-arm64 builds and reads its jar' 0 "built $jar"$'\n'"read $jar"
+printf '#!/bin/sh\nexit 3\n' >"$WORK/tree/launcher/platform.sh"
+attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" test --platform macosx-arm64
+expect 'test --platform without a compiler' 1 'the libraries for macosx-arm64 could not be built'
+printf '#!/bin/sh\necho "told: $*" >>"%s/told"\ncase $* in *verify | *package) exit 1 ;; esac\n' "$WORK" >"$WORK/bin/mvn"
 
 # What the demo says first, before it builds.
 attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" demo
