@@ -117,11 +117,13 @@ fi
 ) >"$WORK/generate.log" 2>&1 || die 1 "JavaCPP failed (see ${WORK#"$ROOT/"}/generate.log)"
 say "building the libraries for $PLATFORM"
 if ! { cmake -S . -B "$BUILD" -G Ninja "${arguments[@]}" &&
-  cmake --build "$BUILD" --parallel "${EXEUNT_JOBS:-$(nproc)}" --target exeunt jniexeunt; } \
+  ZIG_VERBOSE_LINK=1 cmake --build "$BUILD" --parallel "${EXEUNT_JOBS:-$(nproc)}" --target exeunt jniexeunt; } \
   >"$BUILD/log" 2>&1; then
   grep -E 'error|FAILED' "$BUILD/log" | head -n 5 >&2 || true
   die 1 "the libraries for $PLATFORM could not be built (see ${BUILD#"$ROOT/"}/log)"
 fi
+# For launcher/linked.py.
+grep -E '^(lld-link|zig ld) ' "$BUILD/log" >>"$BUILD/links" || true
 python3 launcher/platform_jar.py "$PLATFORM" "$JAR" "$WORK/classes:$(echo "$WORK"/javacpp-*.jar)" \
   "${libraries[@]/#/$BUILD/}"
 say "built $JAR"

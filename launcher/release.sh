@@ -38,6 +38,7 @@ run_release() {
   fi
   add_platforms
   refuse_missing
+  launcher/linked.py sbom "$stage" "$version" || die 1 'what is linked into the libraries is not known'
   launcher/release.py finish "$stage" "$key" || die 1 'the release could not be signed'
   compare_api
   tests/packaging/check_release.py "$stage" ${partial:+--partial} ||

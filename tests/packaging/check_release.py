@@ -29,6 +29,9 @@ FACTS = ("name", "description", "url", "licenses/license/name", "licenses/licens
          "scm/developerConnection", "scm/url")
 BESIDE = {"key.asc"}  # and the bundle
 PLATFORM = "javacpp.platform."
+# What shows that a library has a part of another linked in.
+SIGNS = {"libstdc++": b"terminate called", "libgcc": b"GCC: (", "libc++abi": b"libc++abi: ",
+         "libunwind": b"libunwind: ", "mingw-w64": b"Mingw-w64 runtime failure", "CUDA Runtime": b"insufficient for CUDA runtime"}
 
 
 class Pom:
@@ -221,12 +224,27 @@ class Release:
         own = sbom.get("metadata", {}).get("component", {}).get("purl", "")
         self.expect(sbom.get("bomFormat") == "CycloneDX" and own.startswith(purl),
                     f"{self.name(path)} is no CycloneDX of {purl}, but of {own or 'nothing'}")
+        for native, part in self.linked(artifact, pom.text("version")):
+            into = [p.get("value") for c in sbom.get("components", []) if c.get("name") == part
+                    and c.get("version") and c.get("licenses") for p in c.get("properties", [])]
+            self.expect(native in into, f"{self.name(path)} does not list {part}, of which {native} has a part, "
+                        "with version and licence")
         listed = {(part.get("group"), part.get("name"), part.get("version"))
                   for part in sbom.get("components", [])}
         for *dependency, classifier, _ in pom.dependencies():
             # The build takes one platform; of the others there is the same.
             self.expect(tuple(dependency) in listed,
                         f"{self.name(path)} does not list {':'.join(dependency)}")
+
+    def linked(self, artifact, version):
+        """Libraries in the jars of an artifact, and what their bytes show of others."""
+        for path in sorted((self.home / artifact / version).glob("*.jar")):
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as jar:
+                    for name in jar.namelist():
+                        if re.search(r"\.(so|dll|dylib)$", name):
+                            content = jar.read(name)
+                            yield from ((name, part) for part, sign in SIGNS.items() if sign in content)
 
     # ---- all files -------------------------------------------------------------------------------
 

@@ -15,6 +15,12 @@ def plugins(root, names):
     return "".join(found)
 
 
+def natives_of(platform):
+    """The entries of the smallest jar of a platform."""
+    library = f"org/exeunt/{platform}/libx.so"
+    return ["META-INF/LICENSE", "META-INF/NOTICE", library, f"{library}.digest"]
+
+
 def link_built(root, repository):
     """This build's POMs and jars, as `mvn install` would put them into a repository."""
     for pom in root.glob("*/.flattened-pom.xml"):

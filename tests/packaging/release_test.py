@@ -14,6 +14,8 @@ import sys
 import tempfile
 import zipfile
 
+import local_maven
+
 VERSION = "1.2.3"
 PLATFORMS = ("linux-x86_64", "macosx-arm64")
 FACTS = """<description>d</description><url>https://x</url>
@@ -39,8 +41,7 @@ class Staged:
         self.artifact("exeunt", dependency("org.exeunt", "exeunt-jni", VERSION))
         self.artifact("exeunt-jni", javacpp)
         for platform in PLATFORMS:
-            self.jar("exeunt-jni", f"-{platform}", [f"org/exeunt/{platform}/libx.so",
-                                                    f"org/exeunt/{platform}/libx.so.digest"])
+            self.jar("exeunt-jni", f"-{platform}", local_maven.natives_of(platform))
         natives = "".join(
             dependency(group, artifact, version, f"${{javacpp.platform.{platform}}}")
             for group, artifact, version in (("org.exeunt", "exeunt-jni", "${project.version}"),
@@ -74,7 +75,7 @@ class Staged:
 
     def jar(self, artifact, tail, names):
         with zipfile.ZipFile(self.path(artifact, f"{tail}.jar"), "w") as jar:
-            for name in ("META-INF/LICENSE", "META-INF/NOTICE", *names):
+            for name in sorted({"META-INF/LICENSE", "META-INF/NOTICE", *names}):
                 jar.writestr(zipfile.ZipInfo(name), f"{artifact}{tail} {name}")
 
     def artifact(self, artifact, dependencies, more=""):
@@ -87,7 +88,8 @@ class Staged:
                  ("org.bytedeco", "javacpp", "1.0")]
         self.path(artifact, "-cyclonedx.json").write_text(json.dumps({
             "bomFormat": "CycloneDX", "specVersion": "1.6", "metadata": {"component": {
-                "purl": f"pkg:maven/org.exeunt/{artifact}@{VERSION}?type=jar"}},
+                "purl": f"pkg:maven/org.exeunt/{artifact}@{VERSION}?type=jar", "bom-ref": artifact}},
+            "dependencies": [{"ref": artifact, "dependsOn": ["javacpp"]}],
             "components": [{"group": g, "name": n, "version": v} for g, n, v in parts]}))
 
 
@@ -112,6 +114,15 @@ def gone(artifact, ending):
 
 def rejarred(artifact, tail, names):
     return lambda staged: staged.jar(artifact, tail, names)
+
+
+def holding(platform, content):
+    """A jar whose library has a part of another, as its bytes show."""
+    def spoil(staged):
+        with zipfile.ZipFile(staged.path("exeunt-jni", f"-{platform}.jar"), "w") as jar:
+            for name in local_maven.natives_of(platform):
+                jar.writestr(name, content)
+    return spoil
 
 
 def another_key(staged):
@@ -184,6 +195,8 @@ SPOILT = (
      "is no CycloneDX of pkg:maven/org.exeunt/exeunt@1.2.3"),
     ("an SBOM that lacks a part", replaced("exeunt-jni", '"name": "javacpp"', '"name": "j"',
                                            "-cyclonedx.json"), "does not list org.bytedeco:javacpp:1.0"),
+    ("an SBOM without what is linked in", holding("macosx-arm64", "libc++abi: terminating"),
+     "does not list libc++abi, of which org/exeunt/macosx-arm64/libx.so has a part"),
     ("a wrong checksum", appended("exeunt", ".jar.sha512"), "exeunt-1.2.3.jar.sha512 is wrong"),
     ("no checksum", gone("exeunt", ".pom.md5"), "exeunt-1.2.3.pom.md5 is missing"),
     ("no signature", gone("exeunt", ".pom.asc"), "exeunt-1.2.3.pom.asc is missing"),
@@ -201,6 +214,57 @@ def run(program, *arguments):
     done = subprocess.run([sys.executable, pathlib.Path(__file__).with_name(program), *arguments],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return done.returncode, done.stdout
+
+
+MAP = """Archive member included to satisfy reference by file (symbol)
+
+/usr/lib/gcc/x/12/libstdc++.a(tree.o)
+                              a.o (f)
+{more}
+Memory Configuration
+
+LOAD /usr/lib/gcc/x/12/../../../x/crti.o
+LOAD a.o
+LOAD /usr/lib/gcc/x/12/libgcc.a
+"""
+CACHE = "/home/zig/o/0123456789abcdef0123456789abcdef"
+
+
+def check_linked(root, folder, judge):
+    """launcher/linked.py on what linkers say: the list names the parts, and check_release.py agrees."""
+    subprocess.run(["cp", "-r", root / "launcher", folder / "launcher"], check=True)
+    linux, mac = folder / "build/native", folder / "build/platform/macosx-arm64"
+    zig = folder / "zig"
+    for place in (linux / "maps", mac, zig / "lib/libcxx/include"):
+        place.mkdir(parents=True)
+    (zig / "zig").write_text("#!/bin/sh\necho 0.17.1\n")
+    (zig / "zig").chmod(0o755)
+    (zig / "lib/libcxx/include/__config").write_text("#  define _LIBCPP_VERSION 220108\n")
+    (linux / "CMakeCache.txt").write_text("CMAKE_CXX_COMPILER:FILEPATH=c++\n")
+    (mac / "CMakeCache.txt").write_text(f"EXN_ZIG:FILEPATH={zig}/zig\n")
+    (linux / "maps/x.map").write_text(MAP.format(more=""))
+    command = "zig ld -dylib -o {}/libx.so a.o " + f"{CACHE}/libc++abi.a {CACHE}/libcompiler_rt.a"
+    (mac / "links").write_text(command.format("old") + f" {CACHE}/odd.a\n" + command.format("lib") + "\n")
+    staged = Staged(root, folder / "stage")
+    holding("linux-x86_64", "terminate called")(staged)
+    holding("macosx-arm64", "libc++abi: terminating")(staged)
+
+    def sbom():
+        done = subprocess.run([folder / "launcher/linked.py", "sbom", staged.folder, VERSION],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        return done.returncode, done.stdout
+
+    judge.expect("what is linked in", sbom(), 0, "")
+    listed = json.loads(staged.path("exeunt-jni", "-cyclonedx.json").read_text())
+    parts = [f"{part['name']} {part['version']}" for part in listed["components"] if "properties" in part]
+    judge.expect("parts of what is linked in", (0, ", ".join(parts)), 0, "compiler-rt of zig 0.17.1, glibc 2.")
+    judge.expect("their versions", (0, ", ".join(parts)), 0, ", libc++abi 22.1.8, libstdc++ ")
+    staged.finish()
+    judge.expect("a release with what is linked in", run("check_release.py", staged.folder), 0, "4 artifacts")
+    (linux / "maps/x.map").write_text(MAP.format(more="/usr/lib/x/libfmt.a(format.o)\n   a.o (g)\n"))
+    judge.expect("what is linked in and not known", sbom(), 1, "'/usr/lib/x/libfmt.a' is linked in, and PARTS")
+    (linux / "maps/x.map").unlink()
+    judge.expect("a build that does not say", sbom(), 1, "does not say what libx.so was linked of")
 
 
 class Judge:
@@ -239,6 +303,7 @@ def main():
                 judge.expect("builds that differ", run("compare_builds.py", right, spoilt), 1,
                              "macosx-arm64.jar differs: org/exeunt/macosx-arm64/libx.dylib")
             shutil.rmtree(spoilt)
+        check_linked(root, pathlib.Path(scratch), judge)
         judge.expect("builds that do not differ", run("compare_builds.py", right, right), 0, "same bytes")
     sys.exit(judge.wrong > 0)
 
