@@ -4,8 +4,9 @@
 //
 // A step is 16 scales of a row side by side, each with a lane of its own: 512 elements, or 256
 // where scales have 16 each. A vector has four bytes of every scale, so that one vector of sums
-// suits all, and there is one conversion to f32 for each step. Where a row ends, half a step has
-// two lanes for each scale, and of short blocks a quarter of one has four.
+// suits all, and there is one conversion to f32 for each step. A row of long blocks may end with
+// half a step, which has two lanes for each scale. What rows of short blocks end with is multiplied
+// apart: the last eight, four, two and one blocks of several rows are a step together.
 #pragma once
 
 #include "block_step.h"
@@ -33,7 +34,7 @@ static EXN_SIMD void scale_sums(const bytes_v (&ints)[kX * kW], Scales&& scales,
   }
 }
 
-// The microkernel: adds the products of a step of kX inputs, or of its half or quarter, with that
+// The microkernel: adds the products of a step of kX inputs, or of its half, with that
 // of kW rows to their accumulators; those of an input lie kPitch apart. quant(w, i) is the i-th
 // vector of a row, of kVectors; scales(w) are its scales. between(turn) is called before the
 // products of each half of each vector.
@@ -92,205 +93,214 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
   scale_sums<S, kW, kX, kPitch>(ints, scales, input, stride, sums);
 }
 
-// The same with rows of blocks.
-template <class S, int kW, int kX, Extent kExtent, Valid kValid>
-static EXN_SIMD void add_blocks(const uint8_t* const* rows, int64_t at, int64_t edge,
+// The same with rows of blocks; what lies `ahead` bytes further on is prefetched.
+template <class S, int kW, int kX, Extent kExtent, class Ahead>
+static EXN_SIMD void add_blocks(const uint8_t* const* rows, int64_t at, Ahead ahead,
                                 const char* input, int64_t stride, f32v* sums) {
   constexpr int kVectors = S::vectors_of(kExtent);
 #pragma GCC unroll 4
   for (int w = 0; w < kW; ++w) {
     const uint8_t* const p = rows[w] + at;
-    if constexpr (kExtent == Extent::kStep && kValid == Valid::kAll) {
-      prefetch_lines<(S::kBytes + 63) / 64>(p + kBlockPrefetchDistance);
+    if constexpr (kExtent == Extent::kStep) {
+      prefetch_lines<(S::kBytes + 63) / 64>(p + ahead);
       in_order();
     }
     bytes_v q[kVectors];  // of more rows the registers do not hold them
-    S::template quants<kExtent, kValid>(p, edge, q);
-    const typename S::Scales scales = S::template scales<kExtent, kValid>(p, edge);
+    S::template quants<kExtent>(p, q);
+    const typename S::Scales scales = S::template scales<kExtent>(p);
     add_products<S, 1, kX, kVectors, kW>([&](int, int i) EXN_FLAT { return q[i]; },
                                          [&](int) EXN_FLAT { return scales; }, input, stride,
                                          sums + w, [](int) EXN_FLAT {});
   }
 }
-template <class S, int kW, int kX>
-static EXN_SIMD void add_step(const uint8_t* const* rows, int64_t at, const char* input,
-                              int64_t stride, f32v* sums) {
-  add_blocks<S, kW, kX, Extent::kStep, Valid::kAll>(rows, at, 0, input, stride, sums);
+template <class S, int kW, int kX, class Ahead>
+static EXN_SIMD void add_step(const uint8_t* const* rows, int64_t at, Ahead ahead,
+                              const char* input, int64_t stride, f32v* sums) {
+  add_blocks<S, kW, kX, Extent::kStep>(rows, at, ahead, input, stride, sums);
 }
 
-// The last groups of a row, at `at` with whole steps before them or not, as f(integral_constant
-// extent, integral_constant valid, where the extent begins in the row, edge) takes them. They are
-// the last ones of an extent that ends with the row, or the first ones of a step: nothing is loaded
-// that lies beside a row.
-template <class S, class F>
-static EXN_SIMD void with_rest(int64_t at, int groups, F&& f) {
-  const auto run = [&](auto extent, auto valid, int64_t from, int64_t edge) EXN_FLAT {
-    f(std::integral_constant<Extent, decltype(extent)::value>(),
-      std::integral_constant<Valid, decltype(valid)::value>(), from, edge);
-  };
-  constexpr std::integral_constant<Extent, Extent::kStep> kStep;
-  constexpr std::integral_constant<Extent, Extent::kHalf> kHalf;
-  if constexpr (S::kSuperBlock) {
-    run(kHalf, std::integral_constant<Valid, Valid::kAll>(), at, 0);
-  } else {
-    constexpr std::integral_constant<Extent, Extent::kQuarter> kQuarter;
-    constexpr std::integral_constant<Valid, Valid::kFrom> kFrom;
-    const int64_t bytes = groups * S::kBlockBytes;
-    const auto from = [&](auto extent) EXN_FLAT {
-      const int64_t before = S::bytes_of(decltype(extent)::value) - bytes;
-      run(extent, kFrom, at - before, before);
-    };
-    if (at == 0) {
-      run(kStep, std::integral_constant<Valid, Valid::kBefore>(), 0, bytes);
-    } else if (S::extent_of(groups) == Extent::kQuarter) {
-      from(kQuarter);
-    } else if (S::extent_of(groups) == Extent::kHalf) {
-      from(kHalf);
-    } else {
-      from(kStep);
-    }
+// The half of a step that a row ends with. A call of its own, so the sums are copies, or they would
+// never be in registers.
+template <class S, int kX>
+static __attribute__((noinline)) void add_halves(const uint8_t* const* rows, int count, int64_t at,
+                                                 const char* input, int64_t stride, f32v* sums) {
+  for (int w = 0; w < count; ++w) {
+    f32v own[kX];
+#pragma GCC unroll 8
+    for (int x = 0; x < kX; ++x) own[x] = sums[x * count + w];
+    add_blocks<S, 1, kX, Extent::kHalf>(rows + w, at, 0, input, stride, own);
+#pragma GCC unroll 8
+    for (int x = 0; x < kX; ++x) sums[x * count + w] = own[x];
   }
 }
-// Of `count` rows. A call of its own, as there are as many ways through it as formats and extents;
-// so the sums are copies, or they would never be in registers.
-template <class S, int kX>
-static __attribute__((noinline)) void add_rests(const uint8_t* const* rows, int count, int64_t at,
-                                                int groups, const char* input, int64_t stride,
-                                                f32v* sums) {
-  with_rest<S>(at, groups, [&](auto extent, auto valid, int64_t from, int64_t edge) EXN_FLAT {
-    for (int w = 0; w < count; ++w) {
-      f32v own[kX];
-#pragma GCC unroll 8
-      for (int x = 0; x < kX; ++x) own[x] = sums[x * count + w];
-      add_blocks<S, 1, kX, decltype(extent)::value, decltype(valid)::value>(rows + w, from, edge,
-                                                                            input, stride, own);
-#pragma GCC unroll 8
-      for (int x = 0; x < kX; ++x) sums[x * count + w] = own[x];
-    }
-  });
-}
 template <class S, int kW, int kX>
-static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int groups, const char* input,
+static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int, const char* input,
                               int64_t stride, f32v* sums) {
   f32v copies[kW * kX];
 #pragma GCC unroll 16
   for (int i = 0; i < kW * kX; ++i) copies[i] = sums[i];
-  add_rests<typename S::Plain, kX>(rows, kW, at, groups, input, stride, copies);
+  add_halves<typename S::Plain, kX>(rows, kW, at, input, stride, copies);
 #pragma GCC unroll 16
   for (int i = 0; i < kW * kX; ++i) sums[i] = copies[i];
 }
 
-// The same of `count` rows, unpacked; S is plain.
+// The same of `count` rows, unpacked.
 template <class S>
-static __attribute__((noinline)) void unpack_plain_rests(const uint8_t* const* rows, int64_t count,
-                                                         int64_t at, int groups, char* to,
-                                                         int64_t pitch) {
-  with_rest<S>(at, groups, [&](auto extent, auto valid, int64_t from, int64_t edge) EXN_FLAT {
-    for (int64_t w = 0; w < count; ++w) {
-      S::template unpack_to<decltype(extent)::value, decltype(valid)::value>(rows[w] + from, edge,
-                                                                             to + w * pitch);
-    }
-  });
-}
-template <class S>
-static EXN_SIMD void unpack_rests(const uint8_t* const* rows, int64_t count, int64_t at, int groups,
+static EXN_SIMD void unpack_rests(const uint8_t* const* rows, int64_t count, int64_t at, int,
                                   char* to, int64_t pitch) {
-  unpack_plain_rests<typename S::Plain>(rows, count, at, groups, to, pitch);
-}
-// Whether a rest that is taken as so many groups is a step like any other, once it is unpacked.
-template <class S>
-constexpr bool is_step(int groups) {
-  return S::kRests && groups > 0 && S::extent_of(groups) == Extent::kStep;
+  for (int64_t w = 0; w < count; ++w) {
+    S::Plain::template unpack_to<Extent::kHalf>(rows[w] + at, to + w * pitch);
+  }
 }
 template <class S>
 static EXN_SIMD void unpack_step(const uint8_t* p, char* to) {
-  S::template unpack_to<Extent::kStep, Valid::kAll>(p, 0, to);
+  S::template unpack_to<Extent::kStep>(p, to);
+}
+
+// An input's `groups` times 32 elements, a power of two, into a step: once for each of the rows that
+// are one together.
+template <class S>
+static EXN_SIMD void put_together(const float* x, int groups, char* step) {
+  for (int n = 0; n < groups; ++n) S::template put<Extent::kStep>(Rounded(x + n * 32), n, step);
+  if constexpr (!S::kHasMin) S::put_zero_point(step);
+  static constexpr auto in_turn = [](int count) {
+    return LaneOrder::of([=](int i) { return S::step_lane_of(S::step_group_of(i) % count); });
+  };
+  static constexpr LaneOrder kInTurn[4] = {in_turn(1), in_turn(2), in_turn(4), in_turn(8)};
+  const bytes_v order = kInTurn[groups < 4 ? groups - 1 : groups / 4 + 1];
+  auto* const lanes = reinterpret_cast<float*>(step);
+  for (int i = 0; i < S::kInputBytes / 4; i += kLanes)
+    store(lanes + i, pick_lanes(order, load(lanes + i)));
+}
+
+// Calls f(integral_constant, group that it begins with) for each power of two of what rows of short
+// blocks end with.
+template <class F>
+static EXN_SIMD void each_power(int rest, F&& f) {
+  int first = 0;
+  const auto run = [&](auto groups) EXN_FLAT {
+    if ((rest & groups) == 0) return;
+    f(groups, first);
+    first += groups;
+  };
+  run(std::integral_constant<int, 8>());
+  run(std::integral_constant<int, 4>());
+  run(std::integral_constant<int, 2>());
+  run(std::integral_constant<int, 1>());
+}
+
+// Steps of an input of so many groups.
+template <class S>
+constexpr int64_t input_steps(int64_t groups) {
+  const int rest = static_cast<int>(groups % S::kGroups);
+  int last = S::kRests && rest > 0 ? 1 : 0;
+  for (int left = S::kRestsTogether ? rest : 0; left > 0; left &= left - 1) ++last;
+  return groups / S::kGroups + last;
 }
 
 // `count` times 32 elements of an input into its steps, which hold zeros.
 template <class S>
 static EXN_SIMD void put_input(const float* x, int64_t count, char* input) {
   const int64_t whole = count / S::kGroups * S::kGroups;
-  const int rest = static_cast<int>(count % S::kGroups);
-  const Extent extent = S::extent_of(S::taken_as(whole, rest));
-  const int moved = whole > 0 ? S::groups_of(extent) - rest : 0;
-  for (int64_t n = 0; n < count; ++n) {
+  const int rest = static_cast<int>(count - whole);
+  for (int64_t n = 0; n < whole; ++n) {
     char* const step = input + n / S::kGroups * S::kInputBytes;
-    const int group = static_cast<int>(n % S::kGroups);
-    const Rounded rounded(x + n * 32);
-    if (n < whole || extent == Extent::kStep) {
-      S::template put<Extent::kStep>(rounded, n < whole ? group : group + moved, step);
-    } else if constexpr (S::kRests) {
-      if (extent == Extent::kHalf) {
-        S::template put<Extent::kHalf>(rounded, group + moved, step);
-      } else {
-        S::template put<Extent::kQuarter>(rounded, group + moved, step);
-      }
-    }
+    S::template put<Extent::kStep>(Rounded(x + n * 32), static_cast<int>(n % S::kGroups), step);
     if constexpr (!S::kHasMin) {
-      if (group + 1 == S::kGroups || n + 1 == count) S::put_zero_point(step);
+      if ((n + 1) % S::kGroups == 0) S::put_zero_point(step);
     }
+  }
+  char* end = input + whole / S::kGroups * S::kInputBytes;
+  if constexpr (S::kRests) {
+    for (int n = 0; n < rest; ++n)
+      S::template put<Extent::kHalf>(Rounded(x + (whole + n) * 32), n, end);
+  }
+  if constexpr (S::kRestsTogether) {
+    each_power(rest, [&](int groups, int first) EXN_FLAT {
+      put_together<S>(x + (whole + first) * 32, groups, end);
+      end += S::kInputBytes;
+    });
   }
 }
 
-// Rows of so few blocks that several, one after the other, are a step together.
-template <class S>
-constexpr bool kHasShortRows = !S::kSuperBlock && !S::kHasMin;
-
-// An input of `groups` times 32 elements once for each of them.
-template <class S>
-static EXN_SIMD void put_input_repeated(const float* x, int groups, char* step) {
-  for (int n = 0; n < S::kGroups; ++n)
-    S::template put<Extent::kStep>(Rounded(x + n % groups * 32), n, step);
-  S::put_zero_point(step);
-}
-
-// Lanes of a step so that the first groups of its rows come first, then the second ones.
-template <class S>
-constexpr LaneOrder by_group(int groups) {
-  return LaneOrder::of([=](int i) {
-    const int rows = S::kGroups / groups;
-    return S::step_lane_of(i % rows * groups + i / rows);
-  });
-}
-
-// Products of `count` rows that begin at p with some inputs.
-template <class S>
-static __attribute__((noinline)) void short_row_products(const uint8_t* p, int64_t count,
-                                                         int groups, const char* input,
-                                                         int64_t stride, int64_t inputs, float* out,
-                                                         int64_t out_stride) {
-  static constexpr LaneOrder kOrders[4] = {by_group<S>(1), by_group<S>(2), by_group<S>(4),
-                                           by_group<S>(8)};
+// Adds to `out`, or writes if kFirst, the products of kGroups blocks, at `at` in each of `count`
+// rows, with some inputs. `adjacent`: these blocks are all that the rows have, which lie one after
+// the other; elsewhere they are copied beside each other, those of some steps at a time, since a
+// load waits for what was stored just before.
+template <class S, int kGroups, bool kFirst>
+static __attribute__((noinline)) void multiply_together(const uint8_t* const* rows, int64_t count,
+                                                        int64_t at, bool adjacent,
+                                                        const char* input, int64_t stride,
+                                                        int64_t inputs, float* out,
+                                                        int64_t out_stride) {
+  constexpr int kRows = S::kGroups / kGroups, kBytes = kGroups * S::kBlockBytes, kSteps = 4;
+  // The first group of each row, then the second ones; and what is added to these.
+  static constexpr auto kByGroup =
+      LaneOrder::of([](int i) { return S::step_lane_of(i % kRows * kGroups + i / kRows); });
   static constexpr LaneOrder kRotated[3] = {LaneOrder::of([](int i) { return (i + 8) % 16; }),
                                             LaneOrder::of([](int i) { return (i + 4) % 16; }),
                                             LaneOrder::of([](int i) { return (i + 2) % 16; })};
-  const int rows = S::kGroups / groups, level = groups == 1 ? 0 : groups == 2 ? 1 : groups / 4 + 1;
-  const bytes_v order = kOrders[level];
-  const auto multiply = [&](auto valid, int64_t w, int n) EXN_FLAT {
-    constexpr Valid kValid = decltype(valid)::value;
-    const int64_t edge = n * groups * S::kBlockBytes;
+  constexpr int kLevels = kGroups == 8 ? 3 : kGroups / 2;
+  alignas(64) uint8_t copied[kSteps * S::kBytes];
+  const auto copy = [&](int64_t w) EXN_FLAT {
+    const int64_t left = count - w, some = left < kSteps * kRows ? left : kSteps * kRows;
+    for (int64_t i = 0; i < some; ++i) std::memcpy(copied + i * kBytes, rows[w + i] + at, kBytes);
+    // The last step is filled up.
+    for (int64_t i = some; i % kRows != 0; ++i)
+      std::memcpy(copied + i * kBytes, rows[w] + at, kBytes);
+  };
+  int64_t until = 0;  // what was copied
+  for (int64_t w = 0; w < count; w += kRows) {
+    const int n = static_cast<int>(count - w < kRows ? count - w : kRows);
+    const uint8_t* p = rows[w];
+    if (adjacent && n == kRows) {
+      prefetch_lines<(S::kBytes + 63) / 64>(p + kBlockPrefetchDistance);
+      until = w + kRows;
+    } else {
+      if (w >= until) {
+        copy(w);
+        until = w + kSteps * kRows;
+      }
+      p = copied + (kSteps * kRows - (until - w)) * kBytes;
+    }
     bytes_v q[S::kVectors];
-    S::template quants<Extent::kStep, kValid>(p, edge, q);
-    const typename S::Scales scales = S::template scales<Extent::kStep, kValid>(p, edge);
+    S::template quants<Extent::kStep>(p, q);
+    const typename S::Scales scales = S::template scales<Extent::kStep>(p);
     for (int64_t x = 0; x < inputs; ++x) {
       f32v sum = zero();
       add_products<S, 1, 1, S::kVectors>([&](int, int i) EXN_FLAT { return q[i]; },
                                          [&](int) EXN_FLAT { return scales; }, input + x * stride, 0,
                                          &sum, [](int) EXN_FLAT {});
-      sum = pick_lanes(order, sum);
-      for (int i = 0; i < level; ++i) sum = add(sum, pick_lanes(kRotated[i], sum));
-      store_part(out + x * out_stride + w, sum, n);
+      sum = pick_lanes(kByGroup, sum);
+#pragma GCC unroll 3
+      for (int i = 0; i < kLevels; ++i) sum = add(sum, pick_lanes(kRotated[i], sum));
+      float* const to = out + x * out_stride + w;
+      if constexpr (!kFirst) sum = add(load_part(to, n, 0.0f), sum);
+      store_part(to, sum, n);
     }
-  };
-  int64_t w = 0;
-  for (; w + rows <= count; w += rows, p += S::kBytes) {
-    prefetch_lines<(S::kBytes + 63) / 64>(p + kBlockPrefetchDistance);
-    multiply(std::integral_constant<Valid, Valid::kAll>(), w, rows);
   }
-  if (w < count) {
-    multiply(std::integral_constant<Valid, Valid::kBefore>(), w, static_cast<int>(count - w));
-  }
+}
+
+// The same of all that rows of short blocks end with, `rest` groups after `whole` steps.
+template <class S>
+static EXN_SIMD void multiply_rests(const uint8_t* const* rows, int64_t count, int64_t whole,
+                                    int rest, bool adjacent, const char* input, int64_t stride,
+                                    int64_t inputs, float* out, int64_t out_stride) {
+  input += whole * S::kInputBytes;
+  each_power(rest, [&](auto groups, int first) EXN_FLAT {
+    constexpr int kGroups = decltype(groups)::value;
+    const int64_t at = whole * S::kBytes + first * S::kBlockBytes;
+    const auto run = [&](auto begins) EXN_FLAT {
+      multiply_together<S, kGroups, decltype(begins)::value>(rows, count, at, adjacent, input,
+                                                             stride, inputs, out, out_stride);
+    };
+    if (at == 0) {
+      run(std::true_type());
+    } else {
+      run(std::false_type());
+    }
+    input += S::kInputBytes;
+  });
 }
 
 // What add_blocks does, with rows that were unpacked; between(turn) is called in kTurns turns.
@@ -311,20 +321,10 @@ static EXN_SIMD void add_unpacked(const char* const* rows, int64_t at, const cha
       input, stride, sums, between);
 }
 template <class S, int kW, int kX>
-static EXN_SIMD void add_unpacked_rest(const char* const* rows, int64_t at, int groups,
-                                       const char* input, int64_t stride, f32v* sums) {
-  if constexpr (S::kRests) {
-    const auto nothing = [](int) EXN_FLAT {};
-    switch (S::extent_of(groups)) {
-      case Extent::kStep:  // is_step: it went with the steps
-        return;
-      case Extent::kHalf:
-        return add_unpacked<S, kW, kX, S::vectors_of(Extent::kHalf)>(rows, at, input, stride, sums,
-                                                                     nothing);
-      case Extent::kQuarter:
-        return add_unpacked<S, kW, kX, S::vectors_of(Extent::kQuarter)>(rows, at, input, stride,
-                                                                        sums, nothing);
-    }
+static EXN_SIMD void add_unpacked_rest(const char* const* rows, int64_t at, int, const char* input,
+                                       int64_t stride, f32v* sums) {
+  if constexpr (S::kHasMin) {  // of long blocks, which are as these once they are unpacked
+    add_unpacked<S, kW, kX, 4>(rows, at, input, stride, sums, [](int) EXN_FLAT {});
   }
 }
 

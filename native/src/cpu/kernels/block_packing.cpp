@@ -32,7 +32,7 @@ template <Blocks kFormat>
 EXN_SIMD void pack_step(const uint8_t* p, uint8_t* to) {
   using S = Step<kFormat, true>;
   bytes_v v[S::kVectors];
-  S::Plain::template quants<Extent::kStep, Valid::kAll>(p, 0, v);
+  S::Plain::template quants<Extent::kStep>(p, v);
   uint8_t q[S::kVectors][64];
   for (int i = 0; i < S::kVectors; ++i) store_bytes(q[i], v[i]);
   pack_scales<S>(p, to + S::kPackedScales);

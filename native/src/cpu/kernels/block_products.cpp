@@ -22,21 +22,24 @@ constexpr int64_t kDepthElements = 2048;
 // each row is multiplied by all of them at once.
 constexpr int64_t kNearPanel = 16 << 10, kNearAll = 36 << 10;
 
-// Steps of a row, and the groups of 32 elements of a last one if that is not 0.
+// Steps of a row, the groups of 32 elements of a last one if that is not 0, and bytes that the row
+// ends with which are multiplied apart, but come from memory with it.
 struct Steps {
   int64_t whole;
   int rest;
+  int64_t end_bytes;
 };
 
-// Adds the products of kW rows with kX inputs to their sums.
-template <class S, int kW, int kX>
-EXN_SIMD void add_steps(const uint8_t* const* weight, const Steps& steps, const char* input,
-                        int64_t stride, f32v (&sums)[kW * kX]) {
+// Adds the products of kW rows with kX inputs to their sums. What lies `ahead` bytes further on is
+// prefetched: a constant, but near the end of a stream, since it takes a register.
+template <class S, int kW, int kX, class Ahead>
+EXN_SIMD void add_steps(const uint8_t* const* weight, const Steps& steps, Ahead ahead,
+                        const char* input, int64_t stride, f32v (&sums)[kW * kX]) {
   const uint8_t* rows[kW];
   for (int w = 0; w < kW; ++w) rows[w] = weight[w];
   int64_t at = 0;
   for (const int64_t end = steps.whole * S::kBytes; at < end; at += S::kBytes) {
-    add_step<S, kW, kX>(rows, at, input, stride, sums);
+    add_step<S, kW, kX>(rows, at, ahead, input, stride, sums);
     input += S::kInputBytes;
   }
   if constexpr (S::kRests) {
@@ -61,6 +64,11 @@ __attribute__((noinline)) void few_inputs(const WeightRows<uint8_t>& weight, con
                                           int64_t out_stride) {
   constexpr int kSide = kStreamsAtOnce<kX>;
   const int64_t each = (weight.count + kStreams - 1) / kStreams;
+  // Where a stream ends, that of the next tile is prefetched, if that lies there.
+  const int64_t pitch = weight.count > 1 ? weight.at[1] - weight.at[0] : 0;
+  const bool goes_on = weight.reach > 0 && pitch > 0 &&
+                       weight.at[weight.count - 1] == weight.at[0] + (weight.count - 1) * pitch;
+  const int64_t last = goes_on ? each - kBlockPrefetchDistance / pitch : each;
   for (int64_t n = 0; n < each * kStreams; n += kSide) {
     const uint8_t* rows[kSide];
     int64_t ids[kSide];
@@ -76,7 +84,18 @@ __attribute__((noinline)) void few_inputs(const WeightRows<uint8_t>& weight, con
     f32v sums[kSide * kX];
 #pragma GCC unroll 16
     for (f32v& sum : sums) sum = zero();
-    add_steps<S, kSide, kX>(rows, steps, input, stride, sums);
+    const auto add_all = [&](auto ahead) EXN_FLAT {
+      add_steps<S, kSide, kX>(rows, steps, ahead, input, stride, sums);
+      const int64_t ends = steps.whole * S::kBytes + ahead;
+      for (int64_t at = ends; at < ends + steps.end_bytes; at += kLine) {
+        for (const uint8_t* row : rows) prefetch_lines<1>(row + at);
+      }
+    };
+    if (n / kStreams < last) {
+      add_all(std::integral_constant<int64_t, kBlockPrefetchDistance>());
+    } else {
+      add_all(kBlockPrefetchDistance + (goes_on ? (weight.count - each) * pitch : 0));
+    }
     float folded[kFolded<kSide * kX>];
     fold_sums<kSide * kX>(sums, folded);
     for (int x = 0; x < kX; ++x) {
@@ -227,14 +246,6 @@ static EXN_SIMD void with_register_tile(int64_t inputs, bool several, F&& run) {
   }
 }
 
-// The steps of a panel as they are multiplied, of rows of `whole` steps and a rest.
-template <class S>
-EXN_SIMD Steps as_unpacked(const Steps& steps, int64_t whole) {
-  const int rest = steps.rest > 0 ? S::taken_as(whole, steps.rest) : 0;
-  if (is_step<S>(rest)) return {steps.whole + 1, 0};
-  return {steps.whole, rest};
-}
-
 template <class S>
 void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs,
                 const Steps& all, float* out, int64_t out_stride, ProductScratch& scratch) {
@@ -263,7 +274,7 @@ void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inp
                     end = steps * (extent + 1) / depth_blocks;
       const bool last = extent + 1 == depth_blocks;
       const int rest = last ? all.rest : 0;
-      const Steps here = {end - begin - (rest > 0 ? 1 : 0), rest};
+      const Steps here = {end - begin - (rest > 0 ? 1 : 0), rest, 0};
       unpack_panel<S>(weight.at + w, count, begin, here, pitch, made);
       // Next come the other columns of these rows, or the first ones of the next panel.
       const int64_t left = weight.count + weight.reach - w - count;
@@ -271,11 +282,11 @@ void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inp
       const int64_t next_count = last && left < count ? left : count;
       const int64_t next_block = last ? 0 : extent + 1,
                     next_begin = steps * next_block / depth_blocks;
-      const int64_t bytes = (steps * (next_block + 1) / depth_blocks - next_begin) * S::kBytes;
+      const int64_t bytes = (steps * (next_block + 1) / depth_blocks - next_begin) * S::kBytes +
+                            (next_block + 1 == depth_blocks ? all.end_bytes : 0);
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t x = inputs * g / groups, next_x = inputs * (g + 1) / groups;
-        const Steps taken = as_unpacked<S>(here, all.whole);
-        const UnpackedPanel unpacked = {made, pitch, count, taken, extent == 0, last};
+        const UnpackedPanel unpacked = {made, pitch, count, here, extent == 0, last};
         const PartialSums sums = {partial_sums + x * rows * kLanes, inputs * kLanes};
         const int64_t from = next_begin * S::kBytes;
         const Upcoming upcoming = {next, next_count, from + bytes * g / groups,
@@ -292,10 +303,10 @@ void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inp
   }
 }
 
+// The products of whole steps, and of what rows end with as far as that goes with them.
 template <class S>
-void products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs, int64_t dim,
-              float* out, int64_t out_stride, ProductScratch& scratch) {
-  const Steps steps = {dim / S::kElements, static_cast<int>(dim % S::kElements) / 32};
+void step_products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs,
+                   const Steps& steps, float* out, int64_t out_stride, ProductScratch& scratch) {
   if constexpr (kHeldInputs<S> > 0) {
     const bool near = inputs * in.rounded_stride <= kNearInputs;
     if (inputs == kHeldInputs<S> && near && steps.whole > 2) {
@@ -313,6 +324,24 @@ void products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t input
                                         in.rounded_stride, steps, out + x * out_stride, out_stride);
     });
   }
+}
+
+template <class S>
+void products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs, int64_t dim,
+              float* out, int64_t out_stride, ProductScratch& scratch) {
+  const int64_t whole = dim / S::kElements;
+  const int rest = static_cast<int>(dim % S::kElements) / 32;
+#if defined(EXN_HAS_BYTE_DOT)
+  if constexpr (S::kRestsTogether) {
+    const Steps steps = {whole, 0, rest * int64_t{S::kBlockBytes}};
+    if (whole > 0) step_products<S>(weight, in, inputs, steps, out, out_stride, scratch);
+    const bool adjacent = in.adjacent_rows && whole == 0 && (rest & (rest - 1)) == 0;
+    multiply_rests<typename S::Plain>(weight.at, weight.count, whole, rest, adjacent, in.rounded,
+                                      in.rounded_stride, inputs, out, out_stride);
+    return;
+  }
+#endif
+  step_products<S>(weight, in, inputs, {whole, rest, 0}, out, out_stride, scratch);
 }
 
 // Calls f(integral_constant blocks).
@@ -356,7 +385,7 @@ template <Blocks kBlocks>
 constexpr int64_t input_bytes(int64_t dim) {
   using S = Step<kBlocks>;
   static_assert(S::kInputBytes % 64 == 0);
-  return product((dim - 1) / S::kElements + 1, int64_t{S::kInputBytes});
+  return product(input_steps<S>(dim / 32), int64_t{S::kInputBytes});
 }
 
 }  // namespace
@@ -376,33 +405,6 @@ void round_input(const Matrix& weight, const float* x, char* to) {
   });
 }
 
-#if defined(EXN_HAS_BYTE_DOT)
-int rows_of_a_step(const Matrix& weight) {
-  int64_t rows = 1;
-  with_blocks(weight.blocks, [&](auto b) EXN_FLAT {
-    using S = Step<decltype(b)::value>;
-    const int64_t groups = weight.cols / 32;
-    if (kHasShortRows<S> && weight.stride == row_bytes(weight) && S::kGroups % groups == 0) {
-      rows = S::kGroups / groups;
-    }
-  });
-  return static_cast<int>(rows);
-}
-
-// An input as several short rows are multiplied by it.
-static void round_short_rows(const Matrix& weight, const float* x, char* to) {
-  with_blocks(weight.blocks, [&](auto b) EXN_FLAT {
-    using S = Step<decltype(b)::value>;
-    if constexpr (kHasShortRows<S>)
-      put_input_repeated<S>(x, static_cast<int>(weight.cols / 32), to);
-  });
-}
-#else
-int rows_of_a_step(const Matrix&) { return 1; }
-
-static void round_short_rows(const Matrix&, const float*, char*) {}
-#endif
-
 void into_blocks(const Matrix& weight, int64_t inputs, char* buffer, Inputs* in) {
   if (weight.blocks == Blocks::kNone) return;
   in->blocks = weight.blocks;
@@ -410,13 +412,7 @@ void into_blocks(const Matrix& weight, int64_t inputs, char* buffer, Inputs* in)
   in->rounded = buffer;
   parallel_for(inputs, 8192 / weight.cols + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const float* const x = in->f32 + row * in->stride;
-      char* const to = buffer + row * in->rounded_stride;
-      if (in->rows_per_step > 1) {
-        round_short_rows(weight, x, to);
-      } else {
-        round_input(weight, x, to);
-      }
+      round_input(weight, in->f32 + row * in->stride, buffer + row * in->rounded_stride);
     }
   });
 }
@@ -428,13 +424,6 @@ void row_products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t i
   with_blocks(in.blocks, [&](auto b) EXN_FLAT {
     constexpr Blocks kBlocks = decltype(b)::value;
 #if defined(EXN_HAS_BYTE_DOT)
-    if constexpr (kHasShortRows<Step<kBlocks>>) {
-      if (in.rows_per_step > 1) {
-        short_row_products<Step<kBlocks>>(weight.at[0], weight.count, static_cast<int>(dim / 32),
-                                          in.rounded, in.rounded_stride, inputs, out, out_stride);
-        return;
-      }
-    }
     if (is_packed(in.blocks)) {
       products<Step<kBlocks, true>>(weight, in, inputs, dim, out, out_stride, scratch);
       return;

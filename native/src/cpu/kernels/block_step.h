@@ -20,18 +20,14 @@ struct Step : StepQuants<kBlocks, kPacked> {
 
   // ---- inputs ----
 
-  // Where element i of a group of 32 lies in a step, or in the half or quarter of one.
+  // Where element i of a group of 32 lies in a step, or in the half of one.
   static EXN_SIMD int place_of(int group, int i, Extent extent) {
     const int byte = i % 4;
-    if (extent == Extent::kQuarter) return i / 16 * 64 + group * 16 + i % 16;
     if (kSixBits) {
       const int sixteen = 2 * group + i / 16, e = i % 16;
       return e / 4 * 64 + sixteen % 4 * 16 + sixteen / 4 * 4 + byte;
     }
-    if (extent == Extent::kHalf) {
-      if (kSuperBlock) return i / 8 * 64 + group * 8 + i % 8;
-      return (i % 16 / 8 * 2 + i / 16) * 64 + group % 4 * 16 + group / 4 * 8 + i % 8;
-    }
+    if (extent == Extent::kHalf) return i / 8 * 64 + group * 8 + i % 8;
     return (kSuperBlock ? i / 4 : i % 16 / 4 * 2 + i / 16) * 64 + step_lanes().at[group] * 4 + byte;
   }
   static constexpr int step_lane_of(int group) {
@@ -97,14 +93,14 @@ struct Step : StepQuants<kBlocks, kPacked> {
   static constexpr int kUnpackedScales = 64 * kVectors, kUnpackedMins = kUnpackedScales + 64;
   static constexpr int kUnpackedBytes = kUnpackedMins + (kHasMin ? 64 : 0);
 
-  template <Extent kExtent, Valid kValid>
-  static EXN_SIMD void unpack_to(const uint8_t* p, int64_t edge, char* to) {
+  template <Extent kExtent>
+  static EXN_SIMD void unpack_to(const uint8_t* p, char* to) {
     constexpr int kSome = vectors_of(kExtent);
     bytes_v q[kSome];
-    Loads::template quants<kExtent, kValid>(p, edge, q);
+    Loads::template quants<kExtent>(p, q);
 #pragma GCC unroll 8
     for (int i = 0; i < kSome; ++i) store_bytes(to + 64 * i, q[i]);
-    const Scales s = Loads::template scales<kExtent, kValid>(p, edge);
+    const Scales s = Loads::template scales<kExtent>(p);
     store(reinterpret_cast<float*>(to + kUnpackedScales), s.scale);
     if constexpr (kHasMin) store(reinterpret_cast<float*>(to + kUnpackedMins), s.mins);
   }

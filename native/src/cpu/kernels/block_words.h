@@ -20,7 +20,6 @@ struct Step : BlockTraits<kBlocks> {
   static constexpr int kBlockBytes = Traits::kBytes;
   static constexpr int kElements = 256;
   static constexpr bool kRests = !kSuperBlock;  // whether rows may end within a step
-  static constexpr int taken_as(int64_t, int groups) { return groups; }
   static constexpr int kBytes = kElements / Traits::kElements * kBlockBytes;
   static constexpr int kScales = kBlocks == Blocks::kQ6_K ? 16 : 8;
   // An input's step: words in their order, and side by side, scales, and the sums of elements if
@@ -251,13 +250,12 @@ static EXN_SIMD void add_groups(const uint8_t* const* weight, int64_t at, int so
   }
 }
 
-template <class S, int kW, int kX>
-static EXN_SIMD void add_step(const uint8_t* const* rows, int64_t at, const char* input, int64_t,
-                              f32v* sums) {
+template <class S, int kW, int kX, class Ahead>
+static EXN_SIMD void add_step(const uint8_t* const* rows, int64_t at, Ahead ahead,
+                              const char* input, int64_t, f32v* sums) {
   static_assert(kX == 1);
   if constexpr (kW > 1) {
-    for (int w = 0; w < kW; ++w)
-      prefetch_lines<(S::kBytes + 63) / 64>(rows[w] + at + kBlockPrefetchDistance);
+    for (int w = 0; w < kW; ++w) prefetch_lines<(S::kBytes + 63) / 64>(rows[w] + at + ahead);
     in_order();
   }
   add_groups<S, kW, true>(rows, at, 8, input, sums);
@@ -267,12 +265,6 @@ static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int groups
                               int64_t, f32v* sums) {
   static_assert(kX == 1);
   add_groups<S, kW, false>(rows, at, groups, input, sums);
-}
-
-// Whether a rest that is taken as so many groups is a step like any other, once it is unpacked.
-template <class S>
-constexpr bool is_step(int) {
-  return false;
 }
 
 template <class S>
@@ -285,6 +277,12 @@ static EXN_SIMD void unpack_rests(const uint8_t* const* rows, int64_t count, int
   for (int64_t w = 0; w < count; ++w) {
     S::template unpack_to<false>(rows[w] + at, groups, to + w * pitch);
   }
+}
+
+// Steps of an input of so many groups.
+template <class S>
+constexpr int64_t input_steps(int64_t groups) {
+  return (groups * 32 - 1) / S::kElements + 1;
 }
 
 // `count` times 32 elements of an input into its steps, which hold zeros.

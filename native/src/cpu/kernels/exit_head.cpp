@@ -538,7 +538,7 @@ void screened_head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& 
     segments[i].f32 = space.y + columns;
     segments[i].stride = inputs.stride;
     segments[i].far = far;
-    segments[i].rows_per_step = rows_of_a_step(segment);
+    segments[i].adjacent_rows = segment.stride == row_bytes(segment);
     into_blocks(segment, rows, space.rounded[i], &segments[i]);
     columns += static_cast<int>(segment.cols);
   }

@@ -52,8 +52,8 @@ struct Inputs {
   const char* rounded = nullptr;
   int64_t rounded_stride = 0;  // bytes
   Blocks blocks = Blocks::kNone;
-  int rows_per_step = 1;  // short rows of blocks that meet an input together; see rows_of_a_step
-  bool far = false;       // the weights are more than caches keep
+  bool adjacent_rows = false;  // of blocks: WeightRows lie one after the other
+  bool far = false;            // the weights are more than caches keep
 };
 
 // Whether no cache has kept what a call reads of so many such matrices.
@@ -150,12 +150,7 @@ static EXN_SIMD int64_t rounded_bytes(const Matrix& a, const Matrix& b) {
 // Brings an input into that form.
 void round_input(const Matrix& weight, const float* x, char* to);
 
-// Rows that a step of blocks holds together: such short rows are multiplied by an input side by
-// side where they lie one after the other. 1 if they are longer, or the set has no such steps.
-int rows_of_a_step(const Matrix& weight);
-
-// Brings inputs, as they stand at in->f32, into that form; does nothing if there are no blocks. For
-// in->rows_per_step short rows at once, WeightRows begin at a multiple of so many.
+// Brings inputs, as they stand at in->f32, into that form; does nothing if there are no blocks.
 void into_blocks(const Matrix& weight, int64_t inputs, char* buffer, Inputs* in);
 
 // Calls f with the type of which WeightRows of such a matrix are: uint8_t for blocks.

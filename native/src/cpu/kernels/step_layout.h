@@ -31,20 +31,8 @@ struct alignas(64) LaneOrder {
   EXN_SIMD operator bytes_v() const { return load_bytes(at); }
 };
 
-// Which bytes of a step, or of its half or quarter, are in memory: all, those before an edge, or
-// those from an edge on.
-enum class Valid { kAll, kBefore, kFrom };
-
-// A step, or the half or quarter of one that a row may end with.
-enum class Extent { kStep, kHalf, kQuarter };
-
-// 64 bytes, of which some are not in memory and 0 instead.
-template <Valid kValid>
-static EXN_SIMD bytes_v load_at(const uint8_t* p, int first, int64_t edge) {
-  if constexpr (kValid == Valid::kAll) return load_bytes(p + first);
-  if constexpr (kValid == Valid::kBefore) return load_bytes_n(p + first, edge - first);
-  if constexpr (kValid == Valid::kFrom) return load_bytes_from(p + first, edge - first);
-}
+// A step, or the half of one that a row of long blocks may end with.
+enum class Extent { kStep, kHalf };
 
 template <Blocks kBlocks, bool kPacked>
 struct StepLayout : BlockTraits<kBlocks> {
@@ -58,27 +46,13 @@ struct StepLayout : BlockTraits<kBlocks> {
   static constexpr int kElements = kSixBits ? 256 : 512, kGroups = kElements / 32;
   static constexpr int kVectors = kElements / 64;
   static constexpr int kBytes = kElements / Traits::kElements * kBlockBytes;
-  // Of 256 elements, and of 128.
   static constexpr int kHalfBytes = 256 / Traits::kElements * kBlockBytes;
-  static constexpr int kQuarterBytes = 4 * kBlockBytes;
-  // Whether rows may end within a step; what they end with is not packed.
-  static constexpr bool kRests = !kSixBits;
+  static constexpr int kQuarterBytes = 4 * kBlockBytes;  // of short blocks
+  // Whether rows may end with half a step, which is not packed; and whether with some short blocks,
+  // of which those of several rows are a step together.
+  static constexpr bool kRests = kSuperBlock && !kSixBits, kRestsTogether = !kSuperBlock;
 
-  static constexpr int vectors_of(Extent extent) {
-    return extent == Extent::kStep ? kVectors : extent == Extent::kHalf ? 4 : 2;
-  }
-  static constexpr int groups_of(Extent extent) { return 2 * vectors_of(extent); }
-  static constexpr int bytes_of(Extent extent) {
-    return extent == Extent::kStep ? kBytes : extent == Extent::kHalf ? kHalfBytes : kQuarterBytes;
-  }
-  // What so many groups of 32 are taken as, and groups for which that stands.
-  static constexpr Extent extent_of(int groups) {
-    return groups > 8 ? Extent::kStep : groups > 4 ? Extent::kHalf : Extent::kQuarter;
-  }
-
-  static constexpr int taken_as(int64_t steps_before, int groups) {
-    return steps_before > 0 || kSuperBlock ? groups : kGroups;
-  }
+  static constexpr int vectors_of(Extent extent) { return extent == Extent::kStep ? kVectors : 4; }
 
   // An input's step: upper and lower halves of its elements, and scales. Then, where blocks have a
   // minimum, what it is multiplied by, in less than a step in lanes 8 to 15; and elsewhere what the
@@ -88,10 +62,6 @@ struct StepLayout : BlockTraits<kBlocks> {
   static constexpr int kMins = kScales + 64, kZeroPointSum = kScales + 64,
                        kZeroPointLow = kScales + 128;
   static constexpr int kInputBytes = kHasMin ? kScales + 128 : kScales + 192;
-
-  // Of the two vectors that a quarter is in.
-  static constexpr int kQuarterSecond = kEightBits ? 64 : kQuarterBytes - 64;
-  static constexpr int in_quarter(int at) { return at < 64 ? at : at - kQuarterSecond + 64; }
 
   // Group of the scale of a lane.
   static constexpr int group_of(int lane) {

@@ -10,70 +10,47 @@ template <Blocks kBlocks, bool kPacked>
 struct StepQuants : StepScales<kBlocks, kPacked> {
   using Layout = StepLayout<kBlocks, kPacked>;
   using Traits = BlockTraits<kBlocks>;
-  using Layout::group_of, Layout::in_quarter, Layout::kBlockBytes, Layout::kEightBits,
-      Layout::kFiveBits, Layout::kHalfBytes, Layout::kHasMin, Layout::kQuarterBytes,
-      Layout::kQuarterSecond, Layout::kSixBits, Layout::kSuperBlock, Layout::kVectors;
+  using Layout::group_of, Layout::kBlockBytes, Layout::kEightBits, Layout::kFiveBits,
+      Layout::kHalfBytes, Layout::kHasMin, Layout::kQuarterBytes, Layout::kSixBits,
+      Layout::kSuperBlock, Layout::kVectors;
 
-  template <Extent kExtent, Valid kValid>
-  static EXN_SIMD void quants(const uint8_t* p, int64_t edge, bytes_v* q) {
-    if constexpr (kPacked && kExtent == Extent::kStep && kValid == Valid::kAll) {
+  template <Extent kExtent>
+  static EXN_SIMD void quants(const uint8_t* p, bytes_v* q) {
+    if constexpr (kPacked && kExtent == Extent::kStep) {
       packed_quants(p, q);
     } else if constexpr (kSixBits) {
       six_bit_quants(p, q);
-    } else if constexpr (kExtent == Extent::kQuarter) {
-      quarter_quants<kValid>(p, edge, q);
     } else if constexpr (kExtent == Extent::kHalf) {
-      half_quants<kValid>(p, edge, q);
+      long_quants(p, q);
     } else if constexpr (kSuperBlock) {
       two_long_quants(p, p + kHalfBytes, q);
     } else {
-      two_short_quants<kValid>(p, p + kHalfBytes, edge, q);
+      two_short_quants(p, p + kHalfBytes, q);
     }
   }
 
-  // Half a step, where each group has two lanes.
-  template <Valid kValid>
-  static EXN_SIMD void half_quants(const uint8_t* p, int64_t edge, bytes_v* q) {
-    if constexpr (kSuperBlock) {
-      long_quants(p, q);
-    } else if constexpr (kEightBits) {
-      bytes_v a[2], b[2];
-      whole_quants<kValid>(p, edge, a);
-      whole_quants<kValid>(p + kQuarterBytes, edge - kQuarterBytes, b);
-      for (int i = 0; i < 2; ++i) {
-        q[i] = xor_bytes(lower_eights(a[i], b[i]), set1_bytes(128));
-        q[2 + i] = xor_bytes(upper_eights(a[i], b[i]), set1_bytes(128));
-      }
-    } else {
-      const ShortHalf half = short_half<kValid>(p, edge);
-      for (int i = 0; i < 2; ++i) {
-        q[2 * i] = and_bytes(half.nibbles[i], set1_bytes(15));
-        q[2 * i + 1] = upper_nibbles(half.nibbles[i]);
-      }
-      if constexpr (kFiveBits) {
-        static constexpr ByteOrder kFrom[4] = {bits_from(0), bits_from(16), bits_from(8),
-                                               bits_from(24)};
-        for (int i = 0; i < 4; ++i)
-          q[i] = or_bits(q[i], pick_bits(kFrom[i], half.bits), set1_bytes(16));
-      }
+  // Half a step of bytes, where each group has two lanes.
+  static EXN_SIMD void half_bytes(const uint8_t* p, bytes_v (&q)[4]) {
+    for (int i = 0; i < 2; ++i) {
+      const bytes_v a = load_sixteens<kBlockBytes>(p + 2 + 16 * i);
+      const bytes_v b = load_sixteens<kBlockBytes>(p + kQuarterBytes + 2 + 16 * i);
+      q[i] = xor_bytes(lower_eights(a, b), set1_bytes(128));
+      q[2 + i] = xor_bytes(upper_eights(a, b), set1_bytes(128));
     }
   }
 
   // A step of two halves: the pairs of lanes that a group has in each of them are split.
-  template <Valid kValid>
-  static EXN_SIMD void two_short_quants(const uint8_t* p, const uint8_t* second, int64_t edge,
-                                        bytes_v* q) {
+  static EXN_SIMD void two_short_quants(const uint8_t* p, const uint8_t* second, bytes_v* q) {
     if constexpr (kEightBits) {
       bytes_v a[4], b[4];
-      half_quants<kValid>(p, edge, a);
-      half_quants<kValid>(second, edge - kHalfBytes, b);
+      half_bytes(p, a);
+      half_bytes(second, b);
       for (int i = 0; i < 4; ++i) {
         q[i / 2 * 4 + i % 2] = even_fours(a[i], b[i]);
         q[i / 2 * 4 + i % 2 + 2] = odd_fours(a[i], b[i]);
       }
     } else {
-      const ShortHalf a = short_half<kValid>(p, edge);
-      const ShortHalf b = short_half<kValid>(second, edge - kHalfBytes);
+      const ShortHalf a = short_half(p), b = short_half(second);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         const bytes_v v = i % 2 == 0 ? even_fours(a.nibbles[i / 2], b.nibbles[i / 2])
@@ -119,24 +96,6 @@ struct StepQuants : StepScales<kBlocks, kPacked> {
     }
   }
 
-  // The first halves of four blocks, and the second ones.
-  template <Valid kValid>
-  static EXN_SIMD void whole_quants(const uint8_t* p, int64_t edge, bytes_v (&q)[2]) {
-    constexpr int kThird = 16, kFourth = 4 * kBlockBytes - 64;  // for the upper halves of blocks
-    static constexpr auto kLow =
-        ByteOrder::of([](int i) { return i / 16 * kBlockBytes + 2 + i % 16; });
-    static constexpr auto kHigh = ByteOrder::of([](int i) {
-      const int at = i / 16 * kBlockBytes + 18 + i % 16;
-      return at < kFourth ? at - kThird : at - kFourth + 64;
-    });
-    if constexpr (kValid == Valid::kAll) {
-      for (int i = 0; i < 2; ++i) q[i] = load_sixteens<kBlockBytes>(p + 2 + 16 * i);
-      return;
-    }
-    q[0] = pick_bytes(kLow, load_at<kValid>(p, 0, edge), load_at<kValid>(p, 64, edge));
-    q[1] = pick_bytes(kHigh, load_at<kValid>(p, kThird, edge), load_at<kValid>(p, kFourth, edge));
-  }
-
   // Of the vectors at 0 and 64, or of those at 64 and at the end.
   template <int kHalf>
   static constexpr int in_two(int at) {
@@ -153,12 +112,10 @@ struct StepQuants : StepScales<kBlocks, kPacked> {
   struct ShortHalf {
     bytes_v nibbles[2], bits;
   };
-  template <Valid kValid>
-  static EXN_SIMD ShortHalf short_half(const uint8_t* p, int64_t edge) {
+  static EXN_SIMD ShortHalf short_half(const uint8_t* p) {
     static constexpr auto kFirst = ByteOrder::of(nibbles_at<0>);
     static constexpr auto kSecond = ByteOrder::of(nibbles_at<1>);
-    const bytes_v a = load_at<kValid>(p, 0, edge), b = load_at<kValid>(p, 64, edge);
-    const bytes_v c = load_at<kValid>(p, kHalfBytes - 64, edge);
+    const bytes_v a = load_bytes(p), b = load_bytes(p + 64), c = load_bytes(p + kHalfBytes - 64);
     const bytes_v first = pick_bytes(kFirst, a, b), second = pick_bytes(kSecond, b, c);
     ShortHalf half = {{lower_eights(first, second), upper_eights(first, second)}, first};
     if constexpr (kFiveBits) {
@@ -172,32 +129,6 @@ struct StepQuants : StepScales<kBlocks, kPacked> {
     }
     return half;
   }
-  template <Valid kValid>
-  static EXN_SIMD void quarter_quants(const uint8_t* p, int64_t edge, bytes_v* q) {
-    if constexpr (kEightBits) {
-      bytes_v whole[2];
-      whole_quants<kValid>(p, edge, whole);
-      for (int i = 0; i < 2; ++i) q[i] = xor_bytes(whole[i], set1_bytes(128));
-    } else {
-      static constexpr auto kNibbles = ByteOrder::of(
-          [](int i) { return in_quarter(i / 16 * kBlockBytes + Traits::kLow + i % 16); });
-      const bytes_v a = load_at<kValid>(p, 0, edge);
-      const bytes_v b = load_at<kValid>(p, kQuarterSecond, edge);
-      const bytes_v both = pick_bytes(kNibbles, a, b);
-      q[0] = and_bytes(both, set1_bytes(15));
-      q[1] = upper_nibbles(both);
-      if constexpr (kFiveBits) {
-        static constexpr auto kBits = ByteOrder::of(
-            [](int i) { return in_quarter(i / 16 * kBlockBytes + Traits::kHigh + i % 4); });
-        static constexpr auto kFirst = ByteOrder::of([](int i) { return (i % 16 - 4) & 63; });
-        static constexpr auto kSecond = ByteOrder::of([](int i) { return i % 16 + 16 - 4; });
-        const bytes_v bits = pick_bytes(kBits, a, b);
-        q[0] = or_bits(q[0], pick_bits(kFirst, bits), set1_bytes(16));
-        q[1] = or_bits(q[1], pick_bits(kSecond, bits), set1_bytes(16));
-      }
-    }
-  }
-
   static constexpr int bit_byte(int i) {
     return group_of(i / 4) * kBlockBytes + Traits::kHigh + i % 4;
   }
@@ -208,10 +139,7 @@ struct StepQuants : StepScales<kBlocks, kPacked> {
     }
     return bits;
   }
-  // Of eight bytes each: bits from `first` on, one for each, as bit 4; and of each four bytes.
-  static constexpr ByteOrder bits_from(int first) {
-    return ByteOrder::of([=](int i) { return (i % 8 + first - 4) & 63; });
-  }
+  // Of each four of eight bytes: bits from `first` on, one for each, as bit 4.
   static constexpr ByteOrder lane_bits_from(int first) {
     return ByteOrder::of([=](int i) { return (i / 4 % 2 * 32 + i % 4 + first - 4) & 63; });
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scales and minima of a step, and of the half or quarter that a row may end with.
+// The scales and minima of a step, and of the half that a row may end with.
 #pragma once
 
 #include "step_layout.h"
@@ -9,36 +9,31 @@ namespace exn::cpu::EXN_ISA {
 template <Blocks kBlocks, bool kPacked>
 struct StepScales : StepLayout<kBlocks, kPacked> {
   using Layout = StepLayout<kBlocks, kPacked>;
-  using Layout::group_of, Layout::in_quarter, Layout::kBlockBytes, Layout::kBytes,
-      Layout::kEightBits, Layout::kHalfBytes, Layout::kHasMin, Layout::kMins,
-      Layout::kQuarterSecond, Layout::kSixBits, Layout::kSuperBlock, Layout::step_group_of;
+  using Layout::group_of, Layout::kBlockBytes, Layout::kBytes, Layout::kEightBits,
+      Layout::kHalfBytes, Layout::kHasMin, Layout::kMins, Layout::kSixBits, Layout::kSuperBlock,
+      Layout::step_group_of;
 
   // Of all lanes; and the minima in the lanes that kMins says, if blocks have them.
   struct Scales {
     f32v scale, mins;
   };
-  template <Extent kExtent, Valid kValid>
-  static EXN_SIMD Scales scales(const uint8_t* p, int64_t edge) {
+  template <Extent kExtent>
+  static EXN_SIMD Scales scales(const uint8_t* p) {
     if constexpr (kSixBits) {
       static constexpr auto kNumber = ByteOrder::of([](int i) { return 62 + i % 2; });
       static constexpr auto kEach = LaneOrder::of(group_of);
       const f32v d = halves_to_floats(pick_bytes(kNumber, load_bytes(p + kBytes - 64)));
       return {mul(pick_lanes(kEach, signed_bytes_to_floats(p + 192)), d), d};
-    } else if constexpr (kExtent == Extent::kQuarter) {
-      static constexpr auto kEach = LaneOrder::of([](int i) { return i / 4; });
-      const f32v v = quarter_scales<kValid>(p, edge);
-      return {kHasMin ? pick_lanes(kEach, v) : v, v};
     } else if constexpr (kExtent == Extent::kHalf) {
       static constexpr auto kEach = LaneOrder::of(group_of);
-      const f32v v = half_scales<kValid>(p, edge);
-      return {kHasMin ? pick_lanes(kEach, v) : v, v};
-    } else if constexpr (kPacked && kValid == Valid::kAll && !kSuperBlock) {
+      const f32v v = half_scales(p);
+      return {pick_lanes(kEach, v), v};
+    } else if constexpr (kPacked && !kSuperBlock) {
       const auto* const d = reinterpret_cast<const f16*>(p);
       return {load(d), kHasMin ? load(d + 16) : zero()};
     } else {
       constexpr int kSecond = kPacked && kSuperBlock ? 16 : kHalfBytes;
-      const f32v a = half_scales<kValid>(p, edge);
-      const f32v b = half_scales<kValid>(p + kSecond, edge - kSecond);
+      const f32v a = half_scales(p), b = half_scales(p + kSecond);
       if constexpr (kHasMin) {
         static constexpr auto kEach =
             LaneOrder::of([](int i) { return step_group_of(i) / 8 * 16 + step_group_of(i) % 8; });
@@ -52,32 +47,20 @@ struct StepScales : StepLayout<kBlocks, kPacked> {
   }
 
   // Of half a step: all d and all minima, or d of the lanes.
-  template <Valid kValid>
-  static EXN_SIMD f32v half_scales(const uint8_t* p, int64_t edge) {
+  static EXN_SIMD f32v half_scales(const uint8_t* p) {
     if constexpr (kSuperBlock) return six_bit_scales(p);
     constexpr int kTail = kEightBits ? 128 : kHalfBytes - 64;
     static constexpr auto kFirst = ByteOrder::of(half_at);
     static constexpr auto kTailOrder = ByteOrder::of([](int i) { return half_at(i) - kTail; });
-    bytes_v halves = pick_bytes(kFirst, load_at<kValid>(p, 0, edge), load_at<kValid>(p, 64, edge));
+    bytes_v halves = pick_bytes(kFirst, load_bytes(p), load_bytes(p + 64));
     if constexpr (halves_in(128, 192) != 0) {
-      halves =
-          pick_some_bytes(halves, halves_in(128, 192), kTailOrder, load_at<kValid>(p, kTail, edge));
+      halves = pick_some_bytes(halves, halves_in(128, 192), kTailOrder, load_bytes(p + kTail));
     }
     if constexpr (halves_in(192, 256) != 0) {
       static constexpr auto kLast = ByteOrder::of([](int i) { return half_at(i) - 192; });
-      halves = pick_some_bytes(halves, halves_in(192, 256), kLast, load_at<kValid>(p, 192, edge));
+      halves = pick_some_bytes(halves, halves_in(192, 256), kLast, load_bytes(p + 192));
     }
     return halves_to_floats(halves);
-  }
-  // The same of a quarter.
-  template <Valid kValid>
-  static EXN_SIMD f32v quarter_scales(const uint8_t* p, int64_t edge) {
-    static constexpr auto kHalves = ByteOrder::of([](int i) {
-      return in_quarter((kHasMin ? i / 2 % 4 : i / 8 % 4) * kBlockBytes + i % 2 +
-                        (kHasMin && i >= 16 ? 2 : 0));
-    });
-    return halves_to_floats(
-        pick_bytes(kHalves, load_at<kValid>(p, 0, edge), load_at<kValid>(p, kQuarterSecond, edge)));
   }
   // Where the bytes of sixteen f16 lie in short blocks: all d and all minima, or d of the lanes.
   static constexpr int half_at(int i) {

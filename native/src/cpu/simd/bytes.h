@@ -9,14 +9,6 @@ namespace exn::cpu::EXN_ISA {
 
 using bytes_v = __m512i;
 static EXN_SIMD bytes_v load_bytes(const void* p) { return _mm512_loadu_si512(p); }
-// The first n of them, which may be less than 0 or more than 64; the others are 0, and not touched.
-static EXN_SIMD bytes_v load_bytes_n(const void* p, int64_t n) {
-  return _mm512_maskz_loadu_epi8(n <= 0 ? 0 : n < 64 ? (uint64_t{1} << n) - 1 : ~uint64_t{0}, p);
-}
-// The same but for the first n, which are 0 and not touched.
-static EXN_SIMD bytes_v load_bytes_from(const void* p, int64_t n) {
-  return _mm512_maskz_loadu_epi8(n <= 0 ? ~uint64_t{0} : n < 64 ? ~uint64_t{0} << n : 0, p);
-}
 // 32 bytes twice.
 static EXN_SIMD bytes_v load_bytes_twice(const void* p) {
   return _mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
