@@ -64,7 +64,7 @@ generate() {
   mkdir -p "$WORK/jni.new/classes"
   "$javac" --release 17 -nowarn -cp "$javacpp" -d "$WORK/jni.new/classes" "$sources"/*.java
   "${tool[@]}" "$WORK/jni.new/java" org.exeunt.presets.exeunt
-  find "$WORK/jni.new/java" -name '*.java' >"$WORK/jni.new/list"
+  find "$WORK/jni.new/java" -name '*.java' -printf '"%p"\n' >"$WORK/jni.new/list"
   "$javac" --release 17 -nowarn -cp "$javacpp:$WORK/jni.new/classes" -d "$WORK/jni.new/classes" \
     "@$WORK/jni.new/list"
   "${tool[@]}" "$WORK/jni.new/cpp" -nocompile 'org.exeunt.jni.**'
@@ -110,11 +110,17 @@ else
   need 'command aarch64-linux-gnu-g++:g++-aarch64-linux-gnu'
   arguments+=(-DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/aarch64-linux-gnu.cmake)
 fi
+# Within a condition, what fails would not end it.
+set +e
 (
+  set -e
   exec {generate_lock}>"$WORK/.lock"
   flock "$generate_lock"
   generate
-) >"$WORK/generate.log" 2>&1 || die 1 "JavaCPP failed (see ${WORK#"$ROOT/"}/generate.log)"
+) >"$WORK/generate.log" 2>&1
+generated=$?
+set -e
+((generated == 0)) || die 1 "JavaCPP failed (see ${WORK#"$ROOT/"}/generate.log)"
 say "building the libraries for $PLATFORM"
 if ! { cmake -S . -B "$BUILD" -G Ninja "${arguments[@]}" &&
   ZIG_VERBOSE_LINK=1 cmake --build "$BUILD" --parallel "${EXEUNT_JOBS:-$(nproc)}" --target exeunt jniexeunt; } \

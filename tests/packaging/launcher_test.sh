@@ -45,6 +45,13 @@ for file in "$ROOT/exeunt" "$ROOT/.ci/run" "$ROOT"/launcher/*.sh "$ROOT"/tests/p
   fi
 done
 
+# What the launcher starts by its name.
+for file in $(cd "$ROOT" && grep -ohE '(tests/packaging|launcher)/[a-z_]+\.py' exeunt launcher/*.sh |
+  grep -vE '/platform_jar\.py' | sort -u); do
+  attempt test -x "$ROOT/$file"
+  expect "$file may be run" 0 ''
+done
+
 attempt "$ROOT/exeunt" help
 expect 'help' 0 './exeunt demo'
 attempt "$ROOT/exeunt" --version
