@@ -257,6 +257,16 @@ class BackendTest {
     assertTrue(output.lines().anyMatch(l -> l.matches("allocate: cuda/.*/cosine")), output);
   }
 
+  /** Whether or not it can be loaded; here no jar has its library. */
+  @Test
+  void aPlatformThatNobodyTestedIsNamedOnce() {
+    String output = report().option("-Dos.name=Mac OS X").run();
+    String sentence = "WARNING: exeunt's libraries for macosx-";
+    assertEquals(2, output.split(sentence, -1).length, output);
+    assertTrue(output.contains("could not be loaded on macosx-"), output);
+    assertTrue(!report().run().contains(sentence));
+  }
+
   /** A library of another release that is found first; here one function of it is. */
   @Test
   void libraryOfAnotherReleaseIsRefused(@TempDir Path folder) throws Exception {

@@ -14,6 +14,13 @@ final class Log {
     LOGGER.log(System.Logger.Level.INFO, sentence);
   }
 
+  /** A logger of its own, so that who knows it need not hear it again. */
+  static void untested(String platform) {
+    System.getLogger("org.exeunt.untested")
+        .log(System.Logger.Level.WARNING,
+            "exeunt's libraries for " + platform + " were built, but never run by its tests");
+  }
+
   static void warn(String sentence, Throwable cause) {
     LOGGER.log(System.Logger.Level.WARNING, sentence, cause);
   }

@@ -35,6 +35,10 @@ final class Native {
   private static Throwable observed() {
     long start = System.nanoTime();
     Object event = Jfr.records() ? Records.loading() : null;
+    String platform = Loader.Detector.getPlatform();
+    if (platform.startsWith("macosx")) {
+      Log.untested(platform); // first: what is untested may end the process
+    }
     Throwable failure = load();
     if (event != null) {
       Records.loaded(event, failure);
