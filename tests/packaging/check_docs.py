@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What pages link to and show exists, the options that they show are in the help, each picture is
-shown, all of them are small, and README.md is short.
+shown, all of them are small, and README.md is short. What GitHub's workflows run exists, and they
+test every platform that is published.
 
   check_docs.py ROOT
 """
 
+import os
 import pathlib
 import re
 import subprocess
@@ -86,13 +88,31 @@ def unknown_options(page, help_pages):
                 yield f"shows ./exeunt {command} {option}, which its help does not have"
 
 
+def wrong_workflows(root, help_pages):
+    tested = set()
+    for page in sorted(root.glob(".github/workflows/*.yml")):
+        name, text = page.relative_to(root), page.read_text()
+        yield from (f"{name} {what}" for what in unknown_options(page, help_pages))
+        for program, words in re.findall(r"((?:tests|launcher)/[\w/.]+\.(?:py|sh))(.*)", text):
+            known = (root / program).read_text() if os.access(root / program, os.X_OK) else None
+            if known is None:
+                yield f"{name} runs {program}, which is no program here"
+            else:
+                yield from (f"{name} gives {program} {option}, which it does not have"
+                            for option in re.findall(r"--[a-z-]+", words) if option not in known)
+        tested.update(re.findall(r"\bplatform: ([\w-]+)", text))
+    published = set(re.findall(r"<javacpp\.platform\.([^>]*)>", (root / "platform/pom.xml").read_text()))
+    if tested != published - {"linux-x86_64"}:  # which is tested by `./exeunt test --all`
+        yield f"the workflows test {sorted(tested)}, and published are {sorted(published)}"
+
+
 def main():
     root = pathlib.Path(sys.argv[1]).resolve()
     pages = [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/**/*.md"))]
     help_pages = Help(root)
     wrong = [f"{page.relative_to(root)} {what}" for page in pages
              for what in (*broken_links(page), *unknown_options(page, help_pages))]
-    wrong += idle_pictures(root, pages)
+    wrong += [*idle_pictures(root, pages), *wrong_workflows(root, help_pages)]
     lines = len(pages[0].read_text().splitlines())
     if lines > README_LINES:
         wrong.append(f"README.md has {lines} lines, more than {README_LINES}")
