@@ -3,16 +3,16 @@
 #
 # Builds the native jar of a platform that this machine need not be:
 #
-#   launcher/platform.sh PLATFORM JAR
+#   launcher/platform.sh PLATFORM JAR [TARGET...]
 #
 # PLATFORM is windows-x86_64, linux-arm64, macosx-arm64 or macosx-x86_64, as JavaCPP names them. What
-# it builds lies under build/platform. EXEUNT_ISAS="baseline avx2" leaves out the kernels of other
-# instruction sets, for a first try.
+# it builds lies under build/platform/PLATFORM, with what else tests name of CMake's targets.
+# EXEUNT_ISAS="baseline avx2" leaves out the kernels of other instruction sets, for a first try.
 #
 # Exit status: 0 the jar is there, 1 the build failed, 2 a package is missing or the platform is
 # unknown, 3 the compiler or JavaCPP could not be fetched.
 set -euo pipefail
-[[ $# == 2 ]] || { sed -n '4,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+(($# >= 2)) || { sed -n '4,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 PLATFORM=$1
 JAR=$(realpath -m "$2")
 ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
@@ -25,6 +25,7 @@ source launcher/packages.sh
 WORK=$ROOT/build/platform
 BUILD=$WORK/$PLATFORM
 ISAS=${EXEUNT_ISAS:-}
+TARGETS=(exeunt jniexeunt "${@:3}")
 
 need() {
   local missing
@@ -92,24 +93,30 @@ case $PLATFORM in
 esac
 need 'jdk17:openjdk-17-jdk-headless' 'command mvn:maven' 'command cmake:cmake' \
   'command ninja:ninja-build' 'command python3:python3' 'pip:python3-pip'
-mkdir -p "$BUILD"
-exec {lock}>"$BUILD/.lock"
+mkdir -p "$WORK"
+exec {lock}>"$WORK/.$PLATFORM.lock"
 flock "$lock"
 
-arguments=(-DCMAKE_BUILD_TYPE=Release -DEXN_CUDA=OFF -DEXN_TESTS=OFF "-DEXN_JNI_SOURCES=$WORK/jni"
+arguments=(-DCMAKE_BUILD_TYPE=Release -DEXN_CUDA=OFF "-DEXN_JNI_SOURCES=$WORK/jni"
   "-DEXN_JNI_INCLUDE=$(dirname "$(dirname "$(readlink -f "$(command -v javac)")")")/include"
   "-DEXN_ONLY_ISAS=${ISAS// /;}")
 if [[ -n $target ]]; then
   ensure_zig
-  arguments+=(-DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/zig.cmake "-DEXN_TARGET=$target"
-    "-DEXN_ZIG=$ROOT/build/zig/site/ziglang/zig")
+  arguments+=(-DEXN_TESTS=OFF -DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/zig.cmake
+    "-DEXN_TARGET=$target" "-DEXN_ZIG=$ROOT/build/zig/site/ziglang/zig")
   # For ccache: the compilers are scripts that CMake writes.
   CCACHE_COMPILERCHECK="string:$(cat build/zig/site/.pins) $target"
   export CCACHE_COMPILERCHECK
 else
   need 'command aarch64-linux-gnu-g++:g++-aarch64-linux-gnu'
   arguments+=(-DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/aarch64-linux-gnu.cmake)
+  # nested.aarch64, if it has run, has compiled the same objects.
+  [[ -e $BUILD ]] || rm -f "$BUILD"
+  [[ -e $BUILD || ! -e build/native/aarch64/build.ninja ]] || ln -s ../native/aarch64 "$BUILD"
+  [[ -L $BUILD ]] || arguments+=(-DEXN_TESTS=OFF -DEXN_CASES=ON)
 fi
+mkdir -p "$BUILD"
+BUILD=$(realpath "$BUILD")
 # Within a condition, what fails would not end it.
 set +e
 (
@@ -123,7 +130,8 @@ set -e
 ((generated == 0)) || die 1 "JavaCPP failed (see ${WORK#"$ROOT/"}/generate.log)"
 say "building the libraries for $PLATFORM"
 if ! { cmake -S . -B "$BUILD" -G Ninja "${arguments[@]}" &&
-  ZIG_VERBOSE_LINK=1 cmake --build "$BUILD" --parallel "${EXEUNT_JOBS:-$(nproc)}" --target exeunt jniexeunt; } \
+  ZIG_VERBOSE_LINK=1 cmake --build "$BUILD" --parallel "${EXEUNT_JOBS:-$(nproc)}" \
+    --target "${TARGETS[@]}"; } \
   >"$BUILD/log" 2>&1; then
   grep -E 'error|FAILED' "$BUILD/log" | head -n 5 >&2 || true
   die 1 "the libraries for $PLATFORM could not be built (see ${BUILD#"$ROOT/"}/log)"

@@ -384,7 +384,7 @@ chmod +x "$WORK/bin/wine"
 rm -f "$WORK/told"
 attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" test --platform windows-x86_64
 expect 'test --platform builds first' 1 'the build failed; the log is build/test-build.log'
-attempt grep -c -e '-Dexeunt.cuda=OFF -Dexeunt.suite=quick -pl tests -am package' "$WORK/told"
+attempt grep -c -e '-Dexeunt.cuda=OFF -Dexeunt.suite=quick -Dexeunt.native.cases=ON -pl tests -am package' "$WORK/told"
 expect 'test --platform compiles no CUDA' 0 1
 mkdir -p "$WORK/tree/tests/packaging" "$WORK/tree/tests/target"
 printf '#!/bin/sh\nexit 0\n' >"$WORK/bin/mvn"

@@ -3,13 +3,19 @@
 """The native jars of other platforms, in real JDKs of them: Windows under Wine, 64-bit ARM under QEMU.
 
   platform_test.py windows-x86_64|linux-arm64 CLASSPATH
+  platform_test.py PLATFORM --pack FOLDER CLASSPATH
+  platform_test.py --here FOLDER
 
-CLASSPATH is that of the Java tests here. Builds the platform's jar
-(launcher/platform.sh), inspects it (check_platform.py), runs the README's example and then the Java
-tests. What may fail there is listed with its reason in platform_exceptions.tsv; of all test
-methods but those that find what they need missing, so many of 100 must pass as LEAST says. Ends with status 3 and a sentence where something cannot be had.
+CLASSPATH is that of the Java tests here. Builds the platform's jar (launcher/platform.sh), inspects
+it (check_platform.py), runs the README's example and then the Java tests. With --pack it runs nothing,
+but leaves in FOLDER what --here runs on a machine of the platform, in that one's own JDK and from the
+same sources. What may fail is listed with its reason in platform_exceptions.tsv; of all test methods
+but those that find what they need missing, so many of 100 must pass as LEAST says. Ends with status 3
+and a sentence where something cannot be had.
 """
 
+import concurrent.futures
+import fnmatch
 import os
 import pathlib
 import re
@@ -21,13 +27,16 @@ import xml.etree.ElementTree as xml
 import zipfile
 
 import readme_test
+from platform_parts import Parts
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 WORK = ROOT / "build/platform"
 # Console launcher with the engine of the version that the tests are compiled for.
 CONSOLE = "org.junit.platform:junit-platform-console-standalone:6.1.3"
-LEAST = 0.75
+LEAST = {"linux-arm64": 0.95}
+LEAST_OF_OTHERS = 0.75
+NATIVE = "linux-x86_64"  # what this is run on but for --here
 # What takes longest to compile says nothing about a platform.
 ISAS = "baseline avx2"
 WHEELS = {"windows-x86_64": "win_amd64", "linux-arm64": "manylinux_2_17_aarch64"}
@@ -78,12 +87,23 @@ def artifact(coordinates):
     return file
 
 
-class Machine:
-    """Runs Java programs of a platform."""
+def tool(name):
+    """A program of the JDK that JAVA_HOME names, or the path."""
+    home = os.environ.get("JAVA_HOME")
+    return pathlib.Path(home, "bin", name) if home else name
 
-    def __init__(self, platform):
-        self.windows = platform.startswith("windows")
-        self.environment = {**os.environ, "WINEDEBUG": "-all", "WINEPREFIX": str(WORK / "wine")}
+
+class Machine:
+    """Runs Java programs of a platform: here in this machine's JDK, else in one that is fetched."""
+
+    def __init__(self, platform, here):
+        self.name = platform if here else f"{platform}/emulated"
+        self.windows = platform.startswith("windows") and not here
+        self.environment = {**os.environ, "WINEDEBUG": "-all", "WINEPREFIX": str(WORK / "wine"),
+                            "EXEUNT_OPS": str(ROOT / "ops")}
+        if here:
+            self.begin([tool("java")], [], [])
+            return
         runner = "wine" if self.windows else "qemu-aarch64"
         if not shutil.which(runner):
             skip(f"there is no {runner} here (Debian: {'wine64' if self.windows else 'qemu-user'})")
@@ -93,76 +113,86 @@ class Machine:
         if self.windows:
             WORK.mkdir(parents=True, exist_ok=True)
             (WORK / "wine.security").write_text(SECURITY)
-            self.start = ["wine", self.home / "bin/java.exe"]
+            start = ["wine", self.home / "bin/java.exe"]
             # Wine has no processor groups, of which each JVM warns.
             options = [f"-Djava.security.properties={self.path(WORK / 'wine.security')}",
                        "-XX:+UnlockDiagnosticVMOptions", "-XX:-PrintWarnings"]
         else:
-            emulator = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"]
-            self.start = [*emulator, self.home / "bin/java"]
+            # A processor without pointer authentication, which takes QEMU longest by far.
+            emulator = ["qemu-aarch64", "-cpu", "neoverse-n1", "-L", "/usr/aarch64-linux-gnu"]
+            start = [*emulator, self.home / "bin/java"]
+            if not (self.home / "lib/server/classes.jsa").exists():  # or each JVM reads classes anew
+                subprocess.run([*start, "-Xshare:dump"], capture_output=True, check=False)
             # The JVM's usual way takes a program of its own, which this kernel does not run.
-            options = ["-Djdk.lang.Process.launchMechanism=FORK"]
-        self.start += ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xmx1g",
-                       "--enable-native-access=ALL-UNNAMED", *options,
-                       "-Dexeunt.test.emulator=" + "\t".join(emulator),
-                       "-Dexeunt.test.options=" + "\t".join(options)]
+            options = ["-Djdk.lang.Process.launchMechanism=FORK",
+                       "-Dexeunt.test.compiler=aarch64-linux-gnu-gcc"]
+        self.begin(start, emulator, options)
+
+    def begin(self, start, emulator, options):
+        self.start = [*start, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xmx1g",
+                      "--enable-native-access=ALL-UNNAMED", *options,
+                      "-Dexeunt.test.emulator=" + "\t".join(emulator),
+                      "-Dexeunt.test.options=" + "\t".join(options)]
 
     def path(self, path):
         return "Z:" + str(path).replace("/", "\\") if self.windows else str(path)
 
-    def run(self, classpath, *arguments, timeout=1200):
-        command = [*self.start, "-cp", (";" if self.windows else ":").join(map(self.path, classpath)),
+    def run(self, classpath, *arguments, log, timeout=2400):
+        """The status, and what was printed, which is in file `log` as well."""
+        command = [*self.start, "-cp", (";" if self.windows else os.pathsep).join(map(self.path, classpath)),
                    *arguments]
+        log.parent.mkdir(parents=True, exist_ok=True)
         try:
-            done = subprocess.run(list(map(str, command)), capture_output=True, check=False,
-                                  env=self.environment, timeout=timeout)
+            with log.open("wb") as out:
+                done = subprocess.run(list(map(str, command)), stdout=out, stderr=subprocess.STDOUT,
+                                      check=False, env=self.environment, timeout=timeout)
         except subprocess.TimeoutExpired:
-            raise SystemExit(f"{arguments[0]} did not end in {timeout} s") from None
-        return done.returncode, (done.stdout + done.stderr).decode(errors="replace")
+            raise SystemExit(f"{arguments[-1]} did not end in {timeout} s; see {log}") from None
+        return done.returncode, log.read_text(errors="replace")
 
 
 def run_example(machine, classpath):
     source, expected = readme_test.example("java")
+    WORK.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
         (pathlib.Path(folder) / "Snippet.java").write_text(source)
-        readme_test.run(["javac", "--release", "17", "-d", folder, "-cp",
-                         ":".join(map(str, classpath)), f"{folder}/Snippet.java"])
-        status, printed = machine.run([folder, *classpath], "Snippet")
+        readme_test.run([tool("javac"), "--release", "17", "-d", folder, "-cp",
+                         os.pathsep.join(map(str, classpath)), f"{folder}/Snippet.java"])
+        status, printed = machine.run([folder, *classpath], "Snippet", log=WORK / "reports/example.log")
     lines = [line for line in printed.splitlines() if line.startswith("token")]
     print("the README's example:", *lines)
     if status != 0 or lines != expected:
         raise SystemExit(f"The README's example should print {expected}:\n{printed}")
 
 
-def exceptions(platform):
-    """Of a test, or of all in a class, why it may fail."""
+def exceptions(file, machine):
+    """Of a test, or of all in a class, why it may fail. What names no emulator holds without one, too."""
     found = {}
-    for line in (HERE / "platform_exceptions.tsv").read_text().splitlines():
+    for line in file.read_text().splitlines():
         if line and not line.startswith("#"):
             where, test, reason = line.split("\t")
-            if where == platform:
+            if fnmatch.fnmatch(machine.name, where) or fnmatch.fnmatch(machine.name.split("/")[0], where):
                 found[test] = reason
     return found
 
 
-def run_tests(platform, machine, classpath, tests):
-    known = exceptions(platform)
-    left_out = [test for test, reason in known.items() if reason.startswith("left out: ")]
-    reports = WORK / platform / "reports"
-    shutil.rmtree(reports, ignore_errors=True)
-    arguments = [
-        f"-Dexeunt.test.root={machine.path(ROOT)}", "-Dexeunt.quick=true", "-Dexeunt.test.every=9",
-        f"-Dexeunt.test.libraries={machine.path(ROOT / 'build/native/lib')}",
-        "org.junit.platform.console.ConsoleLauncher", "execute", "--disable-banner",
-        "--details=none", f"--scan-classpath={machine.path(tests)}",
-        f"--reports-dir={machine.path(reports)}"]
-    arguments += [f"--exclude-classname=.*\\.{test}" for test in left_out]
-    _, printed = machine.run(classpath, *arguments)
-    passed, failed, aborted = set(), {}, set()
-    for report in reports.glob("TEST-*jupiter.xml"):
+def count_methods(test):
+    """Of a class, or one method."""
+    name, _, method = test.partition(".")
+    source = (ROOT / f"tests/java/org/exeunt/tests/{name}.java").read_text()
+    return 1 if method else len(re.findall(r"@(?:Parameterized)?Test\b", source))
+
+
+def read_reports(reports):
+    """Names of the methods that passed, what those say that failed, names of those that were skipped,
+    and seconds by class."""
+    passed, failed, aborted, seconds = set(), {}, set(), {}
+    for report in reports.glob("*/TEST-*jupiter.xml"):
         for case in xml.parse(report).iter("testcase"):
+            test = case.get("classname").split(".")[-1]
             method = re.split(r"[(\[ ]", case.get("name"))[0]
-            name = f"{case.get('classname').split('.')[-1]}.{method}"
+            name = f"{test}.{method}"
+            seconds[test] = seconds.get(test, 0) + float(case.get("time", 0))
             trouble = case.find("failure") if case.find("failure") is not None else case.find("error")
             if trouble is not None:
                 failed[name] = (trouble.get("message") or trouble.text or "").strip().splitlines()[:1]
@@ -171,45 +201,101 @@ def run_tests(platform, machine, classpath, tests):
             else:
                 passed.add(name)
     passed -= failed.keys()
-    aborted -= passed | failed.keys()
+    return passed, failed, aborted - passed - failed.keys(), seconds
+
+
+def run_tests(machine, parts):
+    known = exceptions(parts.exceptions, machine)
+    left_out = [test for test, reason in known.items() if reason.startswith("left out: ")]
+    reports = WORK / "reports" / parts.platform
+    shutil.rmtree(reports, ignore_errors=True)
+    libraries = machine.path(parts.libraries[0].parent if parts.libraries else WORK / "none")
+    machine.environment["EXEUNT_GOLDEN"] = machine.path(parts.golden)
+    if parts.libraries:  # which find each other so
+        machine.environment["LD_LIBRARY_PATH"] = libraries
+    arguments = [
+        f"-Dexeunt.test.root={machine.path(ROOT)}", "-Dexeunt.quick=true", "-Dexeunt.test.every=9",
+        f"-Dexeunt.test.libraries={libraries}", f"-Dexeunt.cases.library={libraries}",
+        "org.junit.platform.console.ConsoleLauncher", "execute", "--disable-banner",
+        "--details=testfeed"]
+    arguments += [f"--exclude-methodname=.*\\.{test.replace('.', '#')}" for test in left_out if "." in test]
+    classes = sorted(file.relative_to(parts.classes).with_suffix("").as_posix().replace("/", ".")
+                     for file in parts.classes.rglob("*Test.class") if file.stem not in left_out)
+
+    def run(i):
+        """Every second class, since most of the time many wait for a process that they have started."""
+        chosen = [f"--select-class={name}" for name in classes[i::2]]
+        return machine.run([parts.classes, *parts.jars], *arguments, *chosen,
+                           f"--reports-dir={machine.path(reports / str(i))}", log=reports / f"{i}.log")[1]
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        printed = "".join(pool.map(run, range(2)))
+    passed, failed, aborted, seconds = read_reports(reports)
     if not passed:
         raise SystemExit(f"No test ran:\n{printed[-3000:]}")
     for test in left_out:
-        source = ROOT / f"tests/java/org/exeunt/tests/{test}.java"
-        for i in range(len(re.findall(r"@(?:Parameterized)?Test\b", source.read_text()))):
-            failed[f"{test}.{i}"] = [known[test]]
-    unknown = {name: why for name, why in failed.items()
-               if name not in known and name.split(".")[0] not in known}
+        failed |= {f"{test}.{i}": [known[test]] for i in range(count_methods(test))}
+    unknown = {name: why for name, why in failed.items() if not any(
+        name == test or name.startswith(f"{test}.") for test in known)}
     share = len(passed) / (len(passed) + len(failed))
-    print(f"{platform}: {len(passed)} tests pass, {len(failed)} fail as listed or are left out, "
+    print(f"{machine.name}: {len(passed)} tests pass, {len(failed)} fail as listed or are left out, "
           f"{len(aborted)} need what is not here; {share:.1%}")
+    longest = sorted(seconds, key=seconds.get, reverse=True)[:5]
+    print("longest:", ", ".join(f"{test} {seconds[test]:.0f} s" for test in longest))
     for name, why in unknown.items():
         print(f"WRONG: {name} fails: {' '.join(why)}")
-    if unknown or share < LEAST:
+    if unknown or share < LEAST.get(parts.platform, LEAST_OF_OTHERS):
         raise SystemExit(1)
 
 
-def main():
-    platform, classpath = sys.argv[1:]
-    entries = [pathlib.Path(entry) for entry in classpath.split(":")]
-    machine = Machine(platform)
+def build_jar(platform, isas, *targets):
+    """The platform's jar, inspected."""
     jar = WORK / f"exeunt-jni-{platform}.jar"
-    done = subprocess.run([ROOT / "launcher/platform.sh", platform, jar], check=False,
-                          env={**os.environ, "EXEUNT_ISAS": ISAS if machine.windows else ""})
+    done = subprocess.run([ROOT / "launcher/platform.sh", platform, jar, *targets], check=False,
+                          env={**os.environ, "EXEUNT_ISAS": isas})
     if done.returncode in (2, 3):
         skip(f"the libraries for {platform} cannot be built here")
     if done.returncode != 0:
         raise SystemExit(1)
     subprocess.run([sys.executable, HERE / "check_platform.py", platform, jar], check=True)
+    return jar
 
-    # Of the class path, all but natives of this machine and the parts of JUnit that the console has.
-    foreign = re.compile(r"-linux-x86_64(-cuda)?\.jar$|/(junit-|opentest4j|apiguardian)")
-    kept = [entry for entry in entries if not foreign.search(str(entry))]
-    version = re.search(r"<javacpp.version>(.*)</javacpp.version>", (ROOT / "pom.xml").read_text())[1]
-    classpath = [*kept, jar, artifact(f"org.bytedeco:javacpp:{version}:jar:{platform}")]
-    run_example(machine, classpath)
-    tests = next(entry for entry in entries if entry.name == "test-classes")
-    run_tests(platform, machine, [*classpath, artifact(CONSOLE)], tests)
+
+def built(platform, classpath, isas):
+    """The parts for a platform, of the class path of the tests here."""
+    entries = [pathlib.Path(entry) for entry in classpath.split(":")]
+    # The console has JUnit.
+    foreign, jars, libraries = r"-cuda\.jar$|/(junit-|opentest4j|apiguardian)", [], []
+    if platform != NATIVE:
+        foreign += rf"|-{NATIVE}\.jar$"
+        cases = ["exeunt_cases_jni"] if platform == "linux-arm64" else []
+        version = re.search(r"<javacpp.version>(.*)</javacpp.version>", (ROOT / "pom.xml").read_text())[1]
+        jars = [build_jar(platform, isas, *cases),
+                artifact(f"org.bytedeco:javacpp:{version}:jar:{platform}")]
+    if platform.startswith("linux"):
+        folder = ROOT / "build/native/lib" if platform == NATIVE else WORK / platform / "lib"
+        libraries = [folder / f"lib{name}.so" for name in ("exeunt", "exeunt_cases", "exeunt_cases_jni")]
+    kept = [entry for entry in entries if entry.suffix == ".jar" and not re.search(foreign, str(entry))]
+    return Parts(platform, [*kept, *jars, artifact(CONSOLE)],
+                 next(entry for entry in entries if entry.name == "test-classes"), libraries,
+                 ROOT / "build/native/golden", HERE / "platform_exceptions.tsv")
+
+
+def main():
+    match sys.argv[1:]:
+        case ["--here", folder]:
+            parts = Parts.unpack(pathlib.Path(folder).absolute())
+            machine = Machine(parts.platform, here=True)
+        case [platform, "--pack", folder, classpath]:
+            built(platform, classpath, isas="").pack(pathlib.Path(folder))
+            return
+        case [platform, classpath]:
+            machine = Machine(platform, here=False)
+            parts = built(platform, classpath, ISAS if machine.windows else "")
+        case _:
+            raise SystemExit(__doc__)
+    run_example(machine, parts.jars)
+    run_tests(machine, parts)
 
 
 main()

@@ -13,8 +13,8 @@ final class SharedLibrary {
   /** Compiles C to `library`, whose name also becomes its soname. */
   static Path of(String source, Path library) throws IOException, InterruptedException {
     Process gcc =
-        new ProcessBuilder("gcc", "-shared", "-fPIC", "-Wl,-soname," + library.getFileName(), "-x",
-            "c", "-", "-o", library.toString())
+        new ProcessBuilder(System.getProperty("exeunt.test.compiler", "gcc"), "-shared", "-fPIC",
+            "-Wl,-soname," + library.getFileName(), "-x", "c", "-", "-o", library.toString())
             .redirectErrorStream(true)
             .start();
     gcc.outputWriter().append(source).close();
