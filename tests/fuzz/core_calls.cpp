@@ -190,6 +190,11 @@ void settings(Core* c) {
       c->random.pick({"", "AVX2", "avx2 ", "base", "baseline,avx2", "%s%n", long_name});
   c->judge("exn_cpu_set_isa", exn_cpu_set_isa(name), 0);
   c->judge("exn_cpu_set_isa", exn_cpu_set_isa(exn_cpu_isa()), 1);
+  const char* tuning = c->random.pick({"far_mib", "far_mib 3", "%s%n 1", "far_mib 8 8", long_name});
+  c->judge("exn_cpu_set_tuning", exn_cpu_set_tuning(tuning), 0);
+  tuning = c->random.pick<const char*>({nullptr, "", "\n#\n", "far_mib 8#\nprefetch_again 1"});
+  c->judge("exn_cpu_set_tuning", exn_cpu_set_tuning(tuning), 1);
+  c->judge("exn_cpu_tune", exn_cpu_tune(c->random.pick({0, -1, INT32_MIN, 60001}), nullptr), 0);
   const int32_t threads = c->random.pick({-1, INT32_MIN, INT32_MAX, 257, 1 << 20});
   c->judge("exn_cpu_set_threads", exn_cpu_set_threads(threads), 0);
   if (c->random.below(64) == 0) {

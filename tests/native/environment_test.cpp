@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <sstream>
 
 #include "base/ops.h"
@@ -38,8 +40,8 @@ bool passes_with(const char* test,
                  const std::vector<std::pair<const char*, std::string>>& environment) {
   const pid_t child = fork();
   if (child == 0) {
-    for (const char* name :
-         {"EXEUNT_ISA", "EXEUNT_BACKEND", "EXEUNT_CUDA_LIBRARY", "EXEUNT_THREADS"}) {
+    for (const char* name : {"EXEUNT_ISA", "EXEUNT_BACKEND", "EXEUNT_CUDA_LIBRARY",
+                             "EXEUNT_THREADS", "EXEUNT_TUNING"}) {
       unsetenv(name);
     }
     for (const auto& [name, value] : environment) setenv(name, value.c_str(), 1);
@@ -181,6 +183,56 @@ TEST(InAProcessOfItsOwn, DISABLED_ImpossibleThreads) {
   EXPECT_EQ(exn_read_probe(&checksum, sizeof checksum, 0, &checksum), EXN_UNSUPPORTED);
   EXPECT_EQ(exn_cpu_set_threads(2), EXN_OK);  // an explicit choice repairs it
   EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
+}
+
+TEST(InAProcessOfItsOwn, DISABLED_TuningIsKept) {
+  EXPECT_NE(std::string(exn_cpu_tuning()).find("\n# the defaults\n"), std::string::npos);
+  ASSERT_EQ(exn_cpu_tune(1, ""), EXN_OK) << exn_last_error();
+  const std::string chosen = exn_cpu_tuning();
+  EXPECT_NE(chosen.find(std::getenv("XDG_CACHE_HOME")), std::string::npos) << chosen;
+  // As the next process begins.
+  ASSERT_EQ(exn_cpu_set_tuning(""), EXN_OK);
+  ASSERT_EQ(exn_cpu_set_tuning(nullptr), EXN_OK);
+  const std::string again = exn_cpu_tuning();
+  EXPECT_NE(again.find(std::getenv("XDG_CACHE_HOME")), std::string::npos) << again;
+  EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
+}
+
+TEST(InAProcessOfItsOwn, DISABLED_TuningOfAFile) {
+  const std::string text = exn_cpu_tuning();
+  EXPECT_NE(text.find(std::getenv("EXEUNT_TUNING")), std::string::npos) << text;
+  EXPECT_NE(text.find("\nfar_mib 128\n"), std::string::npos) << text;
+}
+
+TEST(InAProcessOfItsOwn, DISABLED_TuningOfNoSense) {
+  const std::string text = exn_cpu_tuning();
+  EXPECT_NE(text.find("\n# the defaults, as of " + std::string(std::getenv("EXEUNT_TUNING")) + " " +
+                      std::getenv("EXEUNT_TEST_SENTENCE")),
+            std::string::npos)
+      << text;
+  EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
+}
+
+TEST(Environment, Tuning) {
+  std::string folder = ::testing::TempDir() + "exeunt-XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const std::string file = folder + "/own";
+  const auto write = [&](const char* text) { std::ofstream(file) << text; };
+#if defined(__x86_64__)  // elsewhere a processor has no name to keep anything by
+  EXPECT_TRUE(passes_with("TuningIsKept", {{"XDG_CACHE_HOME", folder + "/cache"}}));
+#endif
+  write("far_mib 128\n");
+  EXPECT_TRUE(passes_with("TuningOfAFile", {{"EXEUNT_TUNING", file}}));
+  write("far_mib 128\nfar_mib 1\n");
+  EXPECT_TRUE(passes_with("TuningOfNoSense", {{"EXEUNT_TUNING", file},
+                                              {"EXEUNT_TEST_SENTENCE", "line 2: far_mib is 1"}}));
+  write(std::string(5000, '#').c_str());
+  EXPECT_TRUE(
+      passes_with("TuningOfNoSense",
+                  {{"EXEUNT_TUNING", file}, {"EXEUNT_TEST_SENTENCE", "it is longer than 4 KiB"}}));
+  EXPECT_TRUE(passes_with("TuningOfNoSense", {{"EXEUNT_TUNING", folder},
+                                              {"EXEUNT_TEST_SENTENCE", "it cannot be read"}}));
+  std::filesystem::remove_all(folder);
 }
 
 TEST(Environment, ImpossibleIsa) {

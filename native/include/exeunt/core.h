@@ -187,6 +187,37 @@ EXN_API int32_t exn_cpu_threads(void);
  */
 EXN_API exn_status exn_cpu_set_threads(int32_t threads);
 
+/**
+ * What the CPU kernels choose by processor, a line `name value` for each choice: which loads they
+ * ask for ahead, and how many rows they take together. No result depends on it, not in a bit. Lines
+ * that begin with # say which processor this is, where the choices come from and, after
+ * exn_cpu_tune, what the other values would take. Valid until the thread's next call of this
+ * function.
+ *
+ * They are, in this order: what the environment variable EXEUNT_TUNING names, a file of such lines,
+ * or "default"; else what exn_cpu_tune wrote for this processor and instruction set into the user's
+ * cache folder; else the defaults, which follow from the sizes of the caches. A file that makes no
+ * sense leaves the defaults, and a line says why. They are chosen before the first run, and anew by
+ * exn_cpu_set_isa.
+ */
+EXN_API const char* exn_cpu_tuning(void);
+
+/**
+ * Makes the choices that the lines of `text` name, and all others by default; NULL: as the process
+ * began. A line that makes no sense is EXN_INVALID_ARGUMENT and changes nothing. Runs in progress
+ * take one way or the other.
+ */
+EXN_API exn_status exn_cpu_set_tuning(const char* text);
+
+/**
+ * Measures what is fastest on this processor, with the instruction set and the threads in use, in
+ * about `milliseconds` (1..60000; 300 tell enough where nothing else runs, and a call of each kind
+ * is made twice however long it takes), with 102 MiB of memory, and makes the choices. Where `path` is not NULL, writes them there, in one step; "": into the file that later processes
+ * of this user take by themselves. EXN_RUNTIME_FAILURE if it cannot be written; the choices are made
+ * all the same. A second call waits; runs of other threads are sound meanwhile, and spoil the times.
+ */
+EXN_API exn_status exn_cpu_tune(int32_t milliseconds, const char* path);
+
 /* ---- memory and streams ---------------------------------------------------------------------- */
 
 /**

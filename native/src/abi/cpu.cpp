@@ -34,6 +34,18 @@ exn_status exn_cpu_set_threads(int32_t threads) {
   return exn::cpu::use_threads(threads);
 }
 
+const char* exn_cpu_tuning(void) { return exn::cpu::tuning_in_force(); }
+
+exn_status exn_cpu_set_tuning(const char* text) { return exn::cpu::use_tuning(text); }
+
+exn_status exn_cpu_tune(int32_t milliseconds, const char* path) {
+  if (milliseconds < 1 || milliseconds > 60000) {
+    return exn::fail(EXN_INVALID_ARGUMENT, "exn_cpu_tune: milliseconds is %d, expected 1..60000",
+                     milliseconds);
+  }
+  return exn::cpu::tune(milliseconds, path);
+}
+
 exn_status exn_read_probe(const void* data, size_t bytes, int32_t way, uint64_t* checksum) {
   if (checksum == nullptr) {
     return exn::fail(EXN_INVALID_ARGUMENT,

@@ -146,13 +146,16 @@ class Workspace {
   // Whether the call may multiply in tiles (AMX), which a backend without them never asks.
   EXN_INLINE void use_tiles(bool tiles) { tiles_ = tiles; }
   EXN_INLINE bool tiles() const { return tiles_; }
+  // Whether products of two bf16 are made of pairs, where the set has them. Decides their bits.
+  EXN_INLINE void use_pairs(bool pairs) { pairs_ = pairs; }
+  EXN_INLINE bool pairs() const { return pairs_; }
 
  private:
   char* base_;
   size_t bytes_;
   size_t used_ = 0;
   bool has_base_;
-  bool tiles_ = false;
+  bool tiles_ = false, pairs_ = false;
 };
 
 // A matrix with unit column stride. data is null when the argument was left out, here as below.

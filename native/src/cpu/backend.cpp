@@ -6,10 +6,14 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <new>
+#include <string>
 
 #include "base/platform/platform.h"
 #include "base/status.h"
+#include "calibrate.h"
+#include "choices.h"
 #include "cpu_features.h"
 #include "kernels.h"
 #include "panels.h"
@@ -44,13 +48,13 @@ extern const Kernels kernels;
 
 namespace {
 
-struct Choice {
+struct Candidate {
   const Kernels* kernels;
   bool (*runs_here)();
 };
 
 // Best first. Sanitized libraries and quick builds have what they test alone.
-constexpr Choice kChoices[] = {
+constexpr Candidate kCandidates[] = {
 #if defined(EXN_EMULATE_AVX512)
     {&avx512_emulated::kernels_with_tiles, has_avx2},
 #elif defined(__x86_64__)
@@ -75,14 +79,14 @@ constexpr Choice kChoices[] = {
 };
 
 const Kernels* best() {
-  for (const Choice& choice : kChoices) {
+  for (const Candidate& choice : kCandidates) {
     if (choice.runs_here()) return choice.kernels;
   }
   return nullptr;
 }
 
 const Kernels* named(const char* name) {
-  for (const Choice& choice : kChoices) {
+  for (const Candidate& choice : kCandidates) {
     if (std::strcmp(choice.kernels->isa, name) == 0) {
       return choice.runs_here() ? choice.kernels : nullptr;
     }
@@ -94,7 +98,9 @@ const Kernels* named(const char* name) {
 std::atomic<const Kernels*>& chosen() {
   static std::atomic<const Kernels*> table{[] {
     const char* forced = std::getenv("EXEUNT_ISA");
-    return forced != nullptr && *forced != 0 ? named(forced) : best();
+    const Kernels* found = forced != nullptr && *forced != 0 ? named(forced) : best();
+    begin_tuning(found == nullptr ? "" : found->isa);
+    return found;
   }()};
   return table;
 }
@@ -125,12 +131,23 @@ const Kernels* in_use() {
   return table;
 }
 
+// Where there are tiles, processors were seen to widen bf16 in the time of its products of pairs.
+bool multiplies_pairs(const Kernels& table) {
+#if defined(EXN_EMULATE_AVX512)  // tests take either way
+  static const bool pairs = std::getenv("EXEUNT_TEST_WITHOUT_PAIRS") == nullptr;
+  return table.tiles && pairs;
+#else
+  return !table.tiles;
+#endif
+}
+
 // Adapts a kernel to the Backend table: the stream means nothing on the CPU.
 template <class Args, exn_status (*Kernels::*Entry)(const Args&, Workspace&)>
 exn_status dispatch(const Args& args, Workspace& ws, exn_stream) {
   const Kernels* table = in_use();
   if (table == nullptr) return EXN_UNSUPPORTED;
   ws.use_tiles(table->tiles);
+  ws.use_pairs(multiplies_pairs(*table));
   return (table->*Entry)(args, ws);
 }
 
@@ -252,7 +269,7 @@ const char* isa() {
 const char* isas() {
   static const char* list = [] {
     static char text[64];
-    for (const Choice& choice : kChoices) {
+    for (const Candidate& choice : kCandidates) {
       if (!choice.runs_here()) continue;
       if (text[0] != 0) std::strcat(text, ",");
       std::strcat(text, choice.kernels->isa);
@@ -265,9 +282,57 @@ const char* isas() {
 bool use_isa(const char* name) {
   const Kernels* table = name == nullptr ? best() : named(name);
   if (table == nullptr) return false;
+  begin_tuning(table->isa);
   chosen().store(table, std::memory_order_release);
   current().store(with_threads(), std::memory_order_release);
   return true;
+}
+
+const char* tuning_in_force() {
+  chosen();
+  return tuning_text();
+}
+
+exn_status use_tuning(const char* text) {
+  const char* const set = isa();
+  char why[200];
+  if (text == nullptr) {
+    begin_tuning(set);
+  } else if (!read_tuning(text, "set by the program", why, sizeof why)) {
+    return fail(EXN_INVALID_ARGUMENT, "exn_cpu_set_tuning: text: %s", why);
+  }
+  return EXN_OK;
+}
+
+exn_status tune(int32_t milliseconds, const char* path) {
+  const Kernels* table = in_use();
+  if (table == nullptr) return EXN_UNSUPPORTED;
+  char file[1024] = "";
+  if (path != nullptr && *path != 0) {
+    if (std::strlen(path) >= sizeof file) {
+      return fail(EXN_INVALID_ARGUMENT, "exn_cpu_tune: path has %zu bytes, expected less than %zu",
+                  std::strlen(path), sizeof file);
+    }
+    std::strcpy(file, path);
+  } else if (path != nullptr && !tuning_file(table->isa, file, sizeof file)) {
+    return fail(
+        EXN_UNSUPPORTED,
+        "exn_cpu_tune: path is empty, but this processor has no name, or its user no folder "
+        "for caches");
+  }
+  static std::mutex one_at_a_time;
+  const std::lock_guard<std::mutex> guard(one_at_a_time);
+  Findings findings;
+  if (!calibrate(*table, multiplies_pairs(*table), milliseconds, &findings)) {
+    return fail(EXN_OUT_OF_MEMORY, "exn_cpu_tune: 102 MiB to read cannot be had");
+  }
+  note_tuning(file[0] != 0 ? file : "measured", findings);
+  std::string why;
+  if (file[0] != 0 && !platform::replace_file(file, tuning_text(), &why)) {
+    return fail(EXN_RUNTIME_FAILURE, "exn_cpu_tune: path %s cannot be written: %s", file,
+                why.c_str());
+  }
+  return EXN_OK;
 }
 
 int32_t thread_count() { return threads(); }

@@ -21,6 +21,11 @@ const char* isas();
 // Null: the best. False if this machine does not run it.
 bool use_isa(const char* name);
 
+// As exn_cpu_tuning, exn_cpu_set_tuning and exn_cpu_tune have it.
+const char* tuning_in_force();
+exn_status use_tuning(const char* text);
+exn_status tune(int32_t milliseconds, const char* path);
+
 // 0 if EXEUNT_THREADS makes no sense and use_threads() gave no number.
 int32_t thread_count();
 // 0: what EXEUNT_THREADS says, or all cores.

@@ -2,7 +2,6 @@
 #include "cpu_features.h"
 
 #include "base/platform/platform.h"
-#include "tuning.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -10,8 +9,6 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 
 namespace exn::cpu {
 
@@ -23,7 +20,6 @@ struct Features {
   bool vnni = false;
   bool avx512 = false;
   bool tiles = false;
-  char processor[24] = "";
 };
 
 bool bit(uint32_t word, int n) { return (word >> n & 1) != 0; }
@@ -38,12 +34,8 @@ uint64_t saved_state() {
 
 Features detect() {
   Features f;
-  uint32_t a, b, c, d, maker[3];
-  if (!__get_cpuid(0, &a, &maker[0], &maker[2], &maker[1])) return f;
+  uint32_t a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return f;
-  const uint32_t family = a >> 8 & 15, extended = family == 15 ? a >> 20 & 255 : 0;
-  std::snprintf(f.processor, sizeof f.processor, "%.12s/%u", reinterpret_cast<const char*>(maker),
-                family + extended);
   const bool fma = bit(c, 12), osxsave = bit(c, 27), f16c = bit(c, 29);
   if (!osxsave || !fma || !f16c) return f;
   const uint64_t saved = saved_state();
@@ -60,6 +52,34 @@ Features detect() {
   f.avx512 = f.vnni && bit(a1, 5);
   f.tiles = bit(d, 22) && bit(d, 24) && (saved & 0x60000) == 0x60000;
   return f;
+}
+
+// The caches that this leaf describes. Makers have one of their own each, of one form.
+void add_caches(uint32_t leaf, Processor* p) {
+  constexpr uint32_t kData = 1, kUnified = 3;
+  uint32_t a, b, c, d;
+  for (uint32_t i = 0; i < 16 && __get_cpuid_count(leaf, i, &a, &b, &c, &d); ++i) {
+    const uint32_t kind = a & 31, level = a >> 5 & 7;
+    if (kind == 0) return;
+    if (kind != kData && kind != kUnified) continue;
+    const int64_t bytes =
+        (int64_t{b >> 22} + 1) * ((b >> 12 & 1023) + 1) * ((b & 4095) + 1) * (int64_t{c} + 1);
+    (level == 1 ? p->l1 : level == 2 ? p->l2 : p->l3) = bytes;
+  }
+}
+
+Processor identify() {
+  Processor p;
+  uint32_t a, b, c, d, maker[3];
+  if (!__get_cpuid(0, &a, &maker[0], &maker[2], &maker[1])) return p;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return p;
+  const uint32_t family = a >> 8 & 15, extended = family == 15 ? a >> 20 & 255 : 0;
+  const uint32_t model = (a >> 4 & 15) | (family == 15 || family == 6 ? a >> 12 & 240 : 0);
+  std::snprintf(p.name, sizeof p.name, "%.12s/%u/%u/%u", reinterpret_cast<const char*>(maker),
+                family + extended, model, a & 15);
+  add_caches(4, &p);
+  if (p.l1 == 0) add_caches(0x8000001d, &p);
+  return p;
 }
 
 const Features& features() {
@@ -79,26 +99,13 @@ bool has_amx() {
 }
 #endif
 
-// As Tuning::processor names it. Tests take either way.
-static const char* processor() {
-#if defined(EXN_EMULATE_AVX512)
-  return std::getenv("EXEUNT_TEST_AS_INTEL") != nullptr ? "GenuineIntel" : "";
-#elif defined(__x86_64__)
-  return features().processor;
+const Processor& processor() {
+#if defined(__x86_64__)
+  static const Processor p = identify();
 #else
-  return "GenuineIntel";
+  static const Processor p;
 #endif
-}
-
-static const Tuning& find_tuning() {
-  const Tuning* row = kTunings;
-  while (std::strncmp(processor(), row->processor, std::strlen(row->processor)) != 0) ++row;
-  return *row;
-}
-
-const Tuning& tuning() {
-  static const Tuning& found = find_tuning();
-  return found;
+  return p;
 }
 
 }  // namespace exn::cpu

@@ -2,7 +2,18 @@
 // What this processor and this operating system can run.
 #pragma once
 
+#include <cstdint>
+
 namespace exn::cpu {
+
+struct Processor {
+  // Maker, family, model and stepping, "AuthenticAMD/25/17/1" say; empty if unknown.
+  char name[48] = "";
+  // Bytes of a core's first and second cache for data, and of the last one; 0 if unknown.
+  int64_t l1 = 0, l2 = 0, l3 = 0;
+};
+
+const Processor& processor();
 
 #if defined(__x86_64__)
 // AVX2, FMA, F16C, BMI1, BMI2, and YMM state saved by the system.

@@ -90,6 +90,18 @@ std::string library_in(const std::string& folder, const char* name);
 // The folder of a file, with its separator; empty if it has none.
 std::string folder_of(const std::string& file);
 
+// ---- files --------------------------------------------------------------------------------------
+
+// Up to `most` bytes of a file, how many there were; -1: it cannot be read. Allocates nothing.
+int64_t read_file(const char* path, char* to, size_t most);
+
+// Has the file hold this text, with the two folders it lies in: another process sees what it held
+// before, or all of this. False, with the system's reason in *why.
+bool replace_file(const std::string& path, const char* text, std::string* why);
+
+// The folder of the user's for what can be made anew. False: there is none, or no space for its name.
+bool cache_folder(char* to, size_t size);
+
 // ---- processor ----------------------------------------------------------------------------------
 
 // Asks for the registers of AMX's tiles, which a process has to ask for; false where it is refused.

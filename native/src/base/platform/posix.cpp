@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // What Linux and macOS share.
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "base/platform/platform.h"
 #include "base/platform/posix.h"
@@ -119,5 +123,52 @@ const char* this_library() {
 }
 
 std::string folder_of(const std::string& file) { return file.substr(0, file.rfind('/') + 1); }
+
+// ---- files --------------------------------------------------------------------------------------
+
+int64_t read_file(const char* path, char* to, size_t most) {
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return -1;
+  size_t had = 0;
+  ssize_t bytes = 0;
+  while (had < most && (bytes = read(file, to + had, most - had)) != 0) {
+    if (bytes > 0) {
+      had += static_cast<size_t>(bytes);
+    } else if (errno != EINTR) {
+      break;
+    }
+  }
+  close(file);
+  return bytes < 0 ? -1 : static_cast<int64_t>(had);
+}
+
+bool replace_file(const std::string& path, const char* text, std::string* why) {
+  std::string folder = folder_of(path);
+  if (!folder.empty()) folder.pop_back();
+  const std::string outer = folder_of(folder);
+  if (!outer.empty()) mkdir(outer.c_str(), 0700);
+  if (!folder.empty()) mkdir(folder.c_str(), 0700);
+  const std::string made = path + "." + std::to_string(getpid());
+  const int file = open(made.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  const auto length = static_cast<ssize_t>(std::strlen(text));
+  bool done = file >= 0 && write(file, text, static_cast<size_t>(length)) == length;
+  if (file >= 0) done = close(file) == 0 && done;
+  if (done && rename(made.c_str(), path.c_str()) == 0) return true;
+  *why = std::strerror(errno);
+  unlink(made.c_str());
+  return false;
+}
+
+bool cache_folder(char* to, size_t size) {
+  const char* const named = std::getenv("XDG_CACHE_HOME");
+  const char* const home = std::getenv("HOME");
+  int length = -1;
+  if (named != nullptr && named[0] == '/') {
+    length = std::snprintf(to, size, "%s", named);
+  } else if (home != nullptr && home[0] == '/') {
+    length = std::snprintf(to, size, "%s/.cache", home);
+  }
+  return length > 0 && static_cast<size_t>(length) < size;
+}
 
 }  // namespace exn::platform

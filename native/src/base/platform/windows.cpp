@@ -5,6 +5,7 @@
 #include <malloc.h>
 #include <windows.h>
 
+#include <cstring>
 #include <new>
 
 #include "base/platform/platform.h"
@@ -150,6 +151,48 @@ std::string library_in(const std::string& folder, const char* name) {
 
 std::string folder_of(const std::string& file) {
   return file.substr(0, file.find_last_of("/\\") + 1);
+}
+
+// ---- files --------------------------------------------------------------------------------------
+
+int64_t read_file(const char* path, char* to, size_t most) {
+  HANDLE file = CreateFileW(wide(path).c_str(), GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE,
+                            nullptr, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, nullptr);
+  if (file == INVALID_HANDLE_VALUE) return -1;
+  DWORD bytes = 0;
+  const BOOL done = ReadFile(file, to, static_cast<DWORD>(most), &bytes, nullptr);
+  CloseHandle(file);
+  return done ? static_cast<int64_t>(bytes) : -1;
+}
+
+bool replace_file(const std::string& path, const char* text, std::string* why) {
+  std::string folder = folder_of(path);
+  if (!folder.empty()) folder.pop_back();
+  const std::string outer = folder_of(folder);
+  if (!outer.empty()) CreateDirectoryW(wide(outer).c_str(), nullptr);
+  if (!folder.empty()) CreateDirectoryW(wide(folder).c_str(), nullptr);
+  const std::wstring made = wide(path + "." + std::to_string(GetCurrentProcessId()));
+  HANDLE file = CreateFileW(made.c_str(), GENERIC_WRITE, 0, nullptr, CREATE_ALWAYS,
+                            FILE_ATTRIBUTE_NORMAL, nullptr);
+  DWORD written = 0;
+  const auto length = static_cast<DWORD>(std::strlen(text));
+  bool done = file != INVALID_HANDLE_VALUE && WriteFile(file, text, length, &written, nullptr) &&
+              written == length;
+  if (file != INVALID_HANDLE_VALUE) done = CloseHandle(file) && done;
+  if (done && MoveFileExW(made.c_str(), wide(path).c_str(), MOVEFILE_REPLACE_EXISTING)) return true;
+  *why = "error " + std::to_string(GetLastError());
+  DeleteFileW(made.c_str());
+  return false;
+}
+
+bool cache_folder(char* to, size_t size) {
+  wchar_t folder[MAX_PATH];
+  const DWORD length = GetEnvironmentVariableW(L"LOCALAPPDATA", folder, MAX_PATH);
+  if (length == 0 || length >= MAX_PATH) return false;
+  const std::string name = narrow(folder, length);
+  if (name.size() >= size) return false;
+  std::memcpy(to, name.c_str(), name.size() + 1);
+  return true;
 }
 
 // ---- processor ----------------------------------------------------------------------------------

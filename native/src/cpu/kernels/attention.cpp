@@ -614,7 +614,7 @@ exn_status check_indices(const AttentionArgs& a) {
 }  // namespace
 
 exn_status attention(const AttentionArgs& a, Workspace& ws) {
-  Plan plan(a);
+  Plan plan(a, ws);
   plan.take(ws);
   if (ws.counting()) return EXN_OK;
   const exn_status status = check_indices(a);

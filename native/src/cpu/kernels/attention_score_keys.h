@@ -49,9 +49,9 @@ struct Plan {
   float* row_score = nullptr;  // [scratches, columns], where scores are not handed out
   SelectionScratches scratches;
 
-  explicit Plan(const AttentionScoresArgs& args)
+  Plan(const AttentionScoresArgs& args, const Workspace& ws)
       : a(args),
-        query(args.query, args.keys),
+        query(args.query, args.keys, ws),
         group(args.query.heads / args.keys.heads),
         dim(query.dim),
         slots(whole_vectors(args.keys.slots) + kSkew),

@@ -486,7 +486,7 @@ exn_status check_contents(const AttentionScoresArgs& a) {
 }  // namespace
 
 exn_status attention_scores(const AttentionScoresArgs& a, Workspace& ws) {
-  Plan p(a);
+  Plan p(a, ws);
   p.take(ws);
   if (ws.counting()) return EXN_OK;
   const exn_status status = check_contents(a);

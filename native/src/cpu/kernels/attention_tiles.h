@@ -85,9 +85,9 @@ struct Plan {
   int32_t* merged = nullptr;   // few rows: chunks, from the first on, that `whole` has of a head
   PassScratch* own = nullptr;  // the calling thread's
 
-  explicit Plan(const AttentionArgs& args)
+  Plan(const AttentionArgs& args, const Workspace& ws)
       : a(args),
-        query(args.query, args.cache),
+        query(args.query, args.cache, ws),
         group(args.query.heads / args.cache.heads),
         dim(query.dim),
         stride(query.stride),

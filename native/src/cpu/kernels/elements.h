@@ -4,16 +4,16 @@
 
 #include <type_traits>
 
-#include "../tuning.h"
 #include "isa.h"
 
 namespace exn::cpu::EXN_ISA {
 
-// Whether products of two such operands are to be of bf16 pairs. It is up to the machine and not to
-// the number of rows, so that a row has the same bits in every batch.
-static EXN_SIMD bool in_pairs([[maybe_unused]] DType one, [[maybe_unused]] DType other) {
+// Whether products of two such operands are to be of bf16 pairs. It is up to the instruction set and
+// not to the number of rows, so that a row has the same bits in every batch.
+static EXN_SIMD bool in_pairs([[maybe_unused]] const Workspace& ws, [[maybe_unused]] DType one,
+                              [[maybe_unused]] DType other) {
 #if defined(EXN_HAS_BF16_DOT)
-  return one == DType::kBF16 && other == DType::kBF16 && tuning().bf16_dot;
+  return ws.pairs() && one == DType::kBF16 && other == DType::kBF16;
 #else
   return false;
 #endif

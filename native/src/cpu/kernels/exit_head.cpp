@@ -531,7 +531,7 @@ void screened_head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& 
                        space.tile,  space.ids,
                        space.exact, space.sums};
   Inputs segments[kScreenSegments];
-  const bool far = screen.at.bytes - screen.at.segments[0] >= kFarBytes;
+  const bool far = screen.at.bytes - screen.at.segments[0] >= tuning().far_bytes();
   for (int i = 0, columns = 0; i < kScreenSegments; ++i) {
     const Matrix segment = screen.segment(i);
     if (segment.cols == 0) continue;
@@ -621,7 +621,7 @@ void normalise_rows(const ExitHeadArgs& a, float* x, bf16* narrowed, int64_t str
 
 exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols, stride = padded(dim, ws.tiles());
-  const bool pairs = in_pairs(a.hidden.dtype, a.weight.dtype);
+  const bool pairs = in_pairs(ws, a.hidden.dtype, a.weight.dtype);
   const int64_t entries = a.shortlist.data != nullptr ? a.shortlist.size : a.weight.rows;
   const int64_t tile_rows = vocab_tile(row_bytes(a.weight));
   const int64_t tiles = (entries + tile_rows - 1) / tile_rows;

@@ -8,9 +8,9 @@
 namespace exn::cpu::EXN_ISA {
 
 // How much of what comes next a block prefetches: all, half or none of the bytes that it reads
-// itself. kHalfAgain, kAllAgain: each line several times, as it comes nearer. kOwn: several times
-// too, each row ahead of itself.
-enum class Prefetch { kNothing, kHalf, kAll, kHalfAgain, kAllAgain, kOwn };
+// itself. kHalfAgain, kAllAgain: each line several times, as it comes nearer. kOwn, kOwnAgain: each
+// row ahead of itself.
+enum class Prefetch { kNothing, kHalf, kAll, kHalfAgain, kAllAgain, kOwn, kOwnAgain };
 
 template <Prefetch kPrefetch>
 using PrefetchAs = std::integral_constant<Prefetch, kPrefetch>;
@@ -18,7 +18,7 @@ using PrefetchAs = std::integral_constant<Prefetch, kPrefetch>;
 // Bytes that one step prefetches.
 template <Prefetch kPrefetch>
 constexpr int prefetched(int bytes) {
-  if (kPrefetch == Prefetch::kNothing || kPrefetch == Prefetch::kOwn) return 0;
+  if (kPrefetch == Prefetch::kNothing || kPrefetch >= Prefetch::kOwn) return 0;
   return kPrefetch == Prefetch::kAll || kPrefetch == Prefetch::kAllAgain ? bytes : bytes / 2;
 }
 
@@ -37,9 +37,10 @@ static EXN_SIMD void prefetch_share(const char* next, int x) {
 // What lies further on after the pair at p, if a row prefetches its own.
 template <Prefetch kPrefetch, class T>
 static EXN_SIMD void prefetch_own_row(const T* p) {
-  if constexpr (kPrefetch == Prefetch::kOwn) {
+  if constexpr (kPrefetch >= Prefetch::kOwn) {
     constexpr int kSize = static_cast<int>(sizeof(T));
-    prefetch_lines<kPair * kSize / 64>(p + kStreamAhead / kSize, StreamAgain());
+    using Requests = std::conditional_t<kPrefetch == Prefetch::kOwn, Before<0>, StreamAgain>;
+    prefetch_lines<kPair * kSize / 64>(p + kStreamAhead / kSize, Requests());
     in_order();
   }
 }

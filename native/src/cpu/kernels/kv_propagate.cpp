@@ -211,15 +211,10 @@ bool rounded(const KvPropagateArgs& a) {
   return a.hidden.dtype == a.first.k_weight.dtype && a.hidden.dtype != DType::kF32;
 }
 
-// Whether the rows are multiplied as they are stored.
-bool multiplies_pairs(const KvPropagateArgs& a) {
-  return in_pairs(a.hidden.dtype, a.first.k_weight.dtype);
-}
-
 void normalise_job(const Call& a, const Job& job, const Moments* moments, int64_t stride) {
   const KvLayer& layer = a.layers[job.layer];
   const int64_t dim = a.hidden.cols;
-  const bool pairs = multiplies_pairs(a), round = rounded(a);
+  const bool pairs = job.pairs != nullptr, round = rounded(a);
   with_float_type(a.hidden.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     for (int64_t i = 0; i < job.count; ++i) {
@@ -387,7 +382,7 @@ int64_t most_rounded_bytes(const KvPropagateArgs& a) {
 exn_status kv_propagate(const KvPropagateArgs& args, Workspace& ws) {
   const int64_t rows = args.hidden.rows, dim = args.hidden.cols, stride = padded(dim, ws.tiles());
   const int64_t block = rows < kRowBlock ? rows : kRowBlock;
-  const bool pairs = multiplies_pairs(args);
+  const bool pairs = in_pairs(ws, args.hidden.dtype, args.first.k_weight.dtype);
   const int64_t rounded_row = most_rounded_bytes(args);
   const int64_t job_bytes = block * (stride * (pairs ? 2 : 4) + 2 * rounded_row);
   const int64_t all = args.layer_count * ((rows + kRowBlock - 1) / kRowBlock);

@@ -178,7 +178,7 @@ exn_status linear(const LinearArgs& a, Workspace& ws) {
   in.stride = padded(a.input.cols, tiles);
   in.far = is_far(a.weight);
   const bool tiled = meet_in_tiles(tiles, a.weight.dtype, a.input.rows);
-  const bool pairs = !tiled && in_pairs(a.input.dtype, a.weight.dtype);
+  const bool pairs = !tiled && in_pairs(ws, a.input.dtype, a.weight.dtype);
   const int terms = a.input.dtype == DType::kBF16 ? 1 : 3;
   float* wide = ws.take<float>(pairs ? 0 : a.input.rows * in.stride);
   bf16* narrow = ws.take<bf16>(pairs ? a.input.rows * in.stride : 0);

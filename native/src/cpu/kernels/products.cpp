@@ -65,6 +65,16 @@ static EXN_SIMD bool prefetches_again(const WeightRows<T>& weight, int64_t dim) 
   return last > 0 && weight.at[last] == weight.at[0] + last * dim && tuning().prefetch_again;
 }
 
+// Weights that no cache has kept, in streams.
+template <class T>
+static EXN_SIMD void in_streams_from_memory(const WeightRows<T>& weight, const Inputs& in,
+                                            int64_t dim, float* out) {
+  const int requests = tuning().stream_requests;
+  if (requests == 0) return streamed_gemv<T, Prefetch::kNothing>(weight, in, dim, out);
+  if (requests == 1) return streamed_gemv<T, Prefetch::kOwn>(weight, in, dim, out);
+  streamed_gemv<T, Prefetch::kOwnAgain>(weight, in, dim, out);
+}
+
 template <class T>
 static EXN_SIMD void gemv(const WeightRows<T>& weight, const Inputs& in, int64_t dim, float* out,
                           bool again) {
@@ -79,7 +89,7 @@ static EXN_SIMD void gemv(const WeightRows<T>& weight, const Inputs& in, int64_t
       // Sums of f32 weights keep up with memory: there it is long inputs that four rows read less
       // often. Requests cost more than they bring where a cache has kept the weights.
       if (in.far ? narrow || !near : narrow && !near && input_bytes < kInputBytes) {
-        streamed_gemv<T, Prefetch::kOwn>(weight, in, dim, out);
+        in_streams_from_memory(weight, in, dim, out);
         return;
       }
       if (narrow && near) {

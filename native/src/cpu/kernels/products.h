@@ -58,7 +58,7 @@ struct Inputs {
 
 // Whether no cache has kept what a call reads of so many such matrices.
 static EXN_SIMD bool is_far(const Matrix& weight, int64_t matrices = 1) {
-  return matrices * weight.rows * row_bytes(weight) >= kFarBytes;
+  return matrices * weight.rows * row_bytes(weight) >= tuning().far_bytes();
 }
 
 // Tiles of weights, of all that lie one after another, which a thread takes at least. Where all

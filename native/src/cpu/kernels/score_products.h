@@ -195,11 +195,11 @@ struct Queries {
   float* wide = nullptr;
   bf16* narrow = nullptr;
 
-  Queries(const Heads& query, const KvCache& cache)
+  Queries(const Heads& query, const KvCache& cache, const Workspace& ws)
       : keys(cache.dtype),
         dim(cache.dim),
         stride(whole_vectors(cache.dim)),
-        pairs(in_pairs(query.dtype, cache.dtype)) {}
+        pairs(in_pairs(ws, query.dtype, cache.dtype)) {}
 
   void take(Workspace& ws, int64_t count) {
     wide = ws.take<float>(pairs ? 0 : count * stride);

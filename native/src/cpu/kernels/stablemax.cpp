@@ -299,12 +299,13 @@ struct Terms {
   alignas(64) float e[kMost];
 };
 constexpr int64_t kSizeOfF32 = sizeof(float);
+// Bytes of results from which on they may go past the caches.
+constexpr int64_t kPastFrom = int64_t{16} << 20;
 
 // Null where nothing goes past the caches, wherever the output is.
 Terms* take_terms(const Matrix& logits, Workspace& ws) {
   const bool wanted = kNear && logits.dtype == DType::kF32 && logits.cols <= Terms::kMost &&
-                      logits.rows >= 16 && tuning().cached_ticks > 0 &&
-                      logits.rows * logits.cols >= kFarBytes / kSizeOfF32;
+                      logits.rows >= 16 && logits.rows * logits.cols >= kPastFrom / kSizeOfF32;
   return wanted ? ws.take<Terms>(1) : nullptr;
 }
 
@@ -409,7 +410,8 @@ struct Transform {
     const int64_t rows = logits.rows, columns = logits.cols;
     // Where the multiplication is not the time to prefetch the next row, it waits for that one.
     const bool late = near() && out_data != nullptr && !tuning().prefetch_streams;
-    const bool looks = late && own != nullptr && out.stride * kSizeOfF32 % kLine == 0 &&
+    const bool looks = late && own != nullptr && tuning().cached_ticks > 0 &&
+                       out.stride * kSizeOfF32 % kLine == 0 &&
                        reinterpret_cast<uintptr_t>(out.data) % kLine == 0;
     const Look look = looks ? look_at(logits, out) : Look();
     const bool past = looks && way_of(look, 2 * rows * columns * kSizeOfF32 / threads()).past;

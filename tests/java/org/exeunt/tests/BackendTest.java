@@ -117,6 +117,24 @@ class BackendTest {
   }
 
   @Test
+  void choicesAreMadeAndRefused() {
+    String before = Backend.tuning();
+    assertTrue(before.contains("\n# the defaults\n"), before);
+    try {
+      Backend.setTuning("far_mib 64 # of weights\n");
+      assertTrue(Backend.tuning().contains("\nfar_mib 64\n"), Backend.tuning());
+      invalid(() -> Backend.setTuning("blocks_stay 7"), "line 1", "blocks_stay", "7", "0, 1");
+      assertTrue(Backend.tuning().contains("\nfar_mib 64\n"), Backend.tuning());
+      Backend.tune(1, false);
+      assertTrue(Backend.tuning().contains(" takes "), Backend.tuning());
+    } finally {
+      Backend.setTuning(null);
+    }
+    assertEquals(before, Backend.tuning());
+    invalid(() -> Backend.tune(0, false), "milliseconds", "0", "60000");
+  }
+
+  @Test
   void readProbeDependsOnEveryByte() {
     try (Scope scope = Scope.open()) {
       Tensor data = scope.allocate(Device.CPU, DType.U8, 1001).copyFrom(new int[1001]);

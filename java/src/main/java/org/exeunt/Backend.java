@@ -226,6 +226,50 @@ public enum Backend {
   }
 
   /**
+   * What the CPU kernels choose by processor, a line {@code name value} for each choice; no result
+   * depends on it. Lines that begin with {@code #} say which processor this is, where the choices
+   * come from and, after {@link #tune}, what other values would take.
+   *
+   * <p>They come from the file that the environment variable {@code EXEUNT_TUNING} names, or are the
+   * defaults where it is {@code default}; else from the file that {@link #tune} wrote for this
+   * processor and instruction set, if it did; else they are the defaults.
+   *
+   * @return some lines
+   */
+  public static String tuning() {
+    Native.require();
+    return exeunt.exn_cpu_tuning();
+  }
+
+  /**
+   * Makes the choices that some lines of {@link #tuning()} name, and all others by default.
+   *
+   * @param text the lines; null: as the process began
+   * @throws IllegalArgumentException if a line makes no sense; nothing has changed then
+   */
+  public static void setTuning(@Nullable String text) {
+    Native.require();
+    Status.check(exeunt.exn_cpu_set_tuning(text));
+  }
+
+  /**
+   * Measures which choices are the fastest on this processor, with the instruction set and the
+   * threads in use, and makes them. Takes 102 MiB of memory meanwhile.
+   *
+   * @param milliseconds how long it takes, about, 1 to 60000; 300 tell enough where nothing else
+   *     runs
+   * @param keep whether to write them into the user's cache folder, from where later processes take
+   *     them by themselves
+   * @throws IllegalArgumentException if {@code milliseconds} is out of range
+   * @throws ExeuntException with {@link Status#RUNTIME_FAILURE} if the file cannot be written; the
+   *     choices are made all the same
+   */
+  public static void tune(int milliseconds, boolean keep) {
+    Native.require();
+    Status.check(exeunt.exn_cpu_tune(milliseconds, keep ? "" : null));
+  }
+
+  /**
    * Bytes of native memory that the tensors, ops and workspaces of this process hold at present, on
    * the host and on devices: 0 when every scope, and every op that has none, is closed. Memory of
    * others that tensors were made of, and mapped files, do not count. {@link NativeMemory#held()}

@@ -245,6 +245,8 @@ final class ApiCalls {
       return (long) values[0] > 1 << 16;
     } else if (owner == Backend.class && target.getName().equals("setThreads")) {
       return (int) values[0] > 4 && (int) values[0] <= 256;
+    } else if (owner == Backend.class && target.getName().equals("tune")) {
+      return (int) values[0] > 0 && (int) values[0] <= 60000; // and the user's file is not ours
     }
     return false;
   }

@@ -38,12 +38,13 @@ public class exeunt implements InfoMapper, LoadEnabled {
   private static final Set<String> OPS = new LinkedHashSet<>();
 
   private static final String[] TEXTS = {"exn_version", "exn_library_path", "exn_last_error",
-      "exn_last_path", "exn_cpu_isa", "exn_cpu_isas"};
+      "exn_last_path", "exn_cpu_isa", "exn_cpu_isas", "exn_cpu_tuning"};
 
   private static final String[] TEXTS_OF_INT = {
       "exn_status_name", "exn_backend_reason", "exn_backend_name"};
 
-  private static final String[] OF_TEXT = {"exn_cuda_open", "exn_cpu_set_isa"};
+  private static final String[] OF_TEXT = {
+      "exn_cuda_open", "exn_cpu_set_isa", "exn_cpu_set_tuning"};
 
   /** What the binding calls Loader in its class of functions, and JavaCPP in those of structs. */
   protected static final class Loader {
@@ -150,6 +151,11 @@ public class exeunt implements InfoMapper, LoadEnabled {
           + "String text) {\n  return " + function + "(bytes(text));\n}\n" + text
           + "BytePointer text) {\n  return after(" + function + "(at(text)), text);\n}"));
     }
+    String tune = "int exn_cpu_tune(int milliseconds, ";
+    map.put(new Info("exn_cpu_tune")
+            .javaText("public static native @Cast(\"exn_status\") " + tune
+                + "@Cast(\"const char*\") byte[] path);\npublic static " + tune
+                + "String path) {\n  return exn_cpu_tune(milliseconds, bytes(path));\n}"));
     mapMemory(map);
     mapDevice(map);
   }
