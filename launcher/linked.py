@@ -79,9 +79,13 @@ def linked(build, library):
     return {part for part in map(component, found) if part}
 
 
-def cached(build, name):
-    match = re.search(rf"^{name}:\w+=(.*)$", (build / "CMakeCache.txt").read_text(), flags=re.M)
-    return match[1] if match else refuse(f"{build}/CMakeCache.txt has no {name}")
+def known(build, name):
+    """What CMake has of a name in its cache, or found out about compilers."""
+    for file in (build / "CMakeCache.txt", *build.glob("CMakeFiles/*/CMake*Compiler.cmake")):
+        match = re.search(rf'^(?:{name}:\w+=(.*)|set\({name} "(.*)"\))$', file.read_text(), flags=re.M)
+        if match:
+            return match[1] or match[2]
+    return refuse(f"CMake has no {name} in {build}")
 
 
 def say(*command):
@@ -91,15 +95,14 @@ def say(*command):
 def version(build, source):
     """Of the compiler, or of a library that comes with it."""
     if source == "gcc":
-        return say(cached(build, "CMAKE_CXX_COMPILER"), "-dumpfullversion").strip()
+        return say(known(build, "CMAKE_CXX_COMPILER"), "-dumpfullversion").strip()
     if source == "glibc":
-        macros = say(cached(build, "CMAKE_CXX_COMPILER"), "-E", "-dM", "-include", "features.h", "-x", "c",
+        macros = say(known(build, "CMAKE_CXX_COMPILER"), "-E", "-dM", "-include", "features.h", "-x", "c",
                      "/dev/null")
         return ".".join(re.search(rf"define {name} (\d+)", macros)[1] for name in ("__GLIBC__", "__GLIBC_MINOR__"))
     if source == "nvcc":
-        found = next(iter(build.glob("CMakeFiles/*/CMakeCUDACompiler.cmake"))).read_text()
-        return re.search(r'set\(CMAKE_CUDA_COMPILER_VERSION "([\d.]+)"\)', found)[1]
-    zig = pathlib.Path(cached(build, "EXN_ZIG"))
+        return known(build, "CMAKE_CUDA_COMPILER_VERSION")
+    zig = pathlib.Path(known(build, "EXN_ZIG"))
     if source == "zig":
         return say(zig, "version").strip()
     if source == "libcxx":

@@ -235,12 +235,13 @@ def check_linked(root, folder, judge):
     subprocess.run(["cp", "-r", root / "launcher", folder / "launcher"], check=True)
     linux, mac = folder / "build/native", folder / "build/platform/macosx-arm64"
     zig = folder / "zig"
-    for place in (linux / "maps", mac, zig / "lib/libcxx/include"):
+    for place in (linux / "maps", linux / "CMakeFiles/3.25.1", mac, zig / "lib/libcxx/include"):
         place.mkdir(parents=True)
     (zig / "zig").write_text("#!/bin/sh\necho 0.17.1\n")
     (zig / "zig").chmod(0o755)
     (zig / "lib/libcxx/include/__config").write_text("#  define _LIBCPP_VERSION 220108\n")
-    (linux / "CMakeCache.txt").write_text("CMAKE_CXX_COMPILER:FILEPATH=c++\n")
+    (linux / "CMakeCache.txt").touch()  # of a toolchain file
+    (linux / "CMakeFiles/3.25.1/CMakeCXXCompiler.cmake").write_text('set(CMAKE_CXX_COMPILER "c++")\n')
     (mac / "CMakeCache.txt").write_text(f"EXN_ZIG:FILEPATH={zig}/zig\n")
     (linux / "maps/x.map").write_text(MAP.format(more=""))
     command = "zig ld -dylib -o {}/libx.so a.o " + f"{CACHE}/libc++abi.a {CACHE}/libcompiler_rt.a"
