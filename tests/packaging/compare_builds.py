@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether two builds of one commit, in folders of different names, are the same bytes.
 
-  compare_builds.py FOLDER FOLDER     two trees with their jars in */target, or two staged releases
+  compare_builds.py FOLDER FOLDER     two trees with their jars in */target, two staged releases, or two
+                                      folders with jars of launcher/platform.sh
 
 Of jars that differ it names the entries that do. Signatures, and checksums of the same files, are
 left out.
@@ -17,7 +18,7 @@ def built(folder):
     folder = pathlib.Path(folder)
     staged = (folder / "org/exeunt").is_dir()
     paths = [path for kind in ("jar", "pom", "json") for path in folder.rglob(f"org/**/*.{kind}")
-             ] if staged else folder.glob("*/target/*.jar")
+             ] if staged else [*folder.glob("*/target/*.jar"), *folder.glob("*.jar")]
     return {str(path.relative_to(folder)): path for path in paths}
 
 

@@ -303,6 +303,9 @@ def main():
             if what == "a library without a digest":
                 judge.expect("builds that differ", run("compare_builds.py", right, spoilt), 1,
                              "macosx-arm64.jar differs: org/exeunt/macosx-arm64/libx.dylib")
+                jars = [staged.path("exeunt-jni", "").parent for staged.folder in (right, spoilt)]
+                judge.expect("folders of jars that differ", run("compare_builds.py", *jars), 1,
+                             "exeunt-jni-1.2.3-macosx-arm64.jar differs: org/exeunt")
             shutil.rmtree(spoilt)
         check_linked(root, pathlib.Path(scratch), judge)
         judge.expect("builds that do not differ", run("compare_builds.py", right, right), 0, "same bytes")
