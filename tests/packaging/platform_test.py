@@ -211,7 +211,7 @@ def run_tests(machine, parts):
     shutil.rmtree(reports, ignore_errors=True)
     libraries = machine.path(parts.libraries[0].parent if parts.libraries else WORK / "none")
     machine.environment["EXEUNT_GOLDEN"] = machine.path(parts.golden)
-    if parts.libraries:  # which find each other so
+    if parts.libraries and machine.name == parts.platform:  # they were moved, and find each other so
         machine.environment["LD_LIBRARY_PATH"] = libraries
     arguments = [
         f"-Dexeunt.test.root={machine.path(ROOT)}", "-Dexeunt.quick=true", "-Dexeunt.test.every=9",
