@@ -52,7 +52,7 @@ Defaults defaults_of(const Processor& p) {
   // With the smaller L1 more requests are lost, with the larger one they take the time of loads.
   d.stream_requests = !large && p.l1 <= (int64_t{32} << 10) ? 4 : 0;
   d.blocks_stay = !large;
-  d.blocks_at_once = large ? 8 : 4;
+  d.blocks_at_once = large ? 8 : 5;
   d.cached_ticks = large ? 0 : 200;
   d.far_mib = far_mib_of(p.l3);
   return d;

@@ -20,7 +20,8 @@ namespace exn::cpu {
 //                      weights from memory is asked for; without prefetch_streams
 // blocks_stay          many inputs pass by a few rows of weights that stay in L1, with AVX-512, and
 //                      each group widens them: where that takes nothing from the multipliers
-// blocks_at_once       the most inputs that meet rows of blocks together; more go in groups of four
+// blocks_at_once       the most inputs that meet rows of blocks together; more go in groups of four,
+//                      and so do, unless it is 8, those of rows that are several depth blocks
 // cached_ticks         ticks of the time-stamp counter below which a load comes from a cache of the
 //                      core, timing included; 0: calls that move much do not look where it lies
 // far_mib              MiB of weights that no cache keeps from one call to the next
@@ -30,7 +31,7 @@ namespace exn::cpu {
   X(prefetch_again, 0, 1)                               \
   X(stream_requests, 0, 1, 4)                           \
   X(blocks_stay, 0, 1)                                  \
-  X(blocks_at_once, 4, 8)                               \
+  X(blocks_at_once, 4, 5, 8)                            \
   X(cached_ticks, 0, 100, 150, 200, 250, 300, 400, 600) \
   X(far_mib, 4, 8, 16, 32, 64, 128, 256)
 

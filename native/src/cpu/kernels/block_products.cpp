@@ -203,8 +203,8 @@ EXN_SIMD void with_inputs(int64_t inputs, F&& f) {
 constexpr int kLeastOfGroups = (kUnpackedNR + 1) / 2;
 
 // Inputs that meet rows together, at most.
-EXN_SIMD int most_at_once() {
-  const int most = tuning().blocks_at_once;
+EXN_SIMD int most_at_once(bool long_rows) {
+  const int chosen = tuning().blocks_at_once, most = long_rows && chosen < 8 ? kUnpackedNR : chosen;
   return most < kMostUnpackedInputs ? most : kMostUnpackedInputs;
 }
 
@@ -262,7 +262,8 @@ void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inp
   const int64_t depth_blocks = (steps + kDepthSteps - 1) / kDepthSteps;
   const int64_t most = (steps + depth_blocks - 1) / depth_blocks, pitch = most * S::kUnpackedBytes;
   const int64_t waits = depth_blocks > 1 ? inputs * kSum : 0;  // bytes for each row
-  const int64_t groups = inputs <= most_at_once() ? 1 : (inputs + kUnpackedNR - 1) / kUnpackedNR;
+  const int64_t groups =
+      inputs <= most_at_once(depth_blocks > 1) ? 1 : (inputs + kUnpackedNR - 1) / kUnpackedNR;
   const int rows = groups > 1 ? kUnpackedMR : unpacked_rows(static_cast<int>(inputs));
   // Few groups do not wait for L2: rows stay in L1 from where they are unpacked.
   const int64_t beside = groups > 1 ? kNearPanel : kNearAll - inputs * most * S::kInputBytes;
@@ -313,7 +314,7 @@ void step_products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t 
                    const Steps& steps, float* out, int64_t out_stride, ProductScratch& scratch) {
   if constexpr (kHeldInputs<S> > 0) {
     const bool near = inputs * in.rounded_stride <= kNearInputs;
-    if (inputs == kHeldInputs<S> && inputs <= most_at_once() && near && steps.whole > 2) {
+    if (inputs == kHeldInputs<S> && inputs <= most_at_once(false) && near && steps.whole > 2) {
       few_inputs<S, kHeldInputs<S>>(weight, in.rounded, in.rounded_stride, steps, out, out_stride);
       return;
     }
