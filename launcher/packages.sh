@@ -22,7 +22,7 @@ BUILD_NEEDS=(
 TEST_NEEDS=('command pkg-config:pkg-config')
 
 # shellcheck disable=SC2034
-# Needed besides by `test --all`: the 64-bit ARM build under user-mode QEMU.
+# Needed besides by `test --all` and `--platform linux-arm64`: 64-bit ARM under user-mode QEMU.
 ALL_NEEDS=(
   'command aarch64-linux-gnu-g++:g++-aarch64-linux-gnu'
   'command qemu-aarch64:qemu-user'
