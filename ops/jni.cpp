@@ -13,6 +13,11 @@
 #include "expected.h"
 #include "maker.h"
 
+#ifdef _WIN32  // the headers are those of a JDK for Linux
+#undef JNIEXPORT
+#define JNIEXPORT __declspec(dllexport)
+#endif
+
 namespace {
 
 using namespace exn::test;

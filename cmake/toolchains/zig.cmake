@@ -2,12 +2,13 @@
 #
 # Other systems from Linux, with the clang and the libraries that zig brings (pip install ziglang):
 #   cmake -S . -B build/windows -G Ninja -DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/zig.cmake \
-#     -DEXN_ZIG=FILE -DEXN_TARGET=x86_64-windows-gnu -DEXN_TESTS=OFF
+#     -DEXN_ZIG=FILE -DEXN_TARGET=x86_64-windows-gnu  # tests run under Wine; elsewhere -DEXN_TESTS=OFF
 # Targets: x86_64-windows-gnu, aarch64-macos, x86_64-macos, aarch64-linux-gnu.2.17 (or any glibc).
 
 list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES EXN_ZIG EXN_TARGET EXN_ZIG_TOOLS)
 if(EXN_TARGET MATCHES "windows")
   set(CMAKE_SYSTEM_NAME Windows)
+  set(CMAKE_CROSSCOMPILING_EMULATOR wine)
 elseif(EXN_TARGET MATCHES "macos")
   set(CMAKE_SYSTEM_NAME Darwin)
 else()

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <sys/mman.h>
-
 #include <cmath>
 #include <cstdint>
 
 #include "exit_head/case.h"
 #include "misuse.h"
+#include "system.h"
 
 namespace exn::test {
 namespace {
@@ -105,9 +104,7 @@ TEST(ExitHeadScreen, WhatAsksReadsTheHeaderAlone) {
   made.level_count = 1;
   size_t bytes = 0;
   ASSERT_EQ(exn_screen_size(&made, &bytes), EXN_OK) << exn_last_error();
-  char* const memory = static_cast<char*>(
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  ASSERT_NE(memory, MAP_FAILED);
+  Pages memory(bytes);
   std::vector<int64_t> shapes[] = {
       {static_cast<int64_t>(bytes)}, {3, kDim}, {kVocabulary, kDim}, {3}};
   DLTensor tensors[4];
@@ -122,7 +119,7 @@ TEST(ExitHeadScreen, WhatAsksReadsTheHeaderAlone) {
                   nullptr,
                   0};
   }
-  tensors[0].data = memory;
+  tensors[0].data = memory.begin();
   made.image = &tensors[0];
   ASSERT_EQ(exn_screen_build(&made), EXN_OK) << exn_last_error();
   exn_exit_head_params p = {};
@@ -137,14 +134,13 @@ TEST(ExitHeadScreen, WhatAsksReadsTheHeaderAlone) {
     use(target);
     const bool on_cpu = target.cpu();
     for (DLTensor& t : tensors) t.device.device_type = on_cpu ? kDLCPU : kDLCUDA;
-    ASSERT_EQ(mprotect(memory, bytes, PROT_NONE), 0);
-    ASSERT_EQ(mprotect(memory, on_cpu ? kHeader : bytes, on_cpu ? PROT_READ : PROT_NONE), 0);
+    memory.forbid(0, bytes);
+    if (on_cpu) memory.forbid_writing(0, kHeader);
     size_t needed = 0;
     EXPECT_EQ(exn_exit_head_supported(&p), EXN_OK) << exn_last_error();
     EXPECT_EQ(exn_exit_head_workspace_size(&p, &needed), EXN_OK) << exn_last_error();
     EXPECT_GT(needed, 0u);
   }
-  munmap(memory, bytes);
 }
 
 }  // namespace

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <sys/mman.h>
-
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 
 #include "cache_fixture.h"
+#include "system.h"
 #include "verify/case.h"
 
 namespace exn::test {
@@ -41,17 +40,12 @@ HostTensor logs(std::vector<int64_t> shape, std::vector<double> p) {
 class Fenced {
  public:
   Fenced(const HostTensor& t, bool at_the_end)
-      : room_((t.bytes.size() + kFence - 1) / kFence * kFence),
-        memory_(mmap(nullptr, room_ + 2 * kFence, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
-    EXPECT_NE(memory_, MAP_FAILED);
-    char* const begin = static_cast<char*>(memory_) + kFence;
-    EXPECT_EQ(mprotect(begin, room_, PROT_READ | PROT_WRITE), 0);
-    data_ = begin + (at_the_end ? room_ - t.bytes.size() : 0);
+      : room_((t.bytes.size() + kFence - 1) / kFence * kFence), memory_(room_ + 2 * kFence) {
+    memory_.forbid(0, kFence);
+    memory_.forbid(kFence + room_, kFence);
+    data_ = memory_.begin() + kFence + (at_the_end ? room_ - t.bytes.size() : 0);
     std::memcpy(data_, t.bytes.data(), t.bytes.size());
   }
-  ~Fenced() { munmap(memory_, room_ + 2 * kFence); }
-  Fenced(const Fenced&) = delete;
-  Fenced& operator=(const Fenced&) = delete;
 
   DLTensor in_place_of(const Placed& placed) const {
     DLTensor t = *placed.dl();
@@ -63,7 +57,7 @@ class Fenced {
  private:
   static constexpr size_t kFence = size_t{64} << 10;  // pages of any size, and a tile of a row
   size_t room_;
-  void* memory_;
+  Pages memory_;
   char* data_;
 };
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the library says about itself, memory, streams, threads, probes, and a device that fails.
-#include <sys/syscall.h>
+#ifndef _WIN32
 #include <sys/wait.h>
 #include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -114,6 +115,7 @@ TEST(Library, ConcurrentCallers) {
   EXPECT_EQ(exn_cpu_set_threads(0), EXN_OK);
 }
 
+#ifndef _WIN32  // where no process forks
 // What a child that was forked does and says by its exit status: workers stay in the parent.
 [[noreturn]] void compute_in_a_child(const exn_row_stats_params& p, void* workspace, size_t size) {
   alarm(60);  // rather than wait for ever
@@ -161,6 +163,7 @@ TEST(Library, ForkedChildrenCompute) {
   busy.join();
   EXPECT_EQ(exn_cpu_set_threads(0), EXN_OK);
 }
+#endif
 
 // ---- memory, copies, streams --------------------------------------------------------------------
 

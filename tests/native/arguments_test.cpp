@@ -3,14 +3,12 @@
 // strides say; no rank, extent or number makes a check read what is not there or count beyond 64
 // bits; what several tensors have alike must be alike; and callers of earlier versions go on
 // working.
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <set>
 
 #include "samples.h"
+#include "system.h"
 
 namespace exn::test {
 namespace {
@@ -163,25 +161,17 @@ TEST(EmptyTensors, CachesOfNothing) {
 // An array whose last entry is followed by memory that may not be read.
 class AtTheEnd {
  public:
-  explicit AtTheEnd(const std::vector<int64_t>& values)
-      : page_(static_cast<size_t>(sysconf(_SC_PAGESIZE))),
-        memory_(
-            mmap(nullptr, 2 * page_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
-    EXPECT_NE(memory_, MAP_FAILED);
-    EXPECT_EQ(mprotect(static_cast<char*>(memory_) + page_, page_, PROT_NONE), 0);
+  explicit AtTheEnd(const std::vector<int64_t>& values) : memory_(2 * page_bytes()) {
+    memory_.forbid(page_bytes(), page_bytes());
     const size_t bytes = values.size() * sizeof(int64_t);
-    char* at = static_cast<char*>(memory_) + page_ - bytes;
+    char* at = memory_.begin() + page_bytes() - bytes;
     if (bytes > 0) std::memcpy(at, values.data(), bytes);
     data_ = reinterpret_cast<int64_t*>(at);
   }
-  ~AtTheEnd() { munmap(memory_, 2 * page_); }
-  AtTheEnd(const AtTheEnd&) = delete;
-  AtTheEnd& operator=(const AtTheEnd&) = delete;
   int64_t* data() const { return data_; }
 
  private:
-  size_t page_;
-  void* memory_;
+  Pages memory_;
   int64_t* data_;
 };
 

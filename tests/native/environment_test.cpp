@@ -1,57 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 // Environment variables, each in a process of its own, and backends that are not those they name.
-#include <dlfcn.h>
+#if defined(__linux__)
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
+#endif
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <sstream>
 
 #include "base/ops.h"
 #include "misuse.h"
+#include "system.h"
 
 namespace exn::test {
 namespace {
 
-// Replaces this process by a new run of this program; returns only if that fails. A cross-built
-// program needs its emulator (EXEUNT_TEST_EMULATOR, words separated by blanks) in front: the kernel
-// cannot start it alone.
-void run_this_program(const std::vector<std::string>& arguments) {
-  char path[4096];
-  const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
-  if (length <= 0) return;
-  std::vector<std::string> words;
-  const char* emulator = std::getenv("EXEUNT_TEST_EMULATOR");
-  std::stringstream emulator_words(emulator != nullptr ? emulator : "");
-  for (std::string word; emulator_words >> word;) words.push_back(word);
-  words.emplace_back(path, static_cast<size_t>(length));
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  std::vector<char*> pointers;
-  for (std::string& word : words) pointers.push_back(word.data());
-  pointers.push_back(nullptr);
-  execvp(pointers[0], pointers.data());
-}
-
 // Runs one test of this program with an environment of its own; true if it passed.
 bool passes_with(const char* test,
                  const std::vector<std::pair<const char*, std::string>>& environment) {
-  const pid_t child = fork();
-  if (child == 0) {
-    for (const char* name : {"EXEUNT_ISA", "EXEUNT_BACKEND", "EXEUNT_CUDA_LIBRARY",
-                             "EXEUNT_THREADS", "EXEUNT_TUNING"}) {
-      unsetenv(name);
-    }
-    for (const auto& [name, value] : environment) setenv(name, value.c_str(), 1);
-    const std::string filter = std::string("--gtest_filter=InAProcessOfItsOwn.DISABLED_") + test;
-    run_this_program({"--gtest_also_run_disabled_tests", filter});
-    _exit(127);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  std::map<std::string, const char*> variables = {{"EXEUNT_ISA", nullptr},
+                                                  {"EXEUNT_BACKEND", nullptr},
+                                                  {"EXEUNT_CUDA_LIBRARY", nullptr},
+                                                  {"EXEUNT_THREADS", nullptr},
+                                                  {"EXEUNT_TUNING", nullptr}};
+  for (const auto& [name, value] : environment) variables[name] = value.c_str();
+  const std::string filter = std::string("--gtest_filter=InAProcessOfItsOwn.DISABLED_") + test;
+  return run_this_program({"--gtest_also_run_disabled_tests", filter}, variables) == 0;
 }
 
 exn_status run_row_stats(DLDeviceType device = kDLCPU) {
@@ -77,7 +54,7 @@ TEST(InAProcessOfItsOwn, DISABLED_ForcedIsa) {
   EXPECT_STREQ(exn_cpu_isa(), std::getenv("EXEUNT_ISA"));
   ASSERT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
   EXPECT_EQ(exn_last_path(), "cpu/" + std::string(std::getenv("EXEUNT_ISA")) + "/row_stats");
-#if defined(__x86_64__)
+#if defined(__linux__) && defined(__x86_64__)
   // Tile registers make signal stacks larger: none asks for them but the set that needs them.
   constexpr long kPermissions = 0x1022, kTileData = 18;  // ARCH_GET_XCOMP_PERM
   uint64_t granted = 0;
@@ -134,10 +111,16 @@ TEST(InAProcessOfItsOwn, DISABLED_MissingCudaLibrary) {
   EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
 }
 
+#if defined(_WIN32)
+constexpr char kOtherLibrary[] = "user32.dll";
+#else
+constexpr char kOtherLibrary[] = "libm.so.6";
+#endif
+
 TEST(InAProcessOfItsOwn, DISABLED_SomeOtherLibrary) {
   EXPECT_EQ(exn_backend_available(EXN_BACKEND_CUDA), 0);
   const std::string reason = exn_backend_reason(EXN_BACKEND_CUDA);
-  EXPECT_NE(reason.find("libm.so.6"), std::string::npos) << reason;
+  EXPECT_NE(reason.find(kOtherLibrary), std::string::npos) << reason;
   EXPECT_NE(reason.find("exn_cuda_backend_query"), std::string::npos) << reason;
 }
 
@@ -214,12 +197,14 @@ TEST(InAProcessOfItsOwn, DISABLED_TuningOfNoSense) {
 }
 
 TEST(Environment, Tuning) {
-  std::string folder = ::testing::TempDir() + "exeunt-XXXXXX";
-  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const std::string folder =
+      ::testing::TempDir() + "exeunt-" + std::to_string(std::random_device{}());
+  ASSERT_TRUE(std::filesystem::create_directory(folder));
   const std::string file = folder + "/own";
   const auto write = [&](const char* text) { std::ofstream(file) << text; };
 #if defined(__x86_64__)  // elsewhere a processor has no name to keep anything by
-  EXPECT_TRUE(passes_with("TuningIsKept", {{"XDG_CACHE_HOME", folder + "/cache"}}));
+  const std::string cache = folder + "/cache";
+  EXPECT_TRUE(passes_with("TuningIsKept", {{"XDG_CACHE_HOME", cache}, {"LOCALAPPDATA", cache}}));
 #endif
   write("far_mib 128\n");
   EXPECT_TRUE(passes_with("TuningOfAFile", {{"EXEUNT_TUNING", file}}));
@@ -264,7 +249,7 @@ TEST(Environment, MissingCudaLibrary) {
 }
 
 TEST(Environment, SomeOtherLibrary) {
-  EXPECT_TRUE(passes_with("SomeOtherLibrary", {{"EXEUNT_CUDA_LIBRARY", "libm.so.6"}}));
+  EXPECT_TRUE(passes_with("SomeOtherLibrary", {{"EXEUNT_CUDA_LIBRARY", kOtherLibrary}}));
 }
 
 TEST(Environment, BackendOfAnotherAbi) {
@@ -284,10 +269,8 @@ TEST(Environment, RealBackend) {
 TEST(Backends, RefuseALibraryOfAnotherAbi) {
   const char* path = std::getenv("EXEUNT_TEST_CUDA");
   if (path == nullptr) GTEST_SKIP() << "no libexeunt_cuda.so in this run";
-  void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  ASSERT_NE(library, nullptr) << dlerror();
-  const auto query = reinterpret_cast<BackendQuery>(dlsym(library, kBackendQuerySymbol));
-  ASSERT_NE(query, nullptr) << dlerror();
+  const auto query = reinterpret_cast<BackendQuery>(function_of(path, kBackendQuerySymbol));
+  ASSERT_NE(query, nullptr);
   static std::string said;
   static constexpr Host kOther{[](exn_status status, const char* sentence) {
                                  said = sentence;
@@ -299,7 +282,6 @@ TEST(Backends, RefuseALibraryOfAnotherAbi) {
   EXPECT_EQ(said, "the CUDA backend speaks ABI " + std::to_string(kBackendAbi) + ", the library " +
                       std::to_string(kBackendAbi + 1));
   EXPECT_EQ(table.alloc, nullptr) << "a refused query filled the table";
-  dlclose(library);
 }
 
 TEST(Environment, Threads) { EXPECT_TRUE(passes_with("Threads", {{"EXEUNT_THREADS", "3"}})); }

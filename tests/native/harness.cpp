@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "harness.h"
 
-#include <dlfcn.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <cmath>
@@ -15,6 +12,9 @@
 #include <map>
 #include <set>
 #include <sstream>
+#include <thread>
+
+#include "system.h"
 
 extern "C" uint64_t exn_test_allocations();  // stubs/counting_malloc.cpp
 
@@ -122,8 +122,7 @@ const std::vector<Target>& targets() {
 void* emulator_function(const char* name) {
   for (const Target& target : targets()) {
     if (!target.emulated) continue;
-    void* library = dlopen(environment("EXEUNT_CUDA_LIBRARY").c_str(), RTLD_NOW | RTLD_NOLOAD);
-    return library == nullptr ? nullptr : dlsym(library, name);
+    return function_of(environment("EXEUNT_CUDA_LIBRARY"), name);
   }
   return nullptr;
 }
@@ -204,33 +203,26 @@ void refuses_short_workspace(const Target& target, const BoundCall& call, size_t
   EXPECT_TRUE(workspace.unchanged()) << call.op << " wrote to a workspace that it refused";
 }
 
+constexpr uint64_t kPaint = 0xA5A5A5A5A5A5A5A5u;
+
+// Paints the stack below its caller's frame; where that begins.
+__attribute__((noinline)) uintptr_t paint_stack() {
+  volatile uint64_t painted[(size_t{1} << 18) / sizeof kPaint];
+  for (volatile uint64_t& word : painted) word = kPaint;
+  return reinterpret_cast<uintptr_t>(&painted[0]);
+}
+
 // Bytes of stack that f() takes, on one that was painted before.
 size_t stack_taken(const std::function<void()>& f) {
-  static constexpr size_t kBytes = size_t{1} << 18;
-  static constexpr uint64_t kPaint = 0xA5A5A5A5A5A5A5A5u;
-  static uint64_t* const stack = static_cast<uint64_t*>(
-      mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  struct Call {
-    const std::function<void()>& f;
-    uintptr_t from = 0;
-  } call{f};
-  const auto main = [](void* argument) -> void* {
-    Call* const mine = static_cast<Call*>(argument);
-    mine->from = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
-    mine->f();
-    return nullptr;
-  };
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  EXPECT_EQ(pthread_attr_setstack(&attributes, stack, kBytes), 0);
-  std::fill_n(stack, kBytes / sizeof kPaint, kPaint);
-  pthread_t thread;
-  EXPECT_EQ(pthread_create(&thread, &attributes, main, &call), 0);
-  pthread_join(thread, nullptr);
-  pthread_attr_destroy(&attributes);
-  const uint64_t* touched = stack;
-  while (*touched == kPaint) ++touched;
-  return call.from - reinterpret_cast<uintptr_t>(touched);
+  size_t taken = 0;
+  std::thread([&] {
+    const auto from = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+    const auto* touched = reinterpret_cast<const volatile uint64_t*>(paint_stack());
+    f();
+    while (*touched == kPaint) ++touched;
+    taken = from - reinterpret_cast<uintptr_t>(touched);
+  }).join();
+  return taken;
 }
 
 // A thread of Java may have 80 KiB of stack left when it calls, so no call takes more than 16. A

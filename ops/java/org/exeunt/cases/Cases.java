@@ -15,14 +15,15 @@ import org.exeunt.Device;
  * The folders of the ops ({@code ops}) as Java sees them: each op's cases, their inputs on
  * a device, the call through the C ABI, and the double-precision oracle that judges it.
  *
- * <p>Loads {@code libexeunt_cases_jni.so}, which calls the {@code libexeunt.so} that this JVM runs
+ * <p>Loads {@code exeunt_cases_jni}, which calls the {@code libexeunt.so} that this JVM runs
  * on; {@code exeunt.cases.library} names its folder.
  */
 public final class Cases {
   static {
     Backend.CPU.available(); // loads the library that the cases call
     Path folder = Path.of(System.getProperty("exeunt.cases.library", "build/native/lib"));
-    System.load(folder.resolve("libexeunt_cases_jni.so").toAbsolutePath().toString());
+    System.load(
+        folder.resolve(System.mapLibraryName("exeunt_cases_jni")).toAbsolutePath().toString());
   }
 
   private Cases() {}

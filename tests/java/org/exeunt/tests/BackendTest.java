@@ -25,6 +25,8 @@ import org.exeunt.Tensor;
 import org.exeunt.jni.global.exeunt;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.DisabledOnOs;
+import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
@@ -239,7 +241,7 @@ class BackendTest {
 
   @Test
   void libraryOfAnotherKindIsTheReason() {
-    Path library = Setup.libraries().resolve("libexeunt.so");
+    Path library = Setup.libraries().resolve(System.mapLibraryName("exeunt"));
     Assumptions.assumeTrue(Files.exists(library), library + " is not there");
     String output = report().option("-Dexeunt.cuda.library=" + library).run();
     assertSays(output, "cuda: false");
@@ -288,6 +290,7 @@ class BackendTest {
 
   /** A library of another release that is found first; here one function of it is. */
   @Test
+  @DisabledOnOs(value = OS.WINDOWS, disabledReason = "has no LD_PRELOAD")
   void libraryOfAnotherReleaseIsRefused(@TempDir Path folder) throws Exception {
     String version = "unsigned exn_abi_version(void) { return 4711; }";
     Path other = SharedLibrary.of(version, folder.resolve("libother.so"));

@@ -35,6 +35,8 @@ import org.exeunt.Tensor;
 import org.exeunt.jni.global.exeunt;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.DisabledOnOs;
+import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
@@ -77,6 +79,7 @@ class InteropTest {
   }
 
   @Test
+  @DisabledOnOs(value = OS.WINDOWS, disabledReason = "has no CUDA backend")
   void bothBindingsInOneProcess() throws IOException, InterruptedException {
     Path standIn = buildStandIn();
     Path runtime = Setup.root().resolve("build/cuda/toolkit/lib");

@@ -47,6 +47,8 @@ import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.DisabledOnOs;
+import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
@@ -205,6 +207,7 @@ class LibraryTest {
   /** Writable by others: what lies there might be theirs. */
   @Test
   @Tag("any-jdk")
+  @DisabledOnOs(value = OS.WINDOWS, disabledReason = "gives the owners and modes of POSIX")
   void filesThatOthersMayWriteToAreReplaced() throws Exception {
     Path library = loaded(report().run());
     Object before = Files.getAttribute(library, "unix:ino");
@@ -248,6 +251,7 @@ class LibraryTest {
 
   @Test
   @Tag("any-jdk")
+  @DisabledOnOs(value = OS.WINDOWS, disabledReason = "has the GCC of this machine build a library")
   void whatJavacppWouldTakeIsNotTaken() throws Exception {
     plantAll(home.resolve(".javacpp/cache"));
     assertPacked(loaded(report().run()));
@@ -257,6 +261,7 @@ class LibraryTest {
   /** Without a home folder JavaCPP would take what lies in the shared temporary folder. */
   @Test
   @Tag("any-jdk")
+  @DisabledOnOs(value = OS.WINDOWS, disabledReason = "has the GCC of this machine build a library")
   void whatLiesInTheTemporaryFolderIsNotTaken() throws Exception {
     Path shared = temporary.resolve(".javacpp-" + System.getProperty("user.name")).resolve("cache");
     plantAll(shared);
@@ -285,6 +290,7 @@ class LibraryTest {
   /** Others could put a library of their own where this one lies. */
   @Test
   @Tag("any-jdk")
+  @DisabledOnOs(value = OS.WINDOWS, disabledReason = "gives the owners and modes of POSIX")
   void foldersThatOthersMayWriteToAreNotUsed() throws Exception {
     Path fallback = temporary.resolve("exeunt-" + uid());
     for (String open : new String[] {"home", "home/.javacpp", "home/.javacpp/cache"}) {
@@ -301,6 +307,7 @@ class LibraryTest {
   /** Somebody has been there before: a folder, a link, a file. */
   @Test
   @Tag("any-jdk")
+  @DisabledOnOs(value = OS.WINDOWS, disabledReason = "gives the owners and modes of POSIX")
   void aTakenTemporaryFolderIsNotUsed() throws Exception {
     Files.delete(home);
     Files.createFile(home);
@@ -327,6 +334,7 @@ class LibraryTest {
 
   @Test
   @Tag("any-jdk")
+  @DisabledOnOs(value = OS.WINDOWS, disabledReason = "gives the owners and modes of POSIX")
   void withoutAPrivateFolderNothingIsLoaded() throws Exception {
     Files.delete(home);
     Files.createFile(home);
@@ -363,6 +371,7 @@ class LibraryTest {
 
   @Test
   @Tag("any-jdk")
+  @DisabledOnOs(value = OS.WINDOWS, disabledReason = "mounts file systems")
   void aCacheThatMayOnlyBeReadServes() throws Exception {
     Path library = loaded(report().run());
     assumeMounts(READ_ONLY, home.toString());
@@ -377,6 +386,7 @@ class LibraryTest {
 
   @Test
   @Tag("any-jdk")
+  @DisabledOnOs(value = OS.WINDOWS, disabledReason = "mounts file systems")
   void aFullDiskIsSaidOrAvoided() throws Exception {
     assumeMounts(SMALL_DISK, "1m", home.toString());
     Subprocess fullHome = inNamespace(report(), SMALL_DISK, "1m", home.toString());
@@ -468,8 +478,8 @@ class LibraryTest {
       Subprocess process = with(Subprocess.java("-cp", classPath, Report.class.getName()));
       String sentence = line(process.run(), "failed");
       String expected = digests
-          ? "libexeunt.so is not the file that its digest was made of"
-          : "libexeunt.so has no digest beside it";
+          ? CORE + " is not the file that its digest was made of"
+          : CORE + " has no digest beside it";
       assertTrue(sentence.contains(expected), sentence);
     }
     // Nothing is wrong with a copy as such.
@@ -509,7 +519,7 @@ class LibraryTest {
     Path own = Files.copy(built, folder.resolve(CORE));
     String output =
         report()
-            .option("-Djava.library.path=/nowhere:" + folder)
+            .option("-Djava.library.path=/nowhere" + File.pathSeparator + folder)
             .option("-Dorg.bytedeco.javacpp.pathsFirst=true")
             .run();
     assertEquals(own, loaded(output));
@@ -518,6 +528,7 @@ class LibraryTest {
   }
 
   @Test
+  @DisabledOnOs(value = OS.WINDOWS, disabledReason = "has no LD_PRELOAD")
   void anotherLibraryThatIsThereFirstIsRefused() throws Exception {
     Path built = Setup.libraries().resolve(CORE);
     Assumptions.assumeTrue(Files.exists(built), built + " is not there");

@@ -32,8 +32,9 @@ class PackedTest {
   private final Tensor weight = weight();
 
   @AfterEach
-  void close() {
+  void close() throws InterruptedException {
     scope.close();
+    Setup.empty(folder);
   }
 
   /** Q8_0 with scales of 1. */
@@ -80,8 +81,8 @@ class PackedTest {
   void packsRowsWithoutBlocks() throws IOException {
     int rows = 70;
     Tensor input = scope.copyOf(integers(3 * COLUMNS), 3, COLUMNS);
-    Path file = folder.resolve("panels.packed");
     for (DType type : new DType[] {DType.F32, DType.F16, DType.BF16}) {
+      Path file = folder.resolve(type + ".packed");
       Tensor dense = scope.copyOf(type, integers(rows * COLUMNS), rows, COLUMNS);
       Tensor out = scope.allocate(Device.CPU, DType.F32, 3, rows);
       Linear.builder().input(input).weight(dense).out(out).runOnce();

@@ -20,6 +20,7 @@ import org.exeunt.Device;
 import org.exeunt.Scope;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
+import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.api.io.TempDir;
@@ -28,6 +29,11 @@ import org.junit.jupiter.api.io.TempDir;
 @ExtendWith(ForcedPath.class)
 class ReadOnlyTest {
   @TempDir Path folder;
+
+  @AfterEach
+  void unmap() throws InterruptedException {
+    Setup.empty(folder);
+  }
 
   private MappedByteBuffer mapped() throws IOException {
     Path file = folder.resolve("weights");

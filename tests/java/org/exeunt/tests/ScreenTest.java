@@ -52,8 +52,9 @@ class ScreenTest {
   }
 
   @AfterEach
-  void close() {
+  void close() throws InterruptedException {
     scope.close();
+    Setup.empty(folder);
   }
 
   private Screen.Builder builder() {
@@ -214,8 +215,8 @@ class ScreenTest {
         assertThrows(IllegalArgumentException.class, () -> trusted.check(weight, null));
       }
       bytes[70] ^= 4;
-      Files.write(damaged, bytes);
-      assertThrows(IllegalArgumentException.class, () -> Screen.map(damaged));
+      Path header = Files.write(folder.resolve("header"), bytes);
+      assertThrows(IllegalArgumentException.class, () -> Screen.map(header));
       screen.close();
       assertThrows(IllegalStateException.class, screen::image);
       assertThrows(IllegalStateException.class, () -> screen.save(damaged));

@@ -21,6 +21,20 @@ final class Setup {
     return Path.of(System.getProperty("exeunt.test.libraries", root() + "/build/native/lib"));
   }
 
+  /**
+   * Removes the files of a folder. Windows refuses that while one is mapped, which it is until the
+   * collector has found that nobody has the mapping any more.
+   */
+  static void empty(Path folder) throws InterruptedException {
+    for (int turn = 0; turn < 100; turn++) {
+      if (folder.toFile().listFiles(file -> file.isFile() && !file.delete()).length == 0) {
+        return;
+      }
+      System.gc();
+      Thread.sleep(20);
+    }
+  }
+
   static Path emulator() {
     return libraries().resolve("libexeunt_cuda_emu.so");
   }

@@ -77,7 +77,8 @@ class StartTest {
           break;
         case "light":
           String maps = Files.readString(Path.of("/proc/self/maps"));
-          require(maps.contains("libjniexeunt") && !maps.contains("jnijavacpp"));
+          require(
+              maps.contains(System.mapLibraryName("jniexeunt")) && !maps.contains("jnijavacpp"));
           break;
         case "pointer":
           try (FloatPointer three = new FloatPointer(1, 2, 3); Scope scope = Scope.open()) {
@@ -168,10 +169,11 @@ class StartTest {
   /** Without the jar of the libraries JavaCPP loads them, and what it wants is done at once. */
   @Test
   void librariesOnThePath(@TempDir Path folder) throws Exception {
-    for (String name : new String[] {"libexeunt.so", "libjniexeunt.so"}) {
-      String resource = "/org/exeunt/" + Loader.getPlatform() + "/" + name;
+    for (String name : new String[] {"exeunt", "jniexeunt"}) {
+      String file = System.mapLibraryName(name);
+      String resource = "/org/exeunt/" + Loader.getPlatform() + "/" + file;
       try (InputStream in = exeunt.class.getResourceAsStream(resource)) {
-        Files.copy(in, folder.resolve(name));
+        Files.copy(in, folder.resolve(file));
       }
     }
     List<String> entries = new ArrayList<>();

@@ -31,6 +31,8 @@ import org.exeunt.Tensor;
 import org.exeunt.jni.DLTensor;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.DisabledOnOs;
+import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.extension.ExtendWith;
 
 @ExtendWith(ForcedPath.class)
@@ -298,6 +300,7 @@ class TensorTest {
   }
 
   @Test
+  @DisabledOnOs(value = OS.WINDOWS, disabledReason = "gives them only to who has a privilege")
   void largeAllocationsAskForHugePages() throws IOException {
     Assumptions.assumeTrue(Files.exists(Path.of("/sys/kernel/mm/transparent_hugepage/enabled")),
         "this kernel has no transparent huge pages");
