@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The suite that every op has: each case of the op passes the protocol of a call on every target,
 // and its results are judged by the op's oracle. Linked into <op>_test, whose name says which op.
-#include <errno.h>
-
 #include "harness.h"
+#include "system.h"
 
 namespace exn::test {
 namespace {
 
 std::vector<ListedCase> cases_of_this_program() {
-  std::string op = program_invocation_short_name;
+  std::string op = program_name();
   const size_t end = op.rfind("_test");
   if (end != std::string::npos) op.resize(end);
   std::vector<ListedCase> kept;

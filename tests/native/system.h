@@ -28,6 +28,9 @@ class Pages {
   char* begin_;
 };
 
+// The file of this program, without its folder.
+std::string program_name();
+
 // A function of a library, which stays loaded; null if there is none.
 void* function_of(const std::string& library, const char* name);
 

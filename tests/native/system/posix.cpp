@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <dlfcn.h>
+#include <errno.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -30,6 +31,8 @@ void Pages::forbid_writing(size_t from, size_t bytes) {
 void Pages::forbid(size_t from, size_t bytes) {
   EXPECT_EQ(mprotect(begin_ + from, bytes, PROT_NONE), 0);
 }
+
+std::string program_name() { return program_invocation_short_name; }
 
 void* function_of(const std::string& library, const char* name) {
   void* const opened = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);

@@ -34,6 +34,11 @@ void Pages::forbid(size_t from, size_t bytes) {
   EXPECT_NE(VirtualProtect(begin_ + from, bytes, PAGE_NOACCESS, &before), 0);
 }
 
+std::string program_name() {
+  const std::string path = _pgmptr;
+  return path.substr(path.find_last_of("/\\") + 1);
+}
+
 void* function_of(const std::string& library, const char* name) {
   const HMODULE opened = LoadLibraryA(library.c_str());
   return opened == nullptr ? nullptr : reinterpret_cast<void*>(GetProcAddress(opened, name));
