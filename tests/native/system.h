@@ -24,7 +24,7 @@ class Pages {
   void forbid(size_t from, size_t bytes);
 
  private:
-  size_t bytes_;
+  [[maybe_unused]] size_t bytes_;
   char* begin_;
 };
 
