@@ -113,7 +113,8 @@ TEST_F(Tuning, ChangesNoBitOfACase) {
                          "attention_scores", "gather", "kv_compact", "stablemax", "select"}) {
     size_t number = 0;
     for (const ListedCase& listed : cases_of(op)) {
-      if (++number % 8 != 0 || !in_share(number / 8) || listed.spoiled || listed.base.bench) continue;
+      if (++number % 8 != 0 || !in_share(number / 8) || listed.spoiled || listed.base.bench)
+        continue;
       const Case c = listed.make();
       for (const Target& target : targets()) {
         if (!target.cpu() || !wanted(c.base, target) || c.cpu_refuses) continue;
