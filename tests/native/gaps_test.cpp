@@ -260,8 +260,7 @@ TEST(Gaps, OfLargeTensors) {
 // `same`: rows equally far apart, of which every overlap and no other is refused; else a few that
 // do not overlap may be.
 TEST(Gaps, AnOverlapIsAByteThatIsShared) {
-  constexpr Op<exn_norm_params> kNorm = {"norm", exn_norm_supported, exn_norm_workspace_size,
-                                         exn_norm};
+  const Op<exn_norm_params> kNorm = {"norm", exn_norm_supported, exn_norm_workspace_size, exn_norm};
   std::mt19937 random(1);
   const auto below = [&](int64_t n) {
     return static_cast<int64_t>(random() % static_cast<uint64_t>(n));

@@ -209,7 +209,8 @@ constexpr uint64_t kPaint = 0xA5A5A5A5A5A5A5A5u;
 __attribute__((noinline)) uintptr_t paint_stack() {
   volatile uint64_t painted[(size_t{1} << 18) / sizeof kPaint];
   for (volatile uint64_t& word : painted) word = kPaint;
-  return reinterpret_cast<uintptr_t>(&painted[0]);
+  volatile auto begin = reinterpret_cast<uintptr_t>(&painted[0]);
+  return begin;
 }
 
 // Bytes of stack that f() takes, on one that was painted before.

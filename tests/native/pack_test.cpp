@@ -47,7 +47,8 @@ constexpr DLDataType kBytes = {kDLUInt, 8, 1}, kFloats = {kDLFloat, 32, 1};
 struct Aligned {
   explicit Aligned(size_t size)
       : bytes(static_cast<int64_t>(size)),
-        at(static_cast<char*>(std::aligned_alloc(64, (size + 63) / 64 * 64)), std::free) {}
+        at(static_cast<char*>(::operator new(size, std::align_val_t{64})),
+           [](void* p) { ::operator delete(p, std::align_val_t{64}); }) {}
   int64_t bytes;
   std::unique_ptr<char, void (*)(void*)> at;
 };

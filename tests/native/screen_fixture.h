@@ -61,7 +61,8 @@ inline View view_of(const std::vector<uint8_t>& v) {
 struct Aligned {
   explicit Aligned(size_t size)
       : bytes(size),
-        at(static_cast<char*>(std::aligned_alloc(64, (size + 63) / 64 * 64)), std::free) {}
+        at(static_cast<char*>(::operator new(size, std::align_val_t{64})),
+           [](void* p) { ::operator delete(p, std::align_val_t{64}); }) {}
   // Of all bytes, or of the first ones.
   View view(size_t some = 0) const {
     return {at.get(), kDLUInt, 8, {static_cast<int64_t>(some != 0 ? some : bytes)}};

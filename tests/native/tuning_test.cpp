@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <random>
 #include <sstream>
 
 #include "misuse.h"
@@ -76,7 +77,8 @@ TEST_F(Tuning, RefusesWhatMakesNoSense) {
 }
 
 TEST_F(Tuning, KeepsWhatItMeasured) {
-  const std::string file = ::testing::TempDir() + "exeunt-tuning-" + std::to_string(getpid());
+  const std::string file =
+      ::testing::TempDir() + "exeunt-tuning-" + std::to_string(std::random_device{}());
   ASSERT_EQ(exn_cpu_tune(1, file.c_str()), EXN_OK) << exn_last_error();
   const std::string chosen = exn_cpu_tuning();
   std::stringstream kept;
