@@ -212,9 +212,12 @@ EXN_API exn_status exn_cpu_set_tuning(const char* text);
 /**
  * Measures what is fastest on this processor, with the instruction set and the threads in use, in
  * about `milliseconds` (1..60000; 300 tell enough where nothing else runs, and a call of each kind
- * is made twice however long it takes), with 102 MiB of memory, and makes the choices. Where `path` is not NULL, writes them there, in one step; "": into the file that later processes
- * of this user take by themselves. EXN_RUNTIME_FAILURE if it cannot be written; the choices are made
- * all the same. A second call waits; runs of other threads are sound meanwhile, and spoil the times.
+ * is made twice however long it takes), with 102 MiB of memory, and makes the choices. Where `path`
+ * is not NULL, writes them there, in one step; "": into the file that later processes of this user
+ * take by themselves. EXN_INVALID_ARGUMENT: milliseconds out of range, or a path of 1024 bytes or
+ * more; EXN_OUT_OF_MEMORY; EXN_UNSUPPORTED: "" where the processor has no name or the user no cache
+ * folder; EXN_RUNTIME_FAILURE if it cannot be written: the choices are made all the same. A second
+ * call waits; runs of other threads are sound meanwhile, and spoil the times.
  */
 EXN_API exn_status exn_cpu_tune(int32_t milliseconds, const char* path);
 
