@@ -20,7 +20,12 @@ import time
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 SKIPPED = 3
 PROBE = """<script>addEventListener('load', () => document.title = 'widths '
-+ document.documentElement.scrollWidth + ' ' + innerWidth)</script>"""
++ document.documentElement.scrollWidth + ' ' + innerWidth + ' '
++ document.body.dataset.mdColorScheme)</script>"""
+# A window may have a least width, a frame has none.
+FRAME = """<!DOCTYPE html><meta name="color-scheme" content="light dark"><title></title>
+<body><iframe src="/{page}.html" style="border: 0; width: {width}px; height: 900px"
+onload="document.title = this.contentDocument.title"></iframe></body>"""
 
 
 class Site(http.server.SimpleHTTPRequestHandler):
@@ -32,17 +37,23 @@ class Site(http.server.SimpleHTTPRequestHandler):
             time.sleep(15 if "q=" in self.headers.get("Referer", "") else 1)
             self.send_response(204)
             self.end_headers()
+        elif path.startswith("/frame/"):
+            width, page = path[len("/frame/"):].split("/", 1)
+            self.send_page(FRAME.format(width=width, page=page))
         elif path.endswith(".html"):
             page = pathlib.Path(self.directory, path[1:]).read_text()
-            page = page.replace("</body>", PROBE + '<img src="/late" hidden></body>').encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(page)))
-            self.send_header("Referrer-Policy", "unsafe-url")
-            self.end_headers()
-            self.wfile.write(page)
+            self.send_page(page.replace("</body>", PROBE + '<img src="/late" hidden></body>'))
         else:
             super().do_GET()
+
+    def send_page(self, page):
+        data = page.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Referrer-Policy", "unsafe-url")
+        self.end_headers()
+        self.wfile.write(data)
 
     def log_message(self, *_):
         pass
@@ -73,7 +84,7 @@ def check_links(root, site):
         "glossary.html links to ops.html#nothing, which has no such place"], done.stdout
 
 
-def browse(url, width, dark):
+def browse(url, dark):
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not program:
         print("left out: there is no browser")
@@ -81,7 +92,7 @@ def browse(url, width, dark):
     with tempfile.TemporaryDirectory() as user:
         return subprocess.run(
             [program, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={user}",
-             f"--window-size={width},900",
+             "--window-size=1400,900",
              f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--dump-dom", url],
             capture_output=True, text=True, timeout=300, check=True).stdout
 
@@ -91,17 +102,18 @@ def check_pages(site):
         ("localhost", 0), functools.partial(Site, directory=str(site)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     place = f"http://localhost:{server.server_port}"
-    found = browse(f"{place}/index.html?q=stablemax", 1400, False)
+    found = browse(f"{place}/index.html?q=stablemax", False)
     assert re.search(r'href="[^"]*/ops\.html[^"]*#stablemax" class="md-search-result__link"', found), (
         re.findall(r'class="md-search-result__meta">[^<]*', found))
     for page in ("index", "ops", "architecture", "source/native/include/exeunt/exit_head.h"):
         for width in (400, 1400):
             for dark in (False, True):
-                dom = browse(f"{place}/{page}.html", width, dark)
-                wide, window = map(int, re.search(r"<title>widths (\d+) (\d+)", dom).groups())
+                dom = browse(f"{place}/frame/{width}/{page}", dark)
+                found = re.search(r"<title>widths (\d+) (\d+) (\w+)</title>", dom)
+                wide, window, scheme = int(found[1]), int(found[2]), found[3]
+                assert window == width, f"{page} is shown at {window} pixels, not {width}"
                 assert wide <= window, f"{page} is {wide} pixels wide in a window of {window}"
-                scheme = "slate" if dark else "default"
-                assert f'data-md-color-scheme="{scheme}"' in dom, f"{page} is not {scheme}"
+                assert scheme == ("slate" if dark else "default"), f"{page} is {scheme}"
 
 
 def main():

@@ -48,16 +48,16 @@ public final class Browser {
     }
     Path file = folder.resolve("probed.html");
     Files.writeString(file,
-        page.replace("style-src", "script-src 'unsafe-inline'; style-src")
-            .replace("</body>", probes + "</body>"));
+        framed(page.replace("style-src", "script-src 'unsafe-inline'; style-src")
+                   .replace("</body>", probes + "</body>"),
+            width));
     Path shown = folder.resolve("dom.html");
     Path said = folder.resolve("said.txt");
     Process process =
         new ProcessBuilder(program.get(), "--headless", "--no-sandbox", "--disable-gpu",
             "--hide-scrollbars", "--enable-logging=stderr", "--user-data-dir=" + folder + "/user",
-            "--window-size=" + width + ",900",
-            "--blink-settings=preferredColorScheme=" + (dark ? 0 : 1), "--dump-dom",
-            file.toUri().toString())
+            "--window-size=1400,900", "--blink-settings=preferredColorScheme=" + (dark ? 0 : 1),
+            "--dump-dom", file.toUri().toString())
             .redirectOutput(shown.toFile())
             .redirectError(said.toFile())
             .start();
@@ -67,6 +67,19 @@ public final class Browser {
       process.destroyForcibly().waitFor();
     }
     return new Browser(Files.readString(shown), Files.readAllLines(said));
+  }
+
+  /**
+   * The page in a frame of that width, since a browser's window may have a least width. What scripts
+   * leave there is moved out of the frame, so that it is in what the browser prints.
+   */
+  private static String framed(String page, int width) {
+    return "<!DOCTYPE html><meta name=\"color-scheme\" content=\"light dark\">"
+        + "<style>body {margin: 0} iframe {border: 0; width: " + width
+        + "px; height: 900px}</style>"
+        + "<body><iframe onload=\"document.body.append("
+        + "...this.contentDocument.querySelectorAll('pre[id]'))\" srcdoc=\""
+        + page.replace("&", "&amp;").replace("\"", "&quot;") + "\"></iframe></body>";
   }
 
   private static String text(String script) throws IOException {
