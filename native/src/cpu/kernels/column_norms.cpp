@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// column_norms on the CPU: tiles of rows are summed one row after the other, as they lie in memory,
-// into a strip of columns that stays in L1; tiles into chunks, chunks into the sums, in fixed
-// order.
+// column_norms on the CPU: tiles of rows are summed a few rows at a time, one after the other, into a
+// strip of columns that stays in L1; tiles into chunks, chunks into the sums, in fixed order.
 #include <cmath>
 #include <cstring>
 
+#include "../simd/prefetch.h"
 #include "base/args/column_norms.h"
 #include "elements.h"
 
@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kStrip = 4096;  // columns
 constexpr int64_t kTile = 64;     // rows
+constexpr int kGroup = 4;         // rows that are added at once
 constexpr int64_t kMostChunks = 64;
 constexpr int64_t kMerged = 1024;  // columns whose chunks a thread adds up at once
 
@@ -31,12 +32,36 @@ struct Scratch {
   alignas(64) float sums[kStrip];
 };
 
-template <class T>
-EXN_SIMD void add_squares(const T* x, int64_t n, float* sums) {
+// Sums stay in registers while the rows of a group are added, one after the other. `ahead` is the
+// prefetch distance in elements: the rows of the next group.
+template <class T, int Rows>
+EXN_SIMD void add_squares(const T* const* x, int64_t n, int64_t ahead, float* sums) {
   for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
-    const f32v v = load_part(x + i, lanes, 0.0f);
-    store_part(sums + i, fma(v, v, load_part(sums + i, lanes, 0.0f)), lanes);
+    f32v sum = load_part(sums + i, lanes, 0.0f);
+    for (int row = 0; row < Rows; ++row) {
+      prefetch_l2(x[row] + i + ahead);
+      const f32v v = load_part(x[row] + i, lanes, 0.0f);
+      sum = fma(v, v, sum);
+    }
+    store_part(sums + i, sum, lanes);
   });
+}
+
+// The active rows of [begin, end), in groups.
+template <class T>
+EXN_SIMD void add_tile(const ColumnNormsArgs& a, int64_t begin, int64_t end, int64_t first,
+                       int64_t n, float* sums) {
+  const T* group[kGroup];
+  const int64_t ahead = end - begin > kGroup ? kGroup * a.x.stride : 0;
+  int count = 0;
+  for (int64_t row = begin; row < end; ++row) {
+    if (a.active != nullptr && a.active[row] == 0) continue;
+    group[count++] = row_of<T>(a.x, row) + first;
+    if (count < kGroup) continue;
+    add_squares<T, kGroup>(group, n, ahead, sums);
+    count = 0;
+  }
+  for (int i = 0; i < count; ++i) add_squares<T, 1>(group + i, n, ahead, sums);
 }
 
 EXN_SIMD void add_up(const float* from, int64_t n, float* to) {
@@ -55,10 +80,7 @@ void sum_chunk(const ColumnNormsArgs& a, int64_t begin, int64_t end, int64_t fir
   for (int64_t tile = begin; tile < end; tile += kTile) {
     const int64_t last = end - tile < kTile ? end : tile + kTile;
     std::memset(s.sums, 0, bytes);
-    for (int64_t row = tile; row < last; ++row) {
-      if (a.active != nullptr && a.active[row] == 0) continue;
-      add_squares(row_of<T>(a.x, row) + first, n, s.sums);
-    }
+    add_tile<T>(a, tile, last, first, n, s.sums);
     add_up(s.sums, n, sums);
   }
 }
