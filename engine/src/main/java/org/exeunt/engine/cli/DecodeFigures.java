@@ -90,8 +90,7 @@ public final class DecodeFigures {
           }
         default:
           Backend.setThreads(number("--threads"));
-          try (LlamaWeights weights =
-                   LlamaWeights.load(file, GenerateOptions.weights(option("--weights")))) {
+          try (LlamaWeights weights = weights(file)) {
             try (Screen screen = certified() ? screen(file, weights) : null) {
               return task.equals("screen") ? "{}"
                   : task.equals("agreement")
@@ -103,14 +102,28 @@ public final class DecodeFigures {
     }
   }
 
+  /** As generate has them. */
+  private LlamaWeights weights(GgufFile file) throws IOException {
+    return packed()
+        ? LlamaWeights.load(file, null, Models.packed(file.path()), System.err)
+        : LlamaWeights.load(file, type());
+  }
+
+  private boolean packed() {
+    return option("--weights").equals("packed");
+  }
+
+  private DType type() {
+    return GenerateOptions.weightsOrPacked(option("--weights"));
+  }
+
   private boolean certified() {
     return options.getOrDefault("--head", "full").equals("certified");
   }
 
   /** As generate has it, made now if it has not been. */
   private Screen screen(GgufFile file, LlamaWeights weights) throws IOException {
-    Path kept =
-        Models.screen(Path.of(option("--model")), GenerateOptions.weights(option("--weights")));
+    Path kept = Models.screen(Path.of(option("--model")), type());
     return HeadScreen.openOrMake(kept, weights, new Tokenizer(file), Texts.essay(), System.err);
   }
 

@@ -148,7 +148,7 @@ public final class Evaluate {
             (loaded,
                 type) -> Evaluation.of(file, loaded, type, prompts, text, each, setup(type, most)));
       }
-      try (LlamaWeights loaded = LlamaWeights.load(file, weights, System.err);
+      try (LlamaWeights loaded = LlamaWeights.load(file, weights, null, System.err);
           Evaluation evaluation =
               Evaluation.of(file, loaded, weights, prompts, text, each, setup(weights, most))) {
         evaluation.check(chosen);

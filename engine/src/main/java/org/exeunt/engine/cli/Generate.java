@@ -169,6 +169,7 @@ public final class Generate {
       check(config, decoding, asked);
       try (Loading started = loading = new Loading(file, options.weights, options.threads,
                !options.certified && !options.onGpu(),
+               options.packed ? Models.packed(options.model) : null,
                options.certified ? Models.screen(options.model, options.weights) : null, log)) {
         Tokenizer tokenizer = new Tokenizer(file);
         ChatTemplate format = format(file);

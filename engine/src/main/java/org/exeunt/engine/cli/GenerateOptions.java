@@ -32,6 +32,7 @@ final class GenerateOptions {
   Path model = Models.find();
   Device device = Device.CPU;
   DType weights; // null: as the file has them
+  boolean packed;
   int maxTokens = 256;
   float temperature;
   float topP = 1;
@@ -109,7 +110,10 @@ final class GenerateOptions {
       case "--system" -> system = value;
       case "--context" -> context = integer(option, value, 2, Integer.MAX_VALUE);
       case "--model" -> model = Models.of(value);
-      case "--weights" -> weights = weights(value);
+      case "--weights" -> {
+        packed = value.equals("packed");
+        weights = weightsOrPacked(value);
+      }
       case "--device" -> device = device(value);
       case "--head" -> certified = certified(value);
       case "--max-tokens" -> maxTokens = integer(option, value, 1, 1 << 20);
@@ -155,6 +159,9 @@ final class GenerateOptions {
     if (certified && (temperature > 0 || isProbed())) {
       throw new IllegalArgumentException("--head certified finds the most probable token; "
           + (temperature > 0 ? "a --temperature" : "--stop " + stop) + " needs all logits");
+    }
+    if (onGpu() && packed) {
+      throw new IllegalArgumentException("--weights packed is for the CPU, not for " + device);
     }
     if (onGpu() && topP < 1) {
       throw new IllegalArgumentException("--device " + device
@@ -365,14 +372,22 @@ final class GenerateOptions {
     throw new IllegalArgumentException("--device is '" + value + "', not cpu, cuda:0, cuda:1, ...");
   }
 
+  /** What matrices become, also as packed rows; null: they stay as the file has them. */
+  static DType weightsOrPacked(String value) {
+    return value.equals("packed") ? null : weights(value, "file, packed, f32 or bf16");
+  }
+
   /** What matrices become; null: they stay as the file has them. */
   static DType weights(String value) {
+    return weights(value, "file, f32 or bf16");
+  }
+
+  private static DType weights(String value, String known) {
     return switch (value) {
       case "file" -> null;
       case "f32" -> DType.F32;
       case "bf16" -> DType.BF16;
-      default ->
-        throw new IllegalArgumentException("--weights is '" + value + "', not file, f32 or bf16");
+      default -> throw new IllegalArgumentException("--weights is '" + value + "', not " + known);
     };
   }
 

@@ -3,10 +3,8 @@ package org.exeunt.engine.decode;
 
 import java.io.IOException;
 import java.io.PrintStream;
-import java.nio.file.AccessDeniedException;
 import java.nio.file.DirectoryIteratorException;
 import java.nio.file.DirectoryStream;
-import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -25,6 +23,7 @@ import org.exeunt.Tensor;
 import org.exeunt.engine.layer.LayerObserver;
 import org.exeunt.engine.model.LlamaWeights;
 import org.exeunt.engine.model.Weight;
+import org.exeunt.engine.model.io.KeptFiles;
 import org.exeunt.engine.model.text.Tokenizer;
 
 /**
@@ -80,7 +79,7 @@ public final class HeadScreen {
     } catch (IOException | IllegalArgumentException e) {
       weights.requireUnchanged(); // of which it may not be, then
       if (log != null) {
-        log.println("making the certified head anew: " + why(e));
+        log.println("making the certified head anew: " + KeptFiles.why(e));
       }
       return null;
     }
@@ -103,7 +102,8 @@ public final class HeadScreen {
       removeOlder(kept.toAbsolutePath());
     } catch (IOException e) {
       if (log != null) {
-        log.println("the certified head cannot be kept, and is made anew each time: " + why(e));
+        log.println(
+            "the certified head cannot be kept, and is made anew each time: " + KeptFiles.why(e));
       }
     }
     return made;
@@ -132,17 +132,6 @@ public final class HeadScreen {
     } catch (DirectoryIteratorException e) {
       throw e.getCause();
     }
-  }
-
-  /** What an exception about a file has to say, which may be the file's name alone. */
-  private static String why(Exception e) {
-    if (e instanceof AccessDeniedException denied) {
-      return denied.getFile() + " may not be read or written";
-    }
-    if (e instanceof FileSystemException failed && failed.getReason() == null) {
-      return failed.getFile() + ": " + failed.getClass().getSimpleName();
-    }
-    return e.getMessage();
   }
 
   /**

@@ -25,9 +25,11 @@ public final class Loading implements AutoCloseable {
    *
    * @param threads CPU threads to use from then on; 0: as many as there are
    * @param head whether each token reads the head, and not a screen of it
+   * @param packed where packed rows are kept; null: nothing is packed
    * @param kept where a screen may be; null: none is needed
    */
-  public Loading(GgufFile file, DType type, int threads, boolean head, Path kept, PrintStream log) {
+  public Loading(GgufFile file, DType type, int threads, boolean head, Path packed, Path kept,
+      PrintStream log) {
     thread = new Thread("loading") {
       @Override
       public void run() {
@@ -35,7 +37,7 @@ public final class Loading implements AutoCloseable {
           if (threads > 0) {
             Backend.setThreads(threads);
           }
-          weights = LlamaWeights.load(file, type, log);
+          weights = LlamaWeights.load(file, type, packed, log);
           weights.touch(head);
           screen = kept == null ? null : HeadScreen.open(kept, weights, log);
         } catch (Throwable e) { // of whatever kind: it is thrown again where somebody waits

@@ -112,7 +112,7 @@ public final class Equality {
 
   private void run(List<Method> methods, DType type) throws IOException {
     String storage = type == null ? "file" : type.name().toLowerCase(Locale.ROOT);
-    try (LlamaWeights weights = LlamaWeights.load(file, type, System.err);
+    try (LlamaWeights weights = LlamaWeights.load(file, type, null, System.err);
         Evaluation evaluation = loader.load(weights, type)) {
       evaluation.check(methods);
       int[][] expected = null;

@@ -3,6 +3,7 @@ package org.exeunt.engine.model;
 
 import java.io.IOException;
 import java.io.PrintStream;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
@@ -37,6 +38,7 @@ public final class LlamaWeights implements AutoCloseable {
   private final Parts parts;
   private final Tensor memory;
   private final GgufFile source; // null: nothing is in place any more
+  private final PackedRows packed; // null: nothing is packed
 
   /**
    * One decoder layer; what a model has not is null.
@@ -96,9 +98,9 @@ public final class LlamaWeights implements AutoCloseable {
   private record Parts(
       List<Layer> layers, Tensor outputNorm, Weight embedding, Weight head, Tensor ropeFactors) {}
 
-  /** As {@link #load(GgufFile, DType, PrintStream)}, without a word. */
+  /** As {@link #load(GgufFile, DType, Path, PrintStream)}, in place, without a word. */
   public static LlamaWeights load(GgufFile file, DType type) throws IOException {
-    return load(file, type, null);
+    return load(file, type, null, null);
   }
 
   /**
@@ -107,19 +109,24 @@ public final class LlamaWeights implements AutoCloseable {
    * @param type what the matrices become, {@code F32} or {@code BF16}; null: they stay as they are,
    *     in place, but for what no op takes (elements at odd addresses; feed-forward blocks that mix
    *     blocks and elements), which becomes F32
+   * @param kept where packed rows are kept, which take the place of the layers' matrices where they
+   *     are faster and {@code type} is null; null: nothing is packed
    * @param log where to say how far it is if that takes long; null: nowhere
    * @throws ModelFormatException if the file is no model this decoder can run
    * @throws IOException if it cannot be read, or there is no memory for it
    * @throws ModelChangedException if it changes meanwhile
    */
-  public static LlamaWeights load(GgufFile file, DType type, PrintStream log) throws IOException {
+  public static LlamaWeights load(GgufFile file, DType type, Path kept, PrintStream log)
+      throws IOException {
     Shapes shapes = Shapes.of(file);
     shapes.check();
+    PackedRows packed =
+        kept == null || type != null ? null : PackedRows.of(file, shapes.matrices(), kept, log);
     WeightArena counted = WeightArena.counting();
-    parts(shapes, new WeightReader(file, type, counted));
+    parts(shapes, new WeightReader(file, type, packed, counted));
     LlamaWeights weights;
     try {
-      weights = new LlamaWeights(shapes, type, counted, log);
+      weights = new LlamaWeights(shapes, type, packed, counted, log);
     } catch (OutOfMemoryError e) {
       throw new IOException(file.path() + ": there is no memory for its " + shapes.parameters()
               + " weights" + (type == null ? "." : " as " + type + "."),
@@ -128,14 +135,15 @@ public final class LlamaWeights implements AutoCloseable {
     return weights;
   }
 
-  private LlamaWeights(Shapes shapes, DType type, WeightArena counted, PrintStream log)
-      throws IOException {
+  private LlamaWeights(Shapes shapes, DType type, PackedRows packed, WeightArena counted,
+      PrintStream log) throws IOException {
     config = shapes.config();
     this.type = type;
+    this.packed = packed;
     try {
       WeightArena arena = WeightArena.like(scope, counted);
       GgufFile file = shapes.file();
-      WeightReader reader = new WeightReader(file, type, arena);
+      WeightReader reader = new WeightReader(file, type, packed, arena);
       parts = parts(shapes, reader);
       reader.convert(log);
       memory = type == null ? file.mapAround(file.tensors().get(EMBEDDING)) : arena.memory();
@@ -153,6 +161,7 @@ public final class LlamaWeights implements AutoCloseable {
     type = host.type;
     memory = null;
     source = null;
+    packed = null;
     try {
       WeightCopies copies = new WeightCopies(scope, device);
       List<Layer> layers = new ArrayList<>();
@@ -177,6 +186,7 @@ public final class LlamaWeights implements AutoCloseable {
     this.config = config;
     type = counted.type();
     source = null;
+    packed = null;
     try {
       RandomMatrices matrices = counted.allocated(scope);
       parts = parts(config, ownHead, matrices);
@@ -348,12 +358,18 @@ public final class LlamaWeights implements AutoCloseable {
     if (source != null) {
       source.requireUnchanged();
     }
+    if (packed != null) {
+      packed.requireUnchanged();
+    }
   }
 
   /** The same for each step: it sees at once that the file was cut, and soon that it was written. */
   public void checkUnchanged() {
     if (source != null) {
       source.checkUnchanged();
+    }
+    if (packed != null) {
+      packed.checkUnchanged();
     }
   }
 
@@ -462,6 +478,18 @@ public final class LlamaWeights implements AutoCloseable {
     private void tensor(String name, int rows, int columns) throws ModelFormatException {
       known.add(name);
       file.tensor(name, rows, columns);
+    }
+
+    /** The layers' matrices, in the order of use. */
+    List<String> matrices() {
+      List<String> all = new ArrayList<>();
+      for (int l = 0; l < config.layers(); l++) {
+        String prefix = "blk." + l + ".";
+        all.addAll(names(prefix, PROJECTIONS, ".weight"));
+        all.add(prefix + "attn_output.weight");
+        all.addAll(names(prefix, FEED_FORWARD, ".weight"));
+      }
+      return all;
     }
 
     long parameters() {

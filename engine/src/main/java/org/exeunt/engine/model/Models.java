@@ -51,9 +51,18 @@ public final class Models {
    * become. Which head it is of it says itself.
    */
   public static Path screen(Path model, DType weights) throws IOException {
-    return screens().resolve(String.format("%s.%s-%08x.screen", model.getFileName(),
-        weights == null ? "file" : weights.toString().toLowerCase(Locale.ROOT),
-        model.toRealPath().toString().hashCode()));
+    return kept(
+        model, weights == null ? "file" : weights.toString().toLowerCase(Locale.ROOT), "screen");
+  }
+
+  /** Where the packed rows of a model are kept, beside screens. */
+  public static Path packed(Path model) throws IOException {
+    return kept(model, "file", "packed");
+  }
+
+  private static Path kept(Path model, String weights, String what) throws IOException {
+    return screens().resolve(String.format("%s.%s-%08x.%s", model.getFileName(), weights,
+        model.toRealPath().toString().hashCode(), what));
   }
 
   private static Path cached(String file) {

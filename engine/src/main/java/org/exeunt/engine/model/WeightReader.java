@@ -25,6 +25,7 @@ final class WeightReader {
 
   private final GgufFile file;
   private final DType type;
+  private final PackedRows packed;
   private final WeightArena arena;
   private final List<Conversion> conversions = new ArrayList<>();
 
@@ -50,10 +51,14 @@ final class WeightReader {
     }
   }
 
-  /** @param type what matrices become; null: what they are */
-  WeightReader(GgufFile file, DType type, WeightArena arena) {
+  /**
+   * @param type what matrices become; null: what they are
+   * @param packed what takes the place of some of these; null: nothing does
+   */
+  WeightReader(GgufFile file, DType type, PackedRows packed, WeightArena arena) {
     this.file = file;
     this.type = type;
+    this.packed = packed;
     this.arena = arena;
   }
 
@@ -72,6 +77,10 @@ final class WeightReader {
     GgufTensor tensor = file.tensor(name, rows, columns);
     if (type != null) {
       return Weight.of(converted(tensor, type));
+    }
+    Weight rearranged = packed == null ? null : packed.of(tensor);
+    if (rearranged != null) {
+      return rearranged;
     }
     Tensor inPlace = file.map(tensor);
     return inPlace != null

@@ -105,7 +105,8 @@ class DecodeFiguresTest {
     assertEquals(2, run("--steps", "0"));
     assertEquals("bench --decode: argument --steps: '0' is no number from 1 to 999999\n", log);
     assertEquals(1, run("--weights", "q3"));
-    assertTrue(log.endsWith("bench --decode: --weights is 'q3', not file, f32 or bf16\n"), log);
+    assertTrue(
+        log.endsWith("bench --decode: --weights is 'q3', not file, packed, f32 or bf16\n"), log);
     assertEquals(1, run("--weights", "f32", "--prompt", "97"));
     assertTrue(log.contains("the model's context of 96"), log);
   }

@@ -247,6 +247,20 @@ class GenerateTest {
   }
 
   @Test
+  void packedWeightsSayTheSame() throws IOException {
+    Path blocks = TinyModel.writeBlocks(folder.resolve("blocks.gguf"));
+    Result inPlace = say(blocks, "", "--prompt", "abc", "--max-tokens", "9");
+    Result packed = say(blocks, "", "--prompt", "abc", "--max-tokens", "9", "--weights", "packed");
+    assertEquals(0, packed.status, packed.log);
+    assertEquals(inPlace.out, packed.out);
+    assertEquals(packed.log.contains("packing the weights, once for this model"),
+        Files.exists(Models.packed(blocks)));
+    assertEquals(inPlace.out,
+        say(blocks, "", "--prompt", "abc", "--max-tokens", "9", "--weights", "packed").out);
+    Files.deleteIfExists(Models.packed(blocks));
+  }
+
+  @Test
   void systemMessagesAreGiven() throws IOException {
     Result system = said("--system", "abc", "--prompt", "d");
     Result text = said("--raw", "--prompt", "system\nabc\nuser\nd\nassistant\n");
@@ -540,8 +554,10 @@ class GenerateTest {
     assertRefused("--prompt needs a value", "--prompt");
     assertRefused("'hello' is not an option", "hello");
     assertRefused("unknown option '--fast'", "--fast", "1");
-    assertRefused("not file, f32 or bf16", "--prompt", "a", "--weights", "f64");
+    assertRefused("not file, packed, f32 or bf16", "--prompt", "a", "--weights", "f64");
     assertRefused("not certified or full", "--prompt", "a", "--head", "half");
+    assertRefused("--weights packed is for the CPU", "--prompt", "a", "--weights", "packed",
+        "--device", "cuda:0");
     assertRefused("needs all logits", "--prompt", "a", "--head", "certified", "--temperature", "1");
     assertRefused("--max-tokens is '0'", "--prompt", "a", "--max-tokens", "0");
     assertRefused("--temperature is 'hot'", "--prompt", "a", "--temperature", "hot");

@@ -357,6 +357,11 @@ public final class GgufFile implements Closeable {
     }
   }
 
+  /** Reads the first bytes of {@code tensor} into what remains of {@code bytes}. */
+  public void read(GgufTensor tensor, ByteBuffer bytes) throws IOException {
+    file.read(tensor.offset(), bytes);
+  }
+
   /**
    * The rows of {@code tensor}, dequantised one at a time into the same array, and handed to
    * {@code consumer}.

@@ -135,15 +135,22 @@ public final class ModelFile implements Closeable {
   public ByteBuffer read(long offset, long length) throws IOException {
     requireInside(offset, length);
     ByteBuffer bytes = ByteBuffer.allocate((int) length).order(ByteOrder.LITTLE_ENDIAN);
-    while (bytes.hasRemaining()) {
-      int begin = bytes.position();
-      bytes.limit(Math.min((int) length, begin + PIECE));
-      if (channel.read(bytes, offset + begin) < 0) {
+    read(offset, bytes);
+    return bytes.flip();
+  }
+
+  /** The same into what remains of {@code bytes}. */
+  public void read(long offset, ByteBuffer bytes) throws IOException {
+    requireInside(offset, bytes.remaining());
+    int begin = bytes.position();
+    int end = bytes.limit();
+    while (bytes.position() < end) {
+      bytes.limit(Math.min(end, bytes.position() + PIECE));
+      if (channel.read(bytes, offset + bytes.position() - begin) < 0) {
         throw cut();
       }
-      bytes.limit((int) length);
+      bytes.limit(end);
     }
-    return bytes.flip();
   }
 
   /**
