@@ -97,14 +97,15 @@ mkdir -p "$WORK"
 exec {lock}>"$WORK/.$PLATFORM.lock"
 flock "$lock"
 
-tests=OFF
+tests=OFF cases=OFF
+[[ " ${TARGETS[*]} " != *" exeunt_cases_jni "* ]] || cases=ON
 [[ $PLATFORM != windows* || " ${TARGETS[*]} " != *" all "* ]] || tests=ON
 arguments=(-DCMAKE_BUILD_TYPE=Release -DEXN_CUDA=OFF "-DEXN_JNI_SOURCES=$WORK/jni"
   "-DEXN_JNI_INCLUDE=$(dirname "$(dirname "$(readlink -f "$(command -v javac)")")")/include"
   "-DEXN_ONLY_ISAS=${ISAS// /;}")
 if [[ -n $target ]]; then
   ensure_zig
-  arguments+=("-DEXN_TESTS=$tests" -DEXN_SUITE=standard
+  arguments+=("-DEXN_TESTS=$tests" "-DEXN_CASES=$cases" -DEXN_SUITE=standard
     -DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/zig.cmake
     "-DEXN_TARGET=$target" "-DEXN_ZIG=$ROOT/build/zig/site/ziglang/zig")
   # For ccache: the compilers are scripts that CMake writes.

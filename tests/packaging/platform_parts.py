@@ -11,7 +11,7 @@ class Parts:
     platform: str
     jars: list
     classes: pathlib.Path  # of the tests
-    libraries: list  # of the cases of ops, and exeunt's own; for Linux alone
+    libraries: list  # of the cases of ops, and exeunt's own; not for macOS
     golden: pathlib.Path  # recorded vectors
     exceptions: pathlib.Path
 

@@ -7,7 +7,8 @@
   platform_test.py --here FOLDER
 
 CLASSPATH is that of the Java tests here. Builds the platform's jar (launcher/platform.sh), inspects
-it (check_platform.py), runs the README's example and then the Java tests. With --pack it runs nothing,
+it (check_platform.py), runs the README's example, then the Java tests and, under Wine, the native
+ones, which nested.aarch64 runs for ARM. With --pack it runs nothing,
 but leaves in FOLDER what --here runs on a machine of the platform, in that one's own JDK and from the
 same sources. What may fail is listed with its reason in platform_exceptions.tsv; of all test methods
 but those that find what they need missing, so many of 100 must pass as LEAST says. Ends with status 3
@@ -34,7 +35,7 @@ ROOT = HERE.parents[1]
 WORK = ROOT / "build/platform"
 # Console launcher with the engine of the version that the tests are compiled for.
 CONSOLE = "org.junit.platform:junit-platform-console-standalone:6.1.3"
-LEAST = {"linux-arm64": 0.95}
+LEAST = {"linux-arm64": 0.95, "windows-x86_64": 0.95}
 LEAST_OF_OTHERS = 0.75
 NATIVE = "linux-x86_64"  # what this is run on but for --here
 # What takes longest to compile says nothing about a platform.
@@ -100,7 +101,7 @@ class Machine:
         self.name = platform if here else f"{platform}/emulated"
         self.windows = platform.startswith("windows") and not here
         self.environment = {**os.environ, "WINEDEBUG": "-all", "WINEPREFIX": str(WORK / "wine"),
-                            "EXEUNT_OPS": str(ROOT / "ops")}
+                            "EXEUNT_OPS": str(ROOT / "ops"), "EXEUNT_TUNING": "default"}
         if here:
             self.begin([tool("java")], [], [])
             return
@@ -248,6 +249,21 @@ def run_tests(machine, parts):
         raise SystemExit(1)
 
 
+def run_native(machine):
+    """The native tests under Wine. A program that waits keeps Wine's services, which one of the tests
+    would else begin, and which hold its output as long as they run."""
+    with subprocess.Popen(["wine", "cmd"], env=machine.environment, stdin=subprocess.PIPE,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        done = subprocess.run(["ctest", "--test-dir", WORK / "windows-x86_64", "--label-regex", "native",
+                               "--no-tests=error", "--output-on-failure", "--parallel",
+                               os.environ.get("EXEUNT_JOBS", str(os.cpu_count()))],
+                              env=machine.environment, capture_output=True, text=True,
+                              errors="replace", check=False)
+    print("native:", *re.findall(r".* tests passed.*|Total Test time.*", done.stdout))
+    if done.returncode != 0:
+        raise SystemExit(done.stdout[-5000:] + done.stderr)
+
+
 def build_jar(platform, isas, *targets):
     """The platform's jar, inspected."""
     jar = WORK / f"exeunt-jni-{platform}.jar"
@@ -261,20 +277,22 @@ def build_jar(platform, isas, *targets):
     return jar
 
 
-def built(platform, classpath, isas):
-    """The parts for a platform, of the class path of the tests here."""
+def built(platform, classpath, isas="", native=False):
+    """The parts for a platform, of the class path of the tests here; besides, native tests."""
     entries = [pathlib.Path(entry) for entry in classpath.split(":")]
     # The console has JUnit.
     foreign, jars, libraries = r"-cuda\.jar$|/(junit-|opentest4j|apiguardian)", [], []
     if platform != NATIVE:
         foreign += rf"|-{NATIVE}\.jar$"
-        cases = ["exeunt_cases_jni"] if platform == "linux-arm64" else []
+        cases = [] if platform.startswith("macosx") else ["all" if native else "exeunt_cases_jni"]
         version = re.search(r"<javacpp.version>(.*)</javacpp.version>", (ROOT / "pom.xml").read_text())[1]
         jars = [build_jar(platform, isas, *cases),
                 artifact(f"org.bytedeco:javacpp:{version}:jar:{platform}")]
     if platform.startswith("linux"):
         folder = ROOT / "build/native/lib" if platform == NATIVE else WORK / platform / "lib"
         libraries = [folder / f"lib{name}.so" for name in ("exeunt", "exeunt_cases", "exeunt_cases_jni")]
+    elif platform.startswith("windows"):
+        libraries = [WORK / platform / "bin" / f"{name}.dll" for name in ("exeunt", "exeunt_cases_jni")]
     kept = [entry for entry in entries if entry.suffix == ".jar" and not re.search(foreign, str(entry))]
     return Parts(platform, [*kept, *jars, artifact(CONSOLE)],
                  next(entry for entry in entries if entry.name == "test-classes"), libraries,
@@ -287,15 +305,17 @@ def main():
             parts = Parts.unpack(pathlib.Path(folder).absolute())
             machine = Machine(parts.platform, here=True)
         case [platform, "--pack", folder, classpath]:
-            built(platform, classpath, isas="").pack(pathlib.Path(folder))
+            built(platform, classpath).pack(pathlib.Path(folder))
             return
         case [platform, classpath]:
             machine = Machine(platform, here=False)
-            parts = built(platform, classpath, ISAS if machine.windows else "")
+            parts = built(platform, classpath, ISAS if machine.windows else "", machine.windows)
         case _:
             raise SystemExit(__doc__)
     run_example(machine, parts.jars)
     run_tests(machine, parts)
+    if machine.windows:
+        run_native(machine)
 
 
 main()

@@ -3,6 +3,7 @@ package org.exeunt.tests;
 
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.File;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.lang.reflect.Method;
@@ -307,7 +308,6 @@ class ConcurrentCloseTest {
     }
   }
 
-  /** Images that are written to files. */
   /** Two threads save, one checks, and two close as soon as they see that a file is written. */
   static final class ImageStorm {
     private static final int ROUNDS = 20;
@@ -315,6 +315,7 @@ class ConcurrentCloseTest {
     private static final int DIM = 64;
     private static final int VOCABULARY = 2000;
     private static final long WAIT_NANOS = 20_000_000;
+    private static final boolean WINDOWS = File.separatorChar == '\\';
 
     // Of packed rows, which nothing else holds.
     private static final AtomicLong held = new AtomicLong();
@@ -322,13 +323,14 @@ class ConcurrentCloseTest {
 
     public static void main(String[] args) throws Exception {
       Path folder = Path.of(args[0]);
-      Path screens = folder.resolve("screen");
-      Path rows = folder.resolve("packed");
       try (Scope scope = Scope.open()) {
         Tensor head = scope.allocate(Device.CPU, DType.F32, VOCABULARY, DIM);
         head.copyFrom(values(VOCABULARY * DIM));
         Tensor states = scope.copyOf(values(2 * DIM * DIM), 2 * DIM, DIM);
         for (int round = 0; round < ROUNDS && !Threads.failed(); round++) {
+          String turn = WINDOWS ? "" + round : ""; // those of the last turn are still mapped
+          Path screens = folder.resolve("screen" + turn);
+          Path rows = folder.resolve("packed" + turn);
           Screen screen = Screen.builder().weight(head).states(states).build();
           Packed packed = Packed.of(head);
           Threads.run("images", TIMES,

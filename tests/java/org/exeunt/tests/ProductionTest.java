@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import jdk.jfr.Recording;
 import jdk.jfr.consumer.RecordedEvent;
@@ -30,6 +31,8 @@ import org.junit.jupiter.api.Test;
 /** What docs/production.md promises to those who watch a process. */
 @Tag("any-jdk")
 class ProductionTest {
+  private static final String DONE = "done" + System.lineSeparator();
+
   /** Does what its first argument names, and prints what can be seen of that. */
   static final class Watched {
     public static void main(String[] arguments) throws Exception {
@@ -137,16 +140,17 @@ class ProductionTest {
     assertTrue(output.contains(sentence), output);
     assertTrue(output.contains("Watched.forget(ProductionTest.java:"), output);
     assertEquals(1, output.split("became unreachable", -1).length - 1, output);
-    assertEquals("done\n", Subprocess.of(Watched.class, "forget").soon().run());
+    assertEquals(DONE, Subprocess.of(Watched.class, "forget").soon().run());
   }
 
   @Test
   void saysWhatWasLoaded() {
     String output = Subprocess.of(Watched.class, "run").option("-Dexeunt.log=true").soon().run();
-    assertTrue(output.matches("(?s).*INFO: exeunt " + Backend.version() + " was loaded from "
-                   + Backend.library() + " in [0-9.]+ ms, runs on cpu .*"),
+    assertTrue(
+        output.matches("(?s).*INFO: exeunt " + Backend.version() + " was loaded from "
+            + Pattern.quote(Backend.library().toString()) + " in [0-9.]+ ms, runs on cpu .*"),
         output);
-    assertEquals("done\n", Subprocess.of(Watched.class, "run").soon().run());
+    assertEquals(DONE, Subprocess.of(Watched.class, "run").soon().run());
   }
 
   /** The parts are those of the whole, each with what it is for. */

@@ -19,7 +19,7 @@ import org.junit.jupiter.api.Assumptions;
  * A main class run by this JVM's java in a process of its own, for what is decided once in a
  * process. It has the compilers and the collector of this JVM unless it is given others.
  */
-final class Subprocess {
+public final class Subprocess {
   /** How a JVM begins soonest, for what neither runs long nor depends on a compiler. */
   private static final List<String> SOON =
       List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData");
@@ -78,14 +78,12 @@ final class Subprocess {
   /** What it printed; it must end with status 0, and is ended after five minutes. */
   String run() {
     List<String> command = new ArrayList<>(wrapper);
-    command.addAll(given("exeunt.test.emulator"));
-    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+    command.addAll(beginning());
     ManagementFactory.getRuntimeMXBean()
         .getInputArguments()
         .stream()
         .filter(SOON::contains)
         .forEach(command::add);
-    command.addAll(given("exeunt.test.options"));
     command.addAll(options);
     command.addAll(program);
     ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
@@ -101,7 +99,16 @@ final class Subprocess {
       throw new IllegalStateException(e);
     }
   }
-  /** What every JVM needs on another platform (platform_test.py), between tabs. */
+
+  /** What starts a JVM like this one, on another platform with what each needs there. */
+  public static List<String> beginning() {
+    List<String> words = new ArrayList<>(given("exeunt.test.emulator"));
+    words.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+    words.addAll(given("exeunt.test.options"));
+    return words;
+  }
+
+  /** Of platform_test.py, between tabs. */
   private static List<String> given(String property) {
     String words = System.getProperty(property, "");
     return words.isEmpty() ? List.of() : List.of(words.split("\t"));

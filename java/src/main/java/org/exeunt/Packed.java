@@ -136,7 +136,8 @@ public final class Packed implements AutoCloseable {
    * Writes the rows to a file: beside it first, then renamed, so that no one sees half of it.
    *
    * @param file the path; what is there is replaced
-   * @throws IOException if it cannot be written
+   * @throws IOException if it cannot be written; Windows replaces no file that is mapped ({@link
+   *     #open}), which it is until the garbage collector has found that its rows are out of use
    * @throws IllegalStateException if this is closed
    */
   public void save(Path file) throws IOException {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.tests.fuzz;
 
+import com.sun.management.OperatingSystemMXBean;
+import java.io.File;
 import java.io.IOException;
 import java.io.PrintStream;
+import java.lang.management.ManagementFactory;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
@@ -16,6 +19,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import org.exeunt.cases.Facade;
+import org.exeunt.tests.Subprocess;
 
 /**
  * Random calls of the facade, and races with closes, in processes that may die of them; a new one
@@ -108,12 +112,11 @@ public final class Fuzz {
 
     Child(String mode, long seed, long from, long last, long millis, Path progress, PrintStream log)
         throws IOException, InterruptedException {
-      List<String> command = new ArrayList<>(List.of(
-          Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-          "--enable-native-access=ALL-UNNAMED", "-Xms96m", "-Xmx96m", "-XX:+AlwaysPreTouch",
-          "-XX:MaxDirectMemorySize=64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-          "-XX:-OmitStackTraceInFastThrow", "-XX:-CreateCoredumpOnCrash", "-XX:ErrorFile=/dev/null",
-          "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0",
+      List<String> command = new ArrayList<>(Subprocess.beginning());
+      command.addAll(List.of("--enable-native-access=ALL-UNNAMED", "-Xms96m", "-Xmx96m",
+          "-XX:+AlwaysPreTouch", "-XX:MaxDirectMemorySize=64m", "-XX:+UseSerialGC",
+          "-XX:TieredStopAtLevel=1", "-XX:-OmitStackTraceInFastThrow", "-XX:-CreateCoredumpOnCrash",
+          "-XX:ErrorFile=/dev/null", "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0",
           "-Dexeunt.threads=" + (mode.equals(CALLS) ? 1 : 2), "-Dexeunt.fuzz.mode=" + mode));
       for (String name : List.of("exeunt.isa", "exeunt.backend", "exeunt.cuda.library",
                "exeunt.cases.library", "exeunt.fuzz.sentences")) {
@@ -214,6 +217,11 @@ public final class Fuzz {
   }
 
   private static long residentKib() throws IOException {
+    if (File.separatorChar == '\\') {
+      return ManagementFactory.getPlatformMXBean(OperatingSystemMXBean.class)
+                 .getCommittedVirtualMemorySize()
+          >> 10;
+    }
     return Files.readAllLines(Path.of("/proc/self/status"))
         .stream()
         .filter(line -> line.startsWith("VmRSS:"))
