@@ -30,6 +30,13 @@ ALL_NEEDS=(
 )
 
 # shellcheck disable=SC2034
+# Needed besides by `test --platform windows-x86_64`.
+WINDOWS_NEEDS=(
+  'command wine:wine'
+  'file /usr/src/googletest/googletest/CMakeLists.txt:googletest'
+)
+
+# shellcheck disable=SC2034
 # Needed by `docs`, and by the test of the site.
 DOCS_NEEDS=('command doxygen:doxygen')
 

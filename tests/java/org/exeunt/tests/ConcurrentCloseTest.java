@@ -249,7 +249,7 @@ class ConcurrentCloseTest {
     private static final AtomicReference<Stream> STREAM = new AtomicReference<>();
 
     public static void main(String[] args) throws Exception {
-      EVENT.set(Event.create(DEVICE));
+      EVENT.set(recorded());
       STREAM.set(Stream.create(DEVICE));
       try (Scope scope = Scope.open(); Event start = Event.create(DEVICE)) {
         start.record(Stream.DEFAULT);
@@ -290,10 +290,14 @@ class ConcurrentCloseTest {
       Threads.report("events and streams");
     }
 
+    private static Event recorded() {
+      Event event = Event.create(DEVICE);
+      event.record(Stream.DEFAULT);
+      return event;
+    }
+
     private static void swapEvents() {
-      Event next = Event.create(DEVICE);
-      next.record(Stream.DEFAULT);
-      EVENT.getAndSet(next).close();
+      EVENT.getAndSet(recorded()).close();
     }
 
     private static void swapStreams() {

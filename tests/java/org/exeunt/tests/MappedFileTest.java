@@ -51,7 +51,7 @@ class MappedFileTest {
 
   @AfterEach
   void unmap() throws InterruptedException {
-    Setup.empty(folder);
+    Setup.remove(folder);
   }
 
   private MappedFile map(long offset, long bytes) throws IOException {

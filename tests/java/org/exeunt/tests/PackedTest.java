@@ -34,7 +34,7 @@ class PackedTest {
   @AfterEach
   void close() throws InterruptedException {
     scope.close();
-    Setup.empty(folder);
+    Setup.remove(folder);
   }
 
   /** Q8_0 with scales of 1. */

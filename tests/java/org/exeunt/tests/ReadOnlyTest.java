@@ -32,7 +32,7 @@ class ReadOnlyTest {
 
   @AfterEach
   void unmap() throws InterruptedException {
-    Setup.empty(folder);
+    Setup.remove(folder);
   }
 
   private MappedByteBuffer mapped() throws IOException {

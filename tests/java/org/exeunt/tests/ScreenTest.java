@@ -57,7 +57,7 @@ class ScreenTest {
   @AfterEach
   void close() throws InterruptedException {
     scope.close();
-    Setup.empty(folder);
+    Setup.remove(folder);
   }
 
   private Screen.Builder builder() {

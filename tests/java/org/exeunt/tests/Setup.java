@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.tests;
 
+import java.io.File;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -22,12 +23,13 @@ final class Setup {
   }
 
   /**
-   * Removes the files of a folder. Windows refuses that while one is mapped, which it is until the
-   * collector has found that nobody has the mapping any more.
+   * Removes a folder of files. Windows keeps one that is mapped, even where it is removed by name,
+   * until the collector has found that nobody has the mapping any more.
    */
-  static void empty(Path folder) throws InterruptedException {
+  static void remove(Path folder) throws InterruptedException {
     for (int turn = 0; turn < 100; turn++) {
-      if (folder.toFile().listFiles(file -> file.isFile() && !file.delete()).length == 0) {
+      folder.toFile().listFiles(File::delete);
+      if (folder.toFile().delete()) {
         return;
       }
       System.gc();

@@ -88,12 +88,17 @@ final class WindowsRights {
 
   /**
    * A new file whose name ends with {@code .part}. Not by Files.createTempFile: its random names
-   * would have the JVM ask every network adapter for entropy first.
+   * would have the JVM ask every network adapter for entropy first. Nor by the number of the
+   * process, for which the JVM makes threads and classes that nothing else here needs.
    */
   static Path newFile(Path folder, String name) throws IOException {
-    long process = ProcessHandle.current().pid();
-    return Files.createFile(
-        folder.resolve(name + "-" + process + "-" + System.nanoTime() + ".part"));
+    while (true) {
+      try {
+        return Files.createFile(folder.resolve(name + "-" + System.nanoTime() + ".part"));
+      } catch (FileAlreadyExistsException e) {
+        // Another was at it in the same moment.
+      }
+    }
   }
 
   private static BasicFileAttributes attributes(Path path) throws IOException {
