@@ -24,6 +24,8 @@ import org.exeunt.engine.model.gguf.GgufFile;
 import org.exeunt.engine.model.gguf.GgufTensor;
 import org.exeunt.engine.model.io.KeptFiles;
 import org.exeunt.engine.model.io.ModelFile;
+import org.exeunt.engine.model.io.ModelFile.Piece;
+import org.exeunt.engine.model.io.ModelFile.Range;
 
 /**
  * Matrices of a model as {@link Packed} arranges them, in a file that is made once and mapped.
@@ -47,7 +49,11 @@ final class PackedRows {
   private ModelFile kept;
 
   /** A matrix and where its rows begin. */
-  private record Entry(GgufTensor tensor, long offset) {}
+  private record Entry(GgufTensor tensor, long offset) {
+    Range range() {
+      return new Range(offset, offset + tensor.bytes());
+    }
+  }
 
   private PackedRows(List<GgufTensor> tensors) {
     headerBytes = (3 + tensors.size()) * Long.BYTES;
@@ -78,7 +84,7 @@ final class PackedRows {
     List<GgufTensor> tensors = new ArrayList<>();
     for (String name : names) {
       GgufTensor tensor = file.tensors().get(name);
-      if (FASTER.contains(tensor.type().blocks())) {
+      if (FASTER.contains(tensor.type().blocks()) && tensor.bytes() <= ModelFile.MOST_AT_ONCE) {
         tensors.add(tensor);
       }
     }
@@ -193,28 +199,17 @@ final class PackedRows {
     return (int) sum.getValue();
   }
 
-  /** Maps as many matrices together as can be. */
   private void map(ModelFile from) throws IOException {
-    for (int i = 0; i < entries.size();) {
-      int first = i;
-      long begin = entries.get(first).offset;
-      long end = begin;
-      for (; i < entries.size(); i++) {
-        long next = entries.get(i).offset + entries.get(i).tensor.bytes();
-        if (next - begin > ModelFile.MOST_AT_ONCE) {
-          break;
-        }
-        end = next;
-      }
-      Tensor piece = from.map(begin, end - begin).tensor();
-      for (Entry entry : entries.subList(first, i)) {
-        GgufTensor tensor = entry.tensor;
-        Tensor rows =
-            piece.reinterpret(DType.U8, entry.offset - begin, tensor.rows(), tensor.rowBytes());
-        weights.put(tensor.name(),
-            new Weight(
-                rows, BlockFormat.valueOf("PACKED_" + tensor.type().blocks()), tensor.columns()));
-      }
+    List<Piece> pieces = from.mapTogether(entries.stream().map(Entry::range).toList());
+    for (Entry entry : entries) {
+      GgufTensor tensor = entry.tensor;
+      Piece piece =
+          pieces.stream().filter(one -> one.holds(entry.range())).findFirst().orElseThrow();
+      Tensor rows = piece.bytes().reinterpret(
+          DType.U8, entry.offset - piece.range().begin(), tensor.rows(), tensor.rowBytes());
+      weights.put(tensor.name(),
+          new Weight(
+              rows, BlockFormat.valueOf("PACKED_" + tensor.type().blocks()), tensor.columns()));
     }
   }
 

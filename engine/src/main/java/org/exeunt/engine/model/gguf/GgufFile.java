@@ -14,6 +14,8 @@ import java.util.Map;
 import org.exeunt.DType;
 import org.exeunt.Tensor;
 import org.exeunt.engine.model.io.ModelFile;
+import org.exeunt.engine.model.io.ModelFile.Piece;
+import org.exeunt.engine.model.io.ModelFile.Range;
 import org.exeunt.engine.model.io.ModelFormatException;
 
 /**
@@ -50,7 +52,6 @@ public final class GgufFile implements Closeable {
   private final List<Piece> mapped = new ArrayList<>();
 
   /** Some neighbouring tensors of the file, which a buffer can hold. */
-  private record Piece(long offset, long end, Tensor bytes) {}
 
   /** Opens {@code path} and reads its header. */
   public static GgufFile open(Path path) throws IOException {
@@ -314,22 +315,27 @@ public final class GgufFile implements Closeable {
       return null;
     }
     Piece piece = piece(tensor);
-    return piece.bytes.reinterpret(type == null ? DType.U8 : type, tensor.offset() - piece.offset,
-        tensor.rows(), type == null ? tensor.rowBytes() : tensor.columns());
+    return piece.bytes().reinterpret(type == null ? DType.U8 : type,
+        tensor.offset() - piece.range().begin(), tensor.rows(),
+        type == null ? tensor.rowBytes() : tensor.columns());
   }
 
   /** The part of the file that {@code tensor} is mapped with. */
   public Tensor mapAround(GgufTensor tensor) throws IOException {
-    return piece(tensor).bytes;
+    return piece(tensor).bytes();
   }
 
   private Piece piece(GgufTensor tensor) throws IOException {
     synchronized (mapped) {
       if (mapped.isEmpty()) {
-        mapAll();
+        mapped.addAll(file.mapTogether(tensors.values()
+                .stream()
+                .map(GgufTensor::range)
+                .sorted(Comparator.comparingLong(Range::begin))
+                .toList()));
       }
       for (Piece piece : mapped) {
-        if (tensor.offset() >= piece.offset && tensor.offset() + tensor.bytes() <= piece.end) {
+        if (piece.holds(tensor.range())) {
           return piece;
         }
       }
@@ -337,24 +343,6 @@ public final class GgufFile implements Closeable {
     throw new ModelFormatException(path(),
         "tensor '" + tensor.name() + "' has " + tensor.bytes() + " bytes, above the "
             + ModelFile.MOST_AT_ONCE + " this reader maps at once.");
-  }
-
-  private void mapAll() throws IOException {
-    List<GgufTensor> left = new ArrayList<>(tensors.values());
-    left.removeIf(tensor -> tensor.bytes() > ModelFile.MOST_AT_ONCE);
-    left.sort(Comparator.comparingLong(GgufTensor::offset));
-    for (int i = 0; i < left.size();) {
-      long begin = left.get(i).offset();
-      long end = begin;
-      for (; i < left.size(); i++) {
-        long next = left.get(i).offset() + left.get(i).bytes();
-        if (next - begin > ModelFile.MOST_AT_ONCE) {
-          break;
-        }
-        end = next;
-      }
-      mapped.add(new Piece(begin, end, file.map(begin, end - begin).tensor()));
-    }
   }
 
   /** Reads the first bytes of {@code tensor} into what remains of {@code bytes}. */

@@ -2,6 +2,7 @@
 package org.exeunt.engine.model.gguf;
 
 import java.util.List;
+import org.exeunt.engine.model.io.ModelFile;
 
 /**
  * Where a tensor lies in its file.
@@ -23,5 +24,10 @@ public record GgufTensor(
   /** Bytes of the whole tensor. */
   public long bytes() {
     return rows * rowBytes();
+  }
+
+  /** Where it lies. */
+  ModelFile.Range range() {
+    return new ModelFile.Range(offset, offset + bytes());
   }
 }

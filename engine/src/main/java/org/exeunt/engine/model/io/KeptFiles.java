@@ -11,7 +11,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
 
-/** Files that are made once and kept in the cache. */
+/** Files that are made once and kept: packed weights, certified heads, what was trained. */
 public final class KeptFiles {
   private KeptFiles() {}
 
@@ -20,7 +20,10 @@ public final class KeptFiles {
     void writeTo(FileChannel channel) throws IOException;
   }
 
-  /** Writes a file beside its place, which is renamed once it is on the disk. */
+  /**
+   * Writes a file beside its place, which is renamed once it is on the disk, so that no one sees half
+   * of it. Folders above it are made.
+   */
   public static void replace(Path place, Content content) throws IOException {
     Path target = place.toAbsolutePath();
     Files.createDirectories(target.getParent());

@@ -10,10 +10,12 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.BasicFileAttributes;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.CopyOnWriteArrayList;
 import org.exeunt.MappedFile;
+import org.exeunt.Tensor;
 
 /**
  * A regular file whose ranges can be read, as little-endian buffers, or mapped.
@@ -165,6 +167,35 @@ public final class ModelFile implements Closeable {
     MappedFile mapping = MappedFile.of(channel, offset, length);
     mappings.add(mapping);
     return mapping;
+  }
+
+  /** Bytes of the file from {@code begin} to {@code end}, of which the last is no more among them. */
+  public record Range(long begin, long end) {}
+
+  /** Ranges that are mapped together. */
+  public record Piece(Range range, Tensor bytes) {
+    public boolean holds(Range other) {
+      return other.begin >= range.begin && other.end <= range.end;
+    }
+  }
+
+  /**
+   * Maps ranges, which ascend, and as many of them together as can be. Those longer than {@link
+   * #MOST_AT_ONCE} are left out.
+   */
+  public List<Piece> mapTogether(List<Range> ranges) throws IOException {
+    List<Range> left = new ArrayList<>(ranges);
+    left.removeIf(range -> range.end - range.begin > MOST_AT_ONCE);
+    List<Piece> pieces = new ArrayList<>();
+    for (int i = 0; i < left.size();) {
+      long begin = left.get(i).begin;
+      long end = begin;
+      for (; i < left.size() && left.get(i).end - begin <= MOST_AT_ONCE; i++) {
+        end = left.get(i).end;
+      }
+      pieces.add(new Piece(new Range(begin, end), map(begin, end - begin).tensor()));
+    }
+    return pieces;
   }
 
   private void requireInside(long offset, long length) throws ModelFormatException {

@@ -7,10 +7,9 @@ import java.io.IOException;
 import java.io.OutputStream;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.channels.Channels;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -61,25 +60,18 @@ public final class SafetensorsWriter {
 
   /** Writes the file; folders above it are made. */
   public void write(Path path) throws IOException {
-    Path folder = path.toAbsolutePath().getParent();
-    Files.createDirectories(folder);
-    Path beside = Files.createTempFile(folder, path.getFileName().toString(), ".part");
-    try {
-      try (OutputStream out = Files.newOutputStream(beside)) {
-        byte[] text = header.toString().getBytes(StandardCharsets.UTF_8);
-        int padded = text.length + 7 & -8;
-        byte[] front = Arrays.copyOf(little(8).putLong(padded).array(), 8 + padded);
-        Arrays.fill(front, 8, front.length, (byte) ' ');
-        System.arraycopy(text, 0, front, 8, text.length);
-        out.write(front);
-        for (Part part : parts) {
-          write(out, part);
-        }
+    KeptFiles.replace(path, channel -> {
+      OutputStream out = Channels.newOutputStream(channel);
+      byte[] text = header.toString().getBytes(StandardCharsets.UTF_8);
+      int padded = text.length + 7 & -8;
+      byte[] front = Arrays.copyOf(little(8).putLong(padded).array(), 8 + padded);
+      Arrays.fill(front, 8, front.length, (byte) ' ');
+      System.arraycopy(text, 0, front, 8, text.length);
+      out.write(front);
+      for (Part part : parts) {
+        write(out, part);
       }
-      Files.move(beside, path, StandardCopyOption.REPLACE_EXISTING);
-    } finally {
-      Files.deleteIfExists(beside);
-    }
+    });
   }
 
   private static void write(OutputStream out, Part part) throws IOException {
