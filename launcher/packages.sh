@@ -21,19 +21,22 @@ BUILD_NEEDS=(
 # Needed besides by `test`: what finds an installed exeunt.
 TEST_NEEDS=('command pkg-config:pkg-config')
 
+# For what compiles it for another platform.
+GOOGLETEST='file /usr/src/googletest/googletest/CMakeLists.txt:googletest'
+
 # shellcheck disable=SC2034
 # Needed besides by `test --all` and `--platform linux-arm64`: 64-bit ARM under user-mode QEMU.
 ALL_NEEDS=(
   'command aarch64-linux-gnu-g++:g++-aarch64-linux-gnu'
   'command qemu-aarch64:qemu-user'
-  'file /usr/src/googletest/googletest/CMakeLists.txt:googletest'
+  "$GOOGLETEST"
 )
 
 # shellcheck disable=SC2034
 # Needed besides by `test --platform windows-x86_64`.
 WINDOWS_NEEDS=(
   'command wine:wine'
-  'file /usr/src/googletest/googletest/CMakeLists.txt:googletest'
+  "$GOOGLETEST"
 )
 
 # shellcheck disable=SC2034

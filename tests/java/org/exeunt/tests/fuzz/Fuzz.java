@@ -216,6 +216,7 @@ public final class Fuzz {
     return found.isEmpty();
   }
 
+  /** In KiB; Windows tells what is committed instead. */
   private static long residentKib() throws IOException {
     if (File.separatorChar == '\\') {
       return ManagementFactory.getPlatformMXBean(OperatingSystemMXBean.class)
