@@ -52,13 +52,29 @@ void RoundedInput::add(size_t i, double x, double error) {
   finite_ = finite_ && std::isfinite(x);
 }
 
-void RoundedInput::meet(const std::vector<double>& w, double* product, double* error) const {
+void RoundedInput::meet(const std::vector<double>& w, double* product, double* error,
+                        double share) const {
   if (!finite_ || !all_finite(w)) *product = kNaN;
   for (size_t first = 0; first < w.size(); first += kTogether) {
     double sum = 0;
     for (size_t i = first; i < first + kTogether; ++i) sum += std::fabs(w[i]);
-    *error += (0x1p-15 + 0x1p-22) * largest_[first / kTogether] * sum;
+    *error += (share + 0x1p-22) * largest_[first / kTogether] * sum;
   }
+}
+
+Values rounded_to_int8(Values x) {
+  for (size_t first = 0; first < x.size(); first += kTogether) {
+    float largest = 0x1p-88f;
+    for (size_t i = first; i < first + kTogether; ++i) {
+      largest = std::max(largest, static_cast<float>(std::fabs(x[i].x)));
+    }
+    const float scale = largest / 127, inverse = 127 / largest;
+    for (size_t i = first; i < first + kTogether; ++i) {
+      const float whole = std::nearbyint(static_cast<float>(x[i].x) * inverse);
+      if (std::isfinite(x[i].x)) x[i].x = static_cast<double>(whole) * static_cast<double>(scale);
+    }
+  }
+  return x;
 }
 
 HostTensor without_infinities(const std::vector<Expected>& expected, HostTensor got) {

@@ -50,9 +50,10 @@ class RoundedInput {
   explicit RoundedInput(const Values& x);
   RoundedInput(const std::vector<double>& x, const std::vector<double>& error);
 
-  // What rounding may change <w, x> by is added to its error. Of an element that is not finite, of
-  // the input or of w, comes NaN.
-  void meet(const std::vector<double>& w, double* product, double* error) const;
+  // What rounding may change <w, x> by is added to its error: `share`, and what f32 loses, of the
+  // largest magnitude of each 32. Of an element that is not finite, of the input or of w, comes NaN.
+  void meet(const std::vector<double>& w, double* product, double* error,
+            double share = 0x1p-15) const;
 
  private:
   void add(size_t i, double x, double error);
@@ -60,6 +61,9 @@ class RoundedInput {
   std::vector<double> largest_;  // of each 32
   bool finite_ = true;
 };
+
+// x, which is exact, as EXN_INPUT_INT8 has it (blocks.h).
+Values rounded_to_int8(Values x);
 
 // `got` with NaN where NaN was expected and an infinity came: of quantised weights with a scale
 // that is not finite comes either.

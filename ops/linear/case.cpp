@@ -47,6 +47,7 @@ std::vector<LinearCase> linear_cases() {
     c->out_offset = row.integer("out_offset");
     c->in_place = row.flag("in_place");
     if (c->in_place && c->residual == "-") fail("in_place without a residual");
+    c->rounding = row.choice("rounding", {"int16", "int8"});
     read_adapter(row.text("adapter"), c);
   });
 }
@@ -78,10 +79,10 @@ LinearInputs make_inputs(const LinearCase& c) {
 
 namespace {
 
-// W x, the adapter, and the bias.
+// W x, of x as it meets the weight, the adapter, and the bias.
 Values adapted(const Matrix& weight, const Matrix& down, const LinearInputs& in, int64_t row,
-               const Values& x) {
-  Values y = projected(weight, {}, x), t = projected(down, {}, x);
+               const Values& x, const Values& met) {
+  Values y = projected(weight, {}, met), t = projected(down, {}, x);
   for (int64_t i = 0; i < in.weight.rows; ++i) {
     Approximate& sum = y[at(i)];
     for (int64_t k = 0; k < in.down.rows; ++k) {
@@ -105,10 +106,27 @@ std::vector<Expected> linear_oracle(const LinearCase& c, const LinearInputs& in)
   std::vector<Expected> out;
   for (int64_t r = 0; r < in.input.rows; ++r) {
     const Values x = exact_values(in.input, r);
-    Values y = c.adapts() ? adapted(weight, down, in, r, x) : projected(weight, in.bias, x);
+    const Values met = c.rounding == EXN_INPUT_INT8 ? rounded_to_int8(x) : x;
+    Values y = c.adapts() ? adapted(weight, down, in, r, x, met) : projected(weight, in.bias, met);
     for (int64_t i = 0; i < in.weight.rows; ++i) {
       if (in.residual.given()) y[at(i)] = plus(y[at(i)], in.residual.at(r, i));
       out.push_back(stored(c.out_type, y[at(i)], c.exact));
+    }
+  }
+  return out;
+}
+
+std::vector<Expected> linear_bounds(const LinearInputs& in, double share) {
+  Matrix weight = matrix_of(in.weight);
+  weight.quantised = false;  // whose own share would be added
+  std::vector<Expected> out;
+  for (int64_t r = 0; r < in.input.rows; ++r) {
+    const Values x = exact_values(in.input, r);
+    const RoundedInput rounded(x);
+    Values y = projected(weight, in.bias, x);
+    for (size_t i = 0; i < y.size(); ++i) {
+      rounded.meet(weight.rows[i], &y[i].x, &y[i].own, share);
+      out.push_back(stored(Type::kF32, y[i]));
     }
   }
   return out;
@@ -122,6 +140,7 @@ std::unique_ptr<Instance> instantiate(const LinearCase& c, const LinearInputs& i
   params.input = instance->input(in.input);
   params.weight = instance->input(in.weight);
   params.weight_blocks = in.weight.blocks;
+  params.input_rounding = c.rounding;
   params.bias = instance->input(in.bias);
   params.residual =
       c.in_place ? instance->in_out("out", in.residual) : instance->input(in.residual);
@@ -157,6 +176,7 @@ Case make_case(const LinearCase& c) {
                         {"cols", text(cols)},
                         {"dtype", quoted(name_of(c.input.type))},
                         {"weight_dtype", quoted(weight_name(c.weight))},
+                        {"int8", text(c.rounding == EXN_INPUT_INT8)},
                         {"out_dtype", quoted(name_of(c.out_type))},
                         {"residual", text(c.residual != "-")},
                         {"adapter_rank", text(c.adapter_down.rows)}};
@@ -173,7 +193,13 @@ void describe(Maker& m, exn_linear_params& p) {
   const TypeOf type = m.type(kFloats);
   const Tensor* residual = m.in(FIELD(residual), type, {rows, outputs}, kRows | kOptional);
   m.out_over(FIELD(out), residual, type, {rows, outputs}, kRows);
-  m.zero(FIELD(reserved));
+  if (blocks == nullptr || in_panels(blocks->tag)) {
+    m.zero(FIELD(input_rounding));
+  } else if (m.on_cpu()) {
+    m.choice(FIELD(input_rounding), EXN_INPUT_INT16, EXN_INPUT_INT8);
+  } else {
+    m.any_integer(FIELD(input_rounding), EXN_INPUT_INT16);
+  }
   const bool adapts = m.one_of("adapter", 0, 1) != 0;
   if (!adapts) {
     m.none(FIELD(adapter_down));
@@ -193,7 +219,9 @@ const Described kDescribed = EXN_DESCRIBED(linear);
 const RegisteredOp kRegistered("linear", [] {
   const std::vector<LinearCase> cases = linear_cases();
   std::vector<ListedCase> all = listed("linear", cases, make_case);
-  for (size_t i = 0; i < all.size(); ++i) all[i].host_only = in_panels(cases[i].weight.blocks);
+  for (size_t i = 0; i < all.size(); ++i) {
+    all[i].host_only = in_panels(cases[i].weight.blocks) || cases[i].rounding == EXN_INPUT_INT8;
+  }
   return all;
 });
 

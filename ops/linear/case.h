@@ -19,6 +19,7 @@ struct LinearCase : CaseBase {
   int64_t out_pad = 0;
   int64_t out_offset = 0;
   bool in_place = false;
+  int32_t rounding = EXN_INPUT_INT16;
   MatrixSpec adapter_down;  // rows: 0 without an adapter
   MatrixSpec adapter_up;
   bool adapter_scaled = false;
@@ -35,6 +36,9 @@ LinearInputs make_inputs(const LinearCase& c);
 
 // Row-major over the elements of the output.
 std::vector<Expected> linear_oracle(const LinearCase& c, const LinearInputs& in);
+
+// The exact products, with errors for an input of which blocks lose such a share (linear.h).
+std::vector<Expected> linear_bounds(const LinearInputs& in, double share);
 
 std::unique_ptr<Instance> instantiate(const LinearCase& c, const LinearInputs& in,
                                       int32_t device_type);

@@ -275,6 +275,62 @@ TEST(LinearBlocks, RowsStandAlone) {
   }
 }
 
+// The bound of linear.h, beside the input as it is; that of 16 bits is not kept.
+TEST(LinearBlocks, Int8KeepsItsBound) {
+  const Target cpu = {kDLCPU, exn_cpu_isa(), false};
+  int tested = 0;
+  for (const LinearCase& c : linear_cases()) {
+    if (c.rounding != EXN_INPUT_INT8 || c.adapts() || c.input.special != "-" ||
+        c.weight.fill != "normal" || c.input.fill != "normal" || c.input.scale != 1.0f ||
+        c.out_type != Type::kF32 || c.residual != "-" || c.input.rows == 0) {
+      continue;
+    }
+    SCOPED_TRACE(c.id);
+    const LinearInputs in = make_inputs(c);
+    const Outputs got = outputs_of(cpu, instantiate(c, in, cpu));
+    EXPECT_EQ(compare("out", linear_bounds(in, 1.0 / 254), got[0]), "");
+    EXPECT_NE(compare("out", linear_bounds(in, 0x1p-15), got[0]), "");
+    ++tested;
+  }
+  EXPECT_GT(tested, 30);
+}
+
+TEST(LinearMisuse, Int8WithoutBlocks) {
+  const BlockFormat& format = block_formats().front();
+  HostTensor blocks = make_blocks(format, 36, 64, 0, 0);
+  fill_blocks(&blocks, 5, 1, "normal", 0.25f, "-");
+  Placed input(kCpu, normal(Type::kF32, {3, 64})), out(kCpu, poisoned(Type::kF32, {3, 36}, 2));
+  const std::vector<Placed*> written = {&out};
+  const HostTensor rows = normal(Type::kF32, {36, 64}, 1);
+  Placed dense(kCpu, rows), panels(kCpu, panels_of(rows)), quantised(kCpu, blocks);
+  exn_linear_params p{};
+  p.struct_size = sizeof p;
+  p.input = input.dl();
+  p.out = out.dl();
+  p.input_rounding = EXN_INPUT_INT8;
+  p.weight = dense.dl();
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT,
+                 {"input_rounding is 1", "weight_blocks is 0"});
+  p.weight = panels.dl();
+  p.weight_blocks = EXN_BLOCKS_PACKED_F32;
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT,
+                 {"input_rounding is 1", "weight_blocks is 256"});
+  p.weight = quantised.dl();
+  p.weight_blocks = format.tag;
+  EXPECT_EQ(exn_linear_supported(&p), EXN_OK) << exn_last_error();
+  for (const Target& target : targets()) {
+    if (target.cpu()) continue;
+    Placed x(target, normal(Type::kF32, {3, 64})), w(target, blocks),
+        z(target, make_tensor(Type::kF32, {3, 36}));
+    exn_linear_params q = p;
+    q.input = x.dl();
+    q.weight = w.dl();
+    q.out = z.dl();
+    EXPECT_EQ(exn_linear_supported(&q), EXN_UNSUPPORTED);
+    EXPECT_NE(std::string(exn_last_error()).find("input_rounding is 1"), std::string::npos);
+  }
+}
+
 TEST(LinearMisuse, PanelsOfRows) {
   Placed input(kCpu, normal(Type::kF32, {3, 40})), out(kCpu, poisoned(Type::kF32, {3, 36}, 2));
   const std::vector<Placed*> written = {&out};

@@ -82,7 +82,7 @@ struct Packed {
 };
 
 std::vector<float> product(const void* rows, int32_t blocks, int64_t count, int64_t bytes,
-                           const HostTensor& input) {
+                           const HostTensor& input, int32_t rounding = EXN_INPUT_INT16) {
   std::vector<float> out(static_cast<size_t>(count * input.rows));
   View w(rows, kBytes, {count, bytes}), z(out.data(), kFloats, {input.rows, count});
   View x(input.bytes.data(), kFloats, {input.rows, input.cols});
@@ -92,6 +92,7 @@ std::vector<float> product(const void* rows, int32_t blocks, int64_t count, int6
   p.weight = w.dl();
   p.out = z.dl();
   p.weight_blocks = blocks;
+  p.input_rounding = rounding;
   size_t need = 0;
   EXPECT_EQ(exn_linear_workspace_size(&p, &need), EXN_OK) << exn_last_error();
   const Aligned workspace(need + 64);
@@ -130,16 +131,19 @@ TEST(Pack, SameBitsAsInPlace) {
       EXPECT_EQ(packed.info.row_bytes, weight.cols);
       EXPECT_EQ(packed.info.bytes, packed.image->bytes);
       EXPECT_EQ(packed.info.blocks, format.tag + (packs() ? EXN_BLOCKS_PACKED : 0));
-      std::vector<float> first;
-      for (const int64_t inputs : batches) {
-        SCOPED_TRACE("inputs " + std::to_string(inputs));
-        const HostTensor input = make_bell(Type::kF32, {inputs, cols}, 7, 0, 1.0f);
-        const std::vector<float> in_place =
-            product(weight.bytes.data(), format.tag, rows, weight.cols, input);
-        expect_same_bits(in_place, product(packed.rows(), packed.info.blocks, rows,
-                                           packed.info.row_bytes, input));
-        if (inputs == 1) first = in_place;
-        expect_same_bits(first, {in_place.begin(), in_place.begin() + rows});
+      for (const int32_t rounding : {EXN_INPUT_INT16, EXN_INPUT_INT8}) {
+        SCOPED_TRACE("rounding " + std::to_string(rounding));
+        std::vector<float> first;
+        for (const int64_t inputs : batches) {
+          SCOPED_TRACE("inputs " + std::to_string(inputs));
+          const HostTensor input = make_bell(Type::kF32, {inputs, cols}, 7, 0, 1.0f);
+          const std::vector<float> in_place =
+              product(weight.bytes.data(), format.tag, rows, weight.cols, input, rounding);
+          expect_same_bits(in_place, product(packed.rows(), packed.info.blocks, rows,
+                                             packed.info.row_bytes, input, rounding));
+          if (inputs == 1) first = in_place;
+          expect_same_bits(first, {in_place.begin(), in_place.begin() + rows});
+        }
       }
     }
   }

@@ -54,6 +54,23 @@ enum {
 };
 
 /**
+ * How inputs are rounded to meet weights of blocks, each 32 elements of a row for themselves; what
+ * that costs is in the header of the op. Inputs of other weights are not rounded.
+ */
+enum {
+  /** To multiples of a power of two, with 15 bits. */
+  EXN_INPUT_INT16 = 0,
+  /**
+   * To whole multiples of s = a / 127, from -127 to 127; a is the largest magnitude of the 32
+   * elements, and at least 2^-88. That of x is x * (127 / a), the nearest one, or the even one of
+   * two. All this is done in f32. On the CPU alone (EXN_UNSUPPORTED), and for blocks alone
+   * (EXN_INVALID_ARGUMENT); where bytes are multiplied (vnni, avx512, amx), several rows take about
+   * half as long.
+   */
+  EXN_INPUT_INT8 = 1
+};
+
+/**
  * Bytes of a row of `columns` elements as blocks, packed or not, or in panels. EXN_INVALID_ARGUMENT, and nothing
  * written: an unknown tag (EXN_BLOCKS_NONE too, which has no blocks), columns that are negative, too many, or
  * no multiple of a block's elements, `bytes` null. Thread-safe.

@@ -20,6 +20,8 @@
  *   |out - W x| <= (2^-15 + 2^-22) * sum over 32s of (max(|x|, 2^-88) * sum |w|)
  *                  + what sums of D terms in f32 lose
  *
+ * With EXN_INPUT_INT8 the input is rounded to 8 bits instead, and 1/254 stands for 2^-15.
+ *
  * A block whose d, m or dmin is NaN or infinite, or d (times s) times 2^(e - 14) too large for f32,
  * makes outputs of its weight row NaN or infinite; an input element that is NaN or infinite makes
  * its row of out NaN. Weights without blocks take such elements as f32 arithmetic does.
@@ -78,7 +80,8 @@ typedef struct exn_linear_params {
                                       `residual`. The result. */
   int32_t weight_blocks;         /**< EXN_BLOCKS_*. What blocks the rows of the weight are made
                                       of, or what panels they are in. */
-  int32_t reserved;              /**< 0 */
+  int32_t input_rounding;        /**< EXN_INPUT_INT16 or EXN_INPUT_INT8. How the input is rounded to
+                                      meet blocks (blocks.h). */
 } exn_linear_params;
 
 EXN_API exn_status exn_linear_supported(const exn_linear_params* params);

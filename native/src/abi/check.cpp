@@ -286,6 +286,21 @@ void Check::packed_here(const char* name, Blocks blocks) {
   }
 }
 
+bool Check::int8_input(int32_t rounding, const char* blocks_name, Blocks blocks) {
+  one_of("input_rounding", rounding, EXN_INPUT_INT16, EXN_INPUT_INT8);
+  if (rounding != EXN_INPUT_INT8) return false;
+  if (blocks == Blocks::kNone || in_panels(blocks)) {
+    fail_argument("input_rounding is %d (EXN_INPUT_INT8), but %s is %d, no quantised blocks",
+                  rounding, blocks_name, static_cast<int32_t>(blocks));
+  }
+  if (ok() && device_type() != kDLCPU) {
+    status_ = fail(EXN_UNSUPPORTED,
+                   "%s: input_rounding is %d (EXN_INPUT_INT8), for the CPU, but input is on cuda",
+                   op_, rounding);
+  }
+  return true;
+}
+
 // Panels are read across rows, a vector at a time.
 void Check::dense_panels(const char* name, const Matrix& m, Blocks panels) {
   const auto element = static_cast<int64_t>(shape_of(panels).bytes);

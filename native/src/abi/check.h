@@ -178,6 +178,8 @@ class Check {
   Blocks format(const char* name, int32_t tag);
   Blocks format_or_packed(const char* name, int32_t tag, Panels panels = Panels::kRefused);
   void packed_here(const char* name, Blocks blocks);
+  // Whether inputs are rounded to 8 bits: EXN_INPUT_INT8, for blocks alone.
+  bool int8_input(int32_t rounding, const char* blocks_name, Blocks blocks);
   // Rank 1, compact.
   EXN_INLINE Vector vector(const char* name, const DLTensor* t, DTypes allowed, Role role,
                            Need need = Need::kRequired) {

@@ -35,7 +35,7 @@ void check_args(const exn_linear_params& p, Check& check, LinearArgs* a) {
   a->weight = check.weights("weight", p.weight, "weight_blocks", p.weight_blocks, "input",
                             a->input.cols, Need::kRequired, Panels::kTaken);
   check.at_least("N (rows of weight)", a->weight.rows, 1);
-  check.reserved(p.reserved);
+  a->int8_input = check.int8_input(p.input_rounding, "weight_blocks", a->weight.blocks);
   check_adapter(p, check, a);
   a->bias = check.coefficients("bias", p.bias, "the rows of weight", a->weight.rows);
   a->out = check.matrix("out", p.out, kFloats, Role::kOut);

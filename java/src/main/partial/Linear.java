@@ -16,6 +16,8 @@ public final class Linear extends Op {
   }
 
   public static final class Builder extends Op.Builder<Linear> {
+    private InputRounding inputRounding = InputRounding.INT16;
+
     /**
      * An adapter of rank K, beside the weight.
      *

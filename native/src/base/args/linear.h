@@ -17,6 +17,7 @@ struct LinearArgs {
   Matrix adapter_down;   // [K,D]
   Matrix adapter_up;     // [K,N]
   Matrix adapter_scale;  // [R,K]
+  bool int8_input = false;
 };
 
 }  // namespace exn

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Microkernels for quantised weights that multiply bytes, where there are instructions for that:
-// unsigned quants by the two halves of an input's integers, both with a sign.
+// unsigned quants by the two halves of an input's integers, both with a sign, or by the
+// lower one alone, where those have 8 bits.
 //
 // A step is 16 scales of a row side by side, each with a lane of its own: 512 elements, or 256
 // where scales have 16 each. A vector has four bytes of every scale, so that one vector of sums
@@ -44,7 +45,7 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
                                   f32v* sums, Between&& between) {
   // Few sums would wait for their own additions: there the halves have some each. So have those of
   // eight inputs, which would take five cycles for each eight products.
-  constexpr bool kApart = kX * kW <= 2 || (kW == 1 && kX > 4);
+  constexpr bool kApart = S::kTwoPlanes && (kX * kW <= 2 || (kW == 1 && kX > 4));
   bytes_v ints[kX * kW], lower[kX * kW];
   const auto add_half = [&](bytes_v* to, int i, int half, const bytes_v(&q)[kW]) EXN_FLAT {
 #pragma GCC unroll 8
@@ -61,7 +62,8 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
       bytes_v q[kW];
 #pragma GCC unroll 4
       for (int w = 0; w < kW; ++w) q[w] = quant(w, i);
-      between(upper_half ? i : kVectors + i);
+      if (upper_half || !S::kTwoPlanes) between(i);
+      if (!upper_half) between(kVectors + i);
       if (upper_half) add_half(ints, i, S::kUpper, q);
       if (lower_half) add_half(kApart ? lower : ints, i, S::kLower, q);
     }
@@ -75,7 +77,7 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
       if constexpr (kApart) lower[x * kW + w] = zero_bytes();
     }
   }
-  add_halves(true, kApart);
+  if constexpr (S::kTwoPlanes) add_halves(true, kApart);
 #pragma GCC unroll 8
   for (int x = 0; x < kX; ++x) {
     const char* const left = input + x * stride + S::kZeroPointLow;
@@ -87,7 +89,8 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
     }
   }
   if constexpr (!kApart) {
-    if constexpr (kX > 1) in_order();  // loads quants again, as there are no registers for all
+    // Loads quants again, as there are no registers for all.
+    if constexpr (S::kTwoPlanes && kX > 1) in_order();
     add_halves(false, true);
   }
   scale_sums<S, kW, kX, kPitch>(ints, scales, input, stride, sums);
@@ -160,8 +163,9 @@ static EXN_SIMD void unpack_step(const uint8_t* p, char* to) {
 // An input's `groups` times 32 elements, a power of two, into a step: once for each of the rows that
 // are one together.
 template <class S>
-static EXN_SIMD void put_together(const float* x, int groups, char* step) {
-  for (int n = 0; n < groups; ++n) S::template put<Extent::kStep>(Rounded(x + n * 32), n, step);
+static EXN_SIMD void put_together(const float* x, int groups, bool int8, char* step) {
+  for (int n = 0; n < groups; ++n)
+    S::template put<Extent::kStep>(Rounded(x + n * 32, int8), n, step);
   if constexpr (!S::kHasMin) S::put_zero_point(step);
   static constexpr auto in_turn = [](int count) {
     return LaneOrder::of([=](int i) { return S::step_lane_of(S::step_group_of(i) % count); });
@@ -200,12 +204,13 @@ constexpr int64_t input_steps(int64_t groups) {
 
 // `count` times 32 elements of an input into its steps, which hold zeros.
 template <class S>
-static EXN_SIMD void put_input(const float* x, int64_t count, char* input) {
+static EXN_SIMD void put_input(const float* x, int64_t count, bool int8, char* input) {
   const int64_t whole = count / S::kGroups * S::kGroups;
   const int rest = static_cast<int>(count - whole);
   for (int64_t n = 0; n < whole; ++n) {
     char* const step = input + n / S::kGroups * S::kInputBytes;
-    S::template put<Extent::kStep>(Rounded(x + n * 32), static_cast<int>(n % S::kGroups), step);
+    S::template put<Extent::kStep>(Rounded(x + n * 32, int8), static_cast<int>(n % S::kGroups),
+                                   step);
     if constexpr (!S::kHasMin) {
       if ((n + 1) % S::kGroups == 0) S::put_zero_point(step);
     }
@@ -213,11 +218,11 @@ static EXN_SIMD void put_input(const float* x, int64_t count, char* input) {
   char* end = input + whole / S::kGroups * S::kInputBytes;
   if constexpr (S::kRests) {
     for (int n = 0; n < rest; ++n)
-      S::template put<Extent::kHalf>(Rounded(x + (whole + n) * 32), n, end);
+      S::template put<Extent::kHalf>(Rounded(x + (whole + n) * 32, int8), n, end);
   }
   if constexpr (S::kRestsTogether) {
     each_power(rest, [&](int groups, int first) EXN_FLAT {
-      put_together<S>(x + (whole + first) * 32, groups, end);
+      put_together<S>(x + (whole + first) * 32, groups, int8, end);
       end += S::kInputBytes;
     });
   }

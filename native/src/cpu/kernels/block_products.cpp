@@ -251,6 +251,15 @@ static EXN_SIMD void with_register_tile(int64_t inputs, bool several, F&& run) {
   }
 }
 
+// Calls f with a step of S, or of one plane, where the set has that.
+template <class S, class F>
+static EXN_SIMD void with_planes(bool int8, F&& f) {
+  if constexpr (!std::is_same_v<OnePlane<S>, S>) {
+    if (int8) return f(OnePlane<S>());
+  }
+  f(S());
+}
+
 template <class S>
 void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs,
                 const Steps& all, float* out, int64_t out_stride, ProductScratch& scratch) {
@@ -298,9 +307,11 @@ void panel_gemm(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inp
                                    from + bytes * (g + 1) / groups};
         const auto run = [&](auto n, auto side) EXN_FLAT {
           static_assert(decltype(side)::value <= kMost);
-          panel_microkernel<UnpackedStep<S::kBlocks>, decltype(n)::value, decltype(side)::value>(
-              unpacked, sums, in.rounded + x * in.rounded_stride + begin * S::kInputBytes,
-              in.rounded_stride, upcoming, out + x * out_stride + w, out_stride);
+          with_planes<UnpackedStep<S::kBlocks>>(in.int8, [&](auto step) EXN_FLAT {
+            panel_microkernel<decltype(step), decltype(n)::value, decltype(side)::value>(
+                unpacked, sums, in.rounded + x * in.rounded_stride + begin * S::kInputBytes,
+                in.rounded_stride, upcoming, out + x * out_stride + w, out_stride);
+          });
         };
         with_register_tile(next_x - x, groups > 1, run);
       }
@@ -314,7 +325,8 @@ void step_products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t 
                    const Steps& steps, float* out, int64_t out_stride, ProductScratch& scratch) {
   if constexpr (kHeldInputs<S> > 0) {
     const bool near = inputs * in.rounded_stride <= kNearInputs;
-    if (inputs == kHeldInputs<S> && inputs <= most_at_once(false) && near && steps.whole > 2) {
+    if (inputs == kHeldInputs<S> && inputs <= most_at_once(false) && near && steps.whole > 2 &&
+        !in.int8) {
       few_inputs<S, kHeldInputs<S>>(weight, in.rounded, in.rounded_stride, steps, out, out_stride);
       return;
     }
@@ -402,11 +414,11 @@ int64_t rounded_bytes(const Matrix& weight) {
   return bytes;
 }
 
-void round_input(const Matrix& weight, const float* x, char* to) {
+void round_input(const Matrix& weight, const float* x, bool int8, char* to) {
   with_blocks(weight.blocks, [&](auto b) EXN_FLAT {
     constexpr Blocks kBlocks = decltype(b)::value;
     std::memset(to, 0, static_cast<size_t>(input_bytes<kBlocks>(weight.cols)));
-    put_input<Step<kBlocks>>(x, weight.cols / 32, to);
+    put_input<Step<kBlocks>>(x, weight.cols / 32, int8, to);
   });
 }
 
@@ -417,7 +429,7 @@ void into_blocks(const Matrix& weight, int64_t inputs, char* buffer, Inputs* in)
   in->rounded = buffer;
   parallel_for(inputs, 8192 / weight.cols + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      round_input(weight, in->f32 + row * in->stride, buffer + row * in->rounded_stride);
+      round_input(weight, in->f32 + row * in->stride, in->int8, buffer + row * in->rounded_stride);
     }
   });
 }

@@ -2,10 +2,11 @@
 // Products of quantised weight rows (exeunt/blocks.h) with the rows of a batch: what into_blocks
 // and row_products of products.h do for them.
 //
-// Each 32 elements of an input are rounded to integers of 16 bits and a power of two, once; all
-// products with the integers of a block are exact, and so are their sums, one or more for each
-// scale. The f32 additions of these, a step after the other in the lanes of one vector, are the
-// only ones that round: so a row has the same bits in whatever batch, and wherever its weights lie.
+// Each 32 elements of an input are rounded to integers of 16 bits and a power of two, or of 8 bits
+// and a scale, once; all products with the integers of a block are exact, and so are their sums, one
+// or more for each scale. The f32 operations on these, a step after the other in the lanes of one
+// vector, are the only ones that round: so a row has the same bits in whatever batch, and wherever
+// its weights lie.
 #pragma once
 
 #include <cmath>
@@ -43,7 +44,7 @@ struct Rounded {
   int32_t q[32];
   float scale;
 
-  EXN_SIMD explicit Rounded(const float* x) {
+  EXN_SIMD explicit Rounded(const float* x, bool int8 = false) {
     constexpr int kFraction = 23;
     f32v top = zero(), none = zero();
     for (int i = 0; i < 32; i += kLanes) {
@@ -52,13 +53,22 @@ struct Rounded {
     }
     // No scale times d is subnormal.
     constexpr uint32_t kLeast = (127u - 88) << kFraction;
-    // Integers above 127 * 256 + 127 have no halves of eight bits: what would be rounded to one
-    // takes twice the scale.
-    constexpr uint32_t kBeyond = 257u << (kFraction - 15);  // 2 - (127 * 256 + 127.5) / 2^14
-    uint32_t e = (float_to_bits(reduce_max(top)) + kBeyond) & (255u << kFraction);
-    if (e < kLeast) e = kLeast;
-    scale = bits_to_float(e - (14u << kFraction)) + reduce_add(none);
-    const f32v up = set1(bits_to_float(((2 * 127u + 14) << kFraction) - e));
+    const uint32_t largest = float_to_bits(reduce_max(top));
+    float factor;
+    if (int8) {
+      const float most = bits_to_float(largest < kLeast ? kLeast : largest);
+      scale = most / 127 + reduce_add(none);
+      factor = most < HUGE_VALF ? 127 / most : 0;
+    } else {
+      // Integers above 127 * 256 + 127 have no halves of eight bits: what would be rounded to one
+      // takes twice the scale.
+      constexpr uint32_t kBeyond = 257u << (kFraction - 15);  // 2 - (127 * 256 + 127.5) / 2^14
+      uint32_t e = (largest + kBeyond) & (255u << kFraction);
+      if (e < kLeast) e = kLeast;
+      scale = bits_to_float(e - (14u << kFraction)) + reduce_add(none);
+      factor = bits_to_float(((2 * 127u + 14) << kFraction) - e);
+    }
+    const f32v up = set1(factor);
     // In the last bits of a float.
     constexpr float kShift = 12582912.0f;
     for (int i = 0; i < 32; i += kLanes) {

@@ -17,6 +17,7 @@ struct Step : StepQuants<kBlocks, kPacked> {
   using typename Loads::Scales;
 
   using Plain = Step<kBlocks>;  // what rows end with is not packed
+  static constexpr bool kTwoPlanes = true;
 
   // ---- inputs ----
 
@@ -104,6 +105,12 @@ struct Step : StepQuants<kBlocks, kPacked> {
     store(reinterpret_cast<float*>(to + kUnpackedScales), s.scale);
     if constexpr (kHasMin) store(reinterpret_cast<float*>(to + kUnpackedMins), s.mins);
   }
+};
+
+// A step that meets inputs of 8 bits, whose upper plane is zeros.
+template <class S>
+struct OnePlane : S {
+  static constexpr bool kTwoPlanes = false;
 };
 
 }  // namespace exn::cpu::EXN_ISA

@@ -287,9 +287,13 @@ constexpr int64_t input_steps(int64_t groups) {
 
 // `count` times 32 elements of an input into its steps, which hold zeros.
 template <class S>
-static EXN_SIMD void put_input(const float* x, int64_t count, char* input) {
-  for (int64_t n = 0; n < count; ++n) S::put(Rounded(x + n * 32), n, input);
+static EXN_SIMD void put_input(const float* x, int64_t count, bool int8, char* input) {
+  for (int64_t n = 0; n < count; ++n) S::put(Rounded(x + n * 32, int8), n, input);
 }
+
+// Words take integers of 8 bits as they take those of 16.
+template <class S>
+using OnePlane = S;
 
 // Adds the products of kX inputs with kW rows that were unpacked to their sums.
 template <class S, int kW, int kX>

@@ -234,8 +234,8 @@ void normalise_job(const Call& a, const Job& job, const Moments* moments, int64_
       with_weight_type(layer.k_weight,
                        [&](auto weight) { order_pairs<EXN_TYPE_OF(weight)>(x, stride); });
       if (job.rounded[0] == nullptr) continue;
-      round_input(layer.k_weight, x, job.rounded[0] + i * rounded_bytes(layer.k_weight));
-      round_input(layer.v_weight, x, job.rounded[1] + i * rounded_bytes(layer.v_weight));
+      round_input(layer.k_weight, x, false, job.rounded[0] + i * rounded_bytes(layer.k_weight));
+      round_input(layer.v_weight, x, false, job.rounded[1] + i * rounded_bytes(layer.v_weight));
     }
   });
 }

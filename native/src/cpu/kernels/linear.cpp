@@ -194,6 +194,7 @@ exn_status linear(const LinearArgs& a, Workspace& ws) {
   } else {
     load_inputs(a.input, a.weight, in.stride, tiled, wide);
     in.f32 = wide;
+    in.int8 = a.int8_input;
     into_tiles_if(tiled, a.input.rows, terms, arranged, &in);
     into_blocks(a.weight, a.input.rows, rounded, &in);
   }

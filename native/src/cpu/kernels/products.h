@@ -52,6 +52,7 @@ struct Inputs {
   const char* rounded = nullptr;
   int64_t rounded_stride = 0;  // bytes
   Blocks blocks = Blocks::kNone;
+  bool int8 = false;           // rounded to 8 bits, so that upper halves are zeros
   bool adjacent_rows = false;  // of blocks: WeightRows lie one after the other
   bool far = false;            // the weights are more than caches keep
 };
@@ -147,10 +148,11 @@ static EXN_SIMD int64_t rounded_bytes(const Matrix& a, const Matrix& b) {
   return first > second ? first : second;
 }
 
-// Brings an input into that form.
-void round_input(const Matrix& weight, const float* x, char* to);
+// Brings an input into that form, of 16 bits or of 8.
+void round_input(const Matrix& weight, const float* x, bool int8, char* to);
 
-// Brings inputs, as they stand at in->f32, into that form; does nothing if there are no blocks.
+// Brings inputs, as they stand at in->f32, into that form, of 8 bits if in->int8; does nothing if
+// there are no blocks.
 void into_blocks(const Matrix& weight, int64_t inputs, char* buffer, Inputs* in);
 
 // Calls f with the type of which WeightRows of such a matrix are: uint8_t for blocks.

@@ -44,7 +44,8 @@
  * <ul>
  *   <li>memory: {@link Scope}, {@link Tensor}, {@link DType}, {@link Workspace}, {@link
  *       NativeMemory}, {@link MappedFile}
- *   <li>weights in other forms: {@link BlockFormat}, {@link Packed}, {@link Screen}
+ *   <li>weights in other forms: {@link BlockFormat}, {@link Packed}, {@link Screen}, {@link
+ *       InputRounding}
  *   <li>structs of arguments: {@link KvCache}, {@link Statistics}, {@link Statistic}, {@link
  *       StatisticsBuilder}, {@link Normalizer}, {@link Selection}
  *   <li>where and when: {@link Op}, {@link Backend}, {@link Device}, {@link Stream}, {@link Event},
