@@ -65,13 +65,23 @@ void RoundedInput::meet(const std::vector<double>& w, double* product, double* e
 Values rounded_to_int8(Values x) {
   for (size_t first = 0; first < x.size(); first += kTogether) {
     float largest = 0x1p-88f;
+    double error = 0;
     for (size_t i = first; i < first + kTogether; ++i) {
       largest = std::max(largest, static_cast<float>(std::fabs(x[i].x)));
+      error = std::max(error, x[i].error());
     }
     const float scale = largest / 127, inverse = 127 / largest;
     for (size_t i = first; i < first + kTogether; ++i) {
-      const float whole = std::nearbyint(static_cast<float>(x[i].x) * inverse);
-      if (std::isfinite(x[i].x)) x[i].x = static_cast<double>(whole) * static_cast<double>(scale);
+      Approximate& v = x[i];
+      if (!std::isfinite(v.x)) continue;
+      const double steps = static_cast<double>(static_cast<float>(v.x) * inverse);
+      const double whole = std::nearbyint(steps), step = static_cast<double>(scale);
+      v = {whole * step, 0, 0};
+      if (error == 0) continue;
+      // Of the element itself, of the scale, and of what is computed in f32.
+      const double off = (2 * error + 4 * kUnit * static_cast<double>(largest)) / step;
+      v.own = step * (std::nearbyint(steps + off) - std::nearbyint(steps - off));
+      v.shared = std::fabs(whole) * (error / 127 + 4 * kUnit * step);
     }
   }
   return x;
@@ -151,12 +161,14 @@ Approximate dot(const std::vector<double>& w, const Values& x) {
 
 }  // namespace
 
-Values projected(const Matrix& weight, const HostTensor& bias, const Values& x) {
-  const RoundedInput rounded(weight.quantised ? x : Values());
+Values projected(const Matrix& weight, const HostTensor& bias, const Values& x, int32_t rounding) {
+  const bool int8 = rounding == EXN_INPUT_INT8;
+  const Values met = int8 ? rounded_to_int8(x) : x;
+  const RoundedInput rounded(weight.quantised ? met : Values());
   Values y(weight.rows.size());
   for (size_t i = 0; i < y.size(); ++i) {
-    y[i] = dot(weight.rows[i], x);
-    if (weight.quantised) rounded.meet(weight.rows[i], &y[i].x, &y[i].own);
+    y[i] = dot(weight.rows[i], met);
+    if (weight.quantised) rounded.meet(weight.rows[i], &y[i].x, &y[i].own, int8 ? 0 : 0x1p-15);
     if (bias.given()) y[i] = plus(y[i], bias.at(0, static_cast<int64_t>(i)));
   }
   return y;

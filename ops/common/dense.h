@@ -62,7 +62,7 @@ class RoundedInput {
   bool finite_ = true;
 };
 
-// x, which is exact, as EXN_INPUT_INT8 has it (blocks.h).
+// x as EXN_INPUT_INT8 has it (blocks.h). An element with an error may be a step off.
 Values rounded_to_int8(Values x);
 
 // `got` with NaN where NaN was expected and an infinity came: of quantised weights with a scale
@@ -76,8 +76,10 @@ void normalise(Values* row, int32_t norm, float eps, const HostTensor& weight,
 // One more sum in f32.
 Approximate plus(Approximate v, double term);
 
-// weight * x + bias in f32, x rounded for quantised weights; without a bias if it is not given.
-Values projected(const Matrix& weight, const HostTensor& bias, const Values& x);
+// weight * x + bias in f32, x rounded for quantised weights, as EXN_INPUT_* says; without a bias if it
+// is not given.
+Values projected(const Matrix& weight, const HostTensor& bias, const Values& x,
+                 int32_t rounding = EXN_INPUT_INT16);
 
 // Rotates one head by the entries of a table at `position`.
 void rotate(Approximate* head, const HostTensor& table, int64_t pairs, int64_t position,

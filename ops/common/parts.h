@@ -21,6 +21,18 @@ void normalizer(Maker& m, Params& p) {
 void norm_of(Maker& m, int32_t norm, const DLTensor*& weight, const char* weight_name,
              const DLTensor*& bias, const char* bias_name, Dim columns);
 
+// How inputs of weights of `blocks` are rounded.
+template <class Params>
+void input_rounding(Maker& m, Params& p, const BlockFormat* blocks) {
+  if (blocks == nullptr || in_panels(blocks->tag)) {
+    m.zero(FIELD(input_rounding));
+  } else if (m.on_cpu()) {
+    m.choice(FIELD(input_rounding), EXN_INPUT_INT16, EXN_INPUT_INT8);
+  } else {
+    m.any_integer(FIELD(input_rounding), EXN_INPUT_INT16);
+  }
+}
+
 // ---- caches -------------------------------------------------------------------------------------
 
 // Of the fields of a cache and of its sizes.

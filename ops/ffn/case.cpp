@@ -23,6 +23,7 @@ std::vector<FfnCase> ffn_cases() {
     c->out_pad = row.integer("out_pad");
     c->out_offset = row.integer("out_offset");
     c->in_place = row.flag("in_place");
+    c->rounding = row.choice("rounding", {"int16", "int8"});
     c->decision = row.text("outputs") == "decision";
     c->cosine = c->branch_cosine = c->decision;
     if (c->decision || row.text("outputs") == "-") return;
@@ -139,14 +140,14 @@ struct Weights {
 };
 
 Values branch_of(const FfnCase& c, const FfnInputs& in, const Weights& weights, const Values& x) {
-  const Values up = projected(weights.up, in.up_bias, x);
-  const Values gate = projected(weights.gate, in.gate_bias, x);
+  const Values up = projected(weights.up, in.up_bias, x, c.rounding);
+  const Values gate = projected(weights.gate, in.gate_bias, x, c.rounding);
   Values a(up.size());
   for (size_t i = 0; i < a.size(); ++i) {
     a[i] =
         c.gate ? product(activated(c.activation, gate[i]), up[i]) : activated(c.activation, up[i]);
   }
-  return projected(weights.down, in.down_bias, a);
+  return projected(weights.down, in.down_bias, a, c.rounding);
 }
 
 }  // namespace
@@ -234,6 +235,7 @@ std::unique_ptr<Instance> instantiate(const FfnCase& c, const FfnInputs& in, int
   params.norm = c.norm;
   params.norm_eps = c.norm_eps;
   params.activation = c.activation;
+  params.input_rounding = c.rounding;
   instance->call(EXN_TEST_OP(ffn), params);
   if (c.decision) decide(instance.get(), in.hidden.rows, params.cosine);
   return instance;
@@ -269,6 +271,7 @@ Case make_case(const FfnCase& c) {
                         {"width", text(c.width)},
                         {"dtype", quoted(name_of(c.hidden.type))},
                         {"weight_dtype", quoted(weight_name(c.up_weight()))},
+                        {"int8", text(c.rounding == EXN_INPUT_INT8)},
                         {"gate", text(c.gate)},
                         {"norm", text(c.norm)},
                         {"activation", text(c.activation)},
@@ -303,11 +306,18 @@ void describe(Maker& m, exn_ffn_params& p) {
   m.out(FIELD(branch_cosine), kF32, {rows}, kOptional);
   m.real(FIELD(norm_eps), Domain::kNotNegative);
   m.choice(FIELD(activation), EXN_ACT_SILU, EXN_ACT_GELU_TANH);
+  input_rounding(m, p, up);
+  m.zero(FIELD(reserved));
 }
 
 const Described kDescribed = EXN_DESCRIBED(ffn);
 
-const RegisteredOp kRegistered("ffn", [] { return listed("ffn", ffn_cases(), make_case); });
+const RegisteredOp kRegistered("ffn", [] {
+  const std::vector<FfnCase> cases = ffn_cases();
+  std::vector<ListedCase> all = listed("ffn", cases, make_case);
+  for (size_t i = 0; i < all.size(); ++i) all[i].host_only = cases[i].rounding == EXN_INPUT_INT8;
+  return all;
+});
 
 }  // namespace
 

@@ -23,6 +23,7 @@ struct FfnCase : CaseBase {
   int64_t out_pad = 0;
   int64_t out_offset = 0;
   bool in_place = false;
+  int32_t rounding = EXN_INPUT_INT16;
   bool cosine = false;
   bool branch_cosine = false;
   bool decision = false;  // a call of ffn_skip_rule follows

@@ -97,6 +97,24 @@ TEST(FfnMisuse, EveryArgument) {
   expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"F", "0", "1"});
 }
 
+TEST(FfnMisuse, Int8) {
+  FfnCase c;
+  c.hidden = {3, 64, Type::kF32, 0, 0, "normal", 1, "-"};
+  c.width = 32;
+  c.norm = EXN_NORM_NONE;
+  c.rounding = EXN_INPUT_INT8;
+  const std::unique_ptr<Instance> dense = instantiate(c, make_inputs(c), kCpu);
+  expect_refused(kOp, dense->params<exn_ffn_params>(), dense->written(), EXN_INVALID_ARGUMENT,
+                 {"input_rounding is 1", "up_blocks is 0"});
+  c.weights[0] = {0, 0, Type::kU8, 0, 0, "normal", 0.25f, "-", EXN_BLOCKS_Q4_0};
+  for (const Target& target : targets()) {
+    if (target.cpu()) continue;
+    const std::unique_ptr<Instance> blocks = instantiate(c, make_inputs(c), target);
+    EXPECT_EQ(exn_ffn_supported(&blocks->params<exn_ffn_params>()), EXN_UNSUPPORTED);
+    EXPECT_NE(std::string(exn_last_error()).find("input_rounding is 1"), std::string::npos);
+  }
+}
+
 TEST(FfnMisuse, Blocks) {
   FfnCase c;
   c.hidden = {3, 256, Type::kF32, 0, 0, "normal", 1, "-"};

@@ -3,6 +3,7 @@
 
 #include "dense.h"
 #include "judge.h"
+#include "parts.h"
 #include "maker.h"
 
 namespace exn::test {
@@ -79,10 +80,10 @@ LinearInputs make_inputs(const LinearCase& c) {
 
 namespace {
 
-// W x, of x as it meets the weight, the adapter, and the bias.
+// W x, the adapter, and the bias.
 Values adapted(const Matrix& weight, const Matrix& down, const LinearInputs& in, int64_t row,
-               const Values& x, const Values& met) {
-  Values y = projected(weight, {}, met), t = projected(down, {}, x);
+               const Values& x, int32_t rounding) {
+  Values y = projected(weight, {}, x, rounding), t = projected(down, {}, x);
   for (int64_t i = 0; i < in.weight.rows; ++i) {
     Approximate& sum = y[at(i)];
     for (int64_t k = 0; k < in.down.rows; ++k) {
@@ -106,8 +107,8 @@ std::vector<Expected> linear_oracle(const LinearCase& c, const LinearInputs& in)
   std::vector<Expected> out;
   for (int64_t r = 0; r < in.input.rows; ++r) {
     const Values x = exact_values(in.input, r);
-    const Values met = c.rounding == EXN_INPUT_INT8 ? rounded_to_int8(x) : x;
-    Values y = c.adapts() ? adapted(weight, down, in, r, x, met) : projected(weight, in.bias, met);
+    Values y = c.adapts() ? adapted(weight, down, in, r, x, c.rounding)
+                          : projected(weight, in.bias, x, c.rounding);
     for (int64_t i = 0; i < in.weight.rows; ++i) {
       if (in.residual.given()) y[at(i)] = plus(y[at(i)], in.residual.at(r, i));
       out.push_back(stored(c.out_type, y[at(i)], c.exact));
@@ -193,13 +194,7 @@ void describe(Maker& m, exn_linear_params& p) {
   const TypeOf type = m.type(kFloats);
   const Tensor* residual = m.in(FIELD(residual), type, {rows, outputs}, kRows | kOptional);
   m.out_over(FIELD(out), residual, type, {rows, outputs}, kRows);
-  if (blocks == nullptr || in_panels(blocks->tag)) {
-    m.zero(FIELD(input_rounding));
-  } else if (m.on_cpu()) {
-    m.choice(FIELD(input_rounding), EXN_INPUT_INT16, EXN_INPUT_INT8);
-  } else {
-    m.any_integer(FIELD(input_rounding), EXN_INPUT_INT16);
-  }
+  input_rounding(m, p, blocks);
   const bool adapts = m.one_of("adapter", 0, 1) != 0;
   if (!adapts) {
     m.none(FIELD(adapter_down));

@@ -425,7 +425,7 @@ const std::map<std::string, std::vector<uint64_t>>& struct_sizes() {
       {"exn_cross_entropy", {56}},  {"exn_draft_lookup", {96}},
       {"exn_draft_rule", {184}},    {"exn_elr", {80}},
       {"exn_embedding", {40}},      {"exn_exit_head", {240}},
-      {"exn_exit_rule", {136}},     {"exn_ffn", {136}},
+      {"exn_exit_rule", {136}},     {"exn_ffn", {144}},
       {"exn_ffn_skip_rule", {72}},  {"exn_gate", {72}},
       {"exn_gather", {80}},         {"exn_hidden_stack", {72}},
       {"exn_hired_budget", {104}},  {"exn_kv_append", {72}},

@@ -64,8 +64,8 @@ enum {
    * To whole multiples of s = a / 127, from -127 to 127; a is the largest magnitude of the 32
    * elements, and at least 2^-88. That of x is x * (127 / a), the nearest one, or the even one of
    * two. All this is done in f32. On the CPU alone (EXN_UNSUPPORTED), and for blocks alone
-   * (EXN_INVALID_ARGUMENT); where bytes are multiplied (vnni, avx512, amx), several rows take about
-   * half as long.
+   * (EXN_INVALID_ARGUMENT); where bytes are multiplied (vnni, avx512, amx), several rows take a
+   * half to four fifths of the time.
    */
   EXN_INPUT_INT8 = 1
 };

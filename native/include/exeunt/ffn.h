@@ -20,9 +20,10 @@
  * running rows on processors with AMX, as in linear.h: their sums go in another order, and
  * subnormal bf16 weights count as 0.
  *
- * Quantised weights (blocks.h) meet an x and an a that are rounded as linear.h says, whose bound
- * holds for each of the three products; a row with an element that is not finite becomes NaN. So do
- * all with a scale of gate or up that is not; one of down makes a column of out NaN or infinite.
+ * Quantised weights (blocks.h) meet an x and an a that are rounded as linear.h says, to 8 bits with
+ * EXN_INPUT_INT8; its bound holds for each of the three products; a row with an element that is not
+ * finite becomes NaN. So do all with a scale of gate or up that is not; one of down makes a column of
+ * out NaN or infinite.
  *
  * Bytes that must move: the three weights once for each block of up to 64 rows that run; hidden and
  * out once.
@@ -81,6 +82,9 @@ typedef struct exn_ffn_params {
                                       of. */
   int32_t down_blocks;           /**< EXN_BLOCKS_*. What blocks the rows of down_weight are made
                                       of. */
+  int32_t input_rounding;        /**< EXN_INPUT_INT16 or EXN_INPUT_INT8. How what meets blocks is
+                                      rounded (blocks.h). */
+  int32_t reserved;              /**< 0 */
 } exn_ffn_params;
 
 EXN_API exn_status exn_ffn_supported(const exn_ffn_params* params);

@@ -29,6 +29,8 @@ void check_weights(const exn_ffn_params& p, Check& check, FfnArgs* a) {
   check.same("down_weight", "rows", a->down_weight.rows, "the columns of hidden", dim);
   check.same_dtype("down_weight", a->down_weight.dtype, "up_weight", a->up_weight.dtype);
   a->down_bias = check.coefficients("down_bias", p.down_bias, "the columns of hidden", dim);
+  a->int8_input = check.int8_input(p.input_rounding, "up_blocks", a->up_weight.blocks);
+  check.reserved(p.reserved);
 }
 
 void check_args(const exn_ffn_params& p, Check& check, FfnArgs* a) {

@@ -23,6 +23,7 @@ public final class Ffn extends Op {
   public static final class Builder extends Op.Builder<Ffn> {
     private final InputNorm norm = new InputNorm(); // norm, norm_weight, norm_bias, norm_eps
     private Activation activation = Activation.SILU;
+    private InputRounding inputRounding = InputRounding.INT16;
 
     /**
      * Leaves the norm out (the default).

@@ -25,6 +25,7 @@ struct FfnArgs {
   int32_t norm = 0;
   float norm_eps = 0;
   int32_t activation = 0;
+  bool int8_input = false;
 };
 
 }  // namespace exn

@@ -292,6 +292,7 @@ GateAndUpInputs arrange_inputs(const FfnArgs& f, const Active& active, const flo
   in.stride = stride;
   in.f32 = x;
   in.far = is_far(f.up_weight);
+  in.int8 = f.int8_input;
   into_tiles_if(arranged != nullptr, active.count, kTerms, arranged, &in);
   GateAndUpInputs both = {in, in};
   into_blocks(f.up_weight, active.count, rounded, &both.up);
@@ -347,6 +348,7 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   middle.stride = wide;
   middle.f32 = a;
   middle.far = both.up.far;
+  middle.int8 = f.int8_input;
   down_grid.rows = active.count;
   with_weight_type(f.up_weight, [&](auto type) {
     using T = EXN_TYPE_OF(type);

@@ -8,8 +8,8 @@ public enum InputRounding {
   /** To multiples of a power of two, with 15 bits. */
   INT16(exeunt.EXN_INPUT_INT16),
   /**
-   * To multiples of 1/127 of the largest magnitude: an error 128 times as large, and about half the
-   * time of several rows where the CPU multiplies bytes. On the CPU alone, and for weights of
+   * To multiples of 1/127 of the largest magnitude: an error 128 times as large, and a half to
+   * four fifths of the time of several rows where the CPU multiplies bytes. On the CPU alone, and for weights of
    * blocks alone.
    */
   INT8(exeunt.EXN_INPUT_INT8);
