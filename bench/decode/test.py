@@ -67,6 +67,7 @@ class Arguments(unittest.TestCase):
         self.assertIn("'0' is no number", self.refused("--repeats", "0"))
         self.assertIn("'two' is no number", self.refused("--threads", "1,two"))
         self.assertIn("'half' is not certified or full", self.refused("--head", "half"))
+        self.assertIn("'int4' is not int8 or int16", self.refused("--inputs", "int4"))
         self.assertIn("--quick", self.refused("--quick"))
         self.assertIn("--out: expected", self.refused("--out"))
         self.assertIn("no file /nowhere.gguf", self.refused("--model", "/nowhere.gguf"))
@@ -139,6 +140,14 @@ class Runs(unittest.TestCase):
             of_task = [line for line in asked if task in line.split()]
             heads = ["certified" in line.split() for line in of_task]
             self.assertEqual(sum(heads) * 2, len(heads))
+
+    def test_inputs(self):
+        status, said, page = self.run_driver("--inputs", "int16,int8")
+        self.assertEqual(status, 0, said)
+        self.assertRegex(page, r"\| exeunt file \| +exeunt file, int8 \|")
+        speeds = [line.split() for line in self.log.read_text().splitlines() if " speed " in line]
+        rounded = [words[words.index("--inputs") + 1] == "int8" for words in speeds]
+        self.assertEqual(sum(rounded) * 2, len(rounded))
 
     def test_exeunt_must(self):
         self.engine.write_text(self.engine.read_text().replace('elif "judge"', 'elif "no judge"'))

@@ -117,6 +117,11 @@ public final class DecodeFigures {
     return GenerateOptions.weightsOrPacked(option("--weights"));
   }
 
+  private DecoderOptions decoding() {
+    return DecoderOptions.FULL.withPromptInputs(
+        GenerateOptions.inputs(options.getOrDefault("--inputs", "int16")));
+  }
+
   private boolean certified() {
     return options.getOrDefault("--head", "full").equals("certified");
   }
@@ -130,8 +135,7 @@ public final class DecodeFigures {
   private String agreement(LlamaWeights weights, Screen screen) throws IOException {
     int[] ids = ids();
     int[] steps = new int[ids.length];
-    try (Decoder decoder =
-             new Decoder(weights, DecoderOptions.FULL.withScreen(screen), 1, ids.length)) {
+    try (Decoder decoder = new Decoder(weights, decoding().withScreen(screen), 1, ids.length)) {
       for (int t = 0; t < ids.length; t++) {
         if (t == 0) {
           decoder.prefill(0, ids[0]);
@@ -141,13 +145,13 @@ public final class DecodeFigures {
         steps[t] = decoder.argmax(0);
       }
     }
-    return json(Map.of("steps", steps, "prompt", prompt(weights, ids)));
+    return json(Map.of("steps", steps, "prompt", prompt(weights, decoding(), ids)));
   }
 
   /** The argmax of each position of a prompt. */
-  private static int[] prompt(LlamaWeights weights, int... ids) {
+  private static int[] prompt(LlamaWeights weights, DecoderOptions decoding, int... ids) {
     int width = weights.config().width();
-    float[] states = Trace.of(weights, ids).hidden(weights.config().layers());
+    float[] states = Trace.of(weights, decoding, ids).hidden(weights.config().layers());
     int[] argmax = new int[ids.length];
     for (int from = 0; from < ids.length; from += ROWS_AT_ONCE) {
       int to = Math.min(ids.length, from + ROWS_AT_ONCE);
@@ -180,10 +184,10 @@ public final class DecodeFigures {
   }
 
   /** Tokens per second: of a prompt, and of {@code steps} after it; and bytes of weights of these. */
-  private static double[] perSecond(
+  private double[] perSecond(
       LlamaWeights weights, Screen screen, int[] ids, int prompt, int steps) {
     int until = prompt + WARM_UP + steps;
-    try (Decoder decoder = new Decoder(weights, DecoderOptions.FULL.withScreen(screen), 1, until)) {
+    try (Decoder decoder = new Decoder(weights, decoding().withScreen(screen), 1, until)) {
       long begin = System.nanoTime();
       decoder.prefill(0, Arrays.copyOf(ids, prompt));
       double prompted = 1e9 * prompt / (System.nanoTime() - begin);

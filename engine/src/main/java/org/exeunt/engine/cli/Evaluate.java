@@ -222,7 +222,7 @@ public final class Evaluate {
     }
     if (!parsed.isMethod()) {
       throw new IllegalArgumentException("--method is '" + options + "', but takes --exit, "
-          + "--exit-points, --kv, --schedule, --ffn-skip, --drop, --head, --speculate, "
+          + "--exit-points, --kv, --schedule, --ffn-skip, --drop, --head, --inputs, --speculate, "
           + "--draft-rule, --draft-length, --draft-translators and --draft-shortlist alone");
     }
     try {

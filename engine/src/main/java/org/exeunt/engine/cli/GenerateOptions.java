@@ -7,6 +7,7 @@ import java.util.Set;
 import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.InputRounding;
 import org.exeunt.cli.HelpPage;
 import org.exeunt.engine.answer.Probe;
 import org.exeunt.engine.answer.ProbedAnswer;
@@ -24,7 +25,7 @@ import org.exeunt.engine.speculate.Speculation;
 /** The command line of {@link Generate}. */
 final class GenerateOptions {
   private static final Set<String> METHOD = Set.of("--prompt", "--exit", "--exit-points", "--kv",
-      "--schedule", "--ffn-skip", "--drop", "--head", "--speculate", "--draft-rule",
+      "--schedule", "--ffn-skip", "--drop", "--head", "--inputs", "--speculate", "--draft-rule",
       "--draft-length", "--draft-translators", "--draft-shortlist");
   private static final int USUAL_CONTEXT = 4096;
 
@@ -33,6 +34,7 @@ final class GenerateOptions {
   Device device = Device.CPU;
   DType weights; // null: as the file has them
   boolean packed;
+  private InputRounding inputs = InputRounding.INT16;
   int maxTokens = 256;
   float temperature;
   float topP = 1;
@@ -115,6 +117,7 @@ final class GenerateOptions {
         weights = weightsOrPacked(value);
       }
       case "--device" -> device = device(value);
+      case "--inputs" -> inputs = inputs(value);
       case "--head" -> certified = certified(value);
       case "--max-tokens" -> maxTokens = integer(option, value, 1, 1 << 20);
       case "--temperature" -> temperature = number(option, value, 0, 100);
@@ -162,6 +165,10 @@ final class GenerateOptions {
     }
     if (onGpu() && packed) {
       throw new IllegalArgumentException("--weights packed is for the CPU, not for " + device);
+    }
+    if (inputs == InputRounding.INT8 && (onGpu() || weights != null)) {
+      throw new IllegalArgumentException("--inputs int8 is for quantised weights on the CPU, not "
+          + "for " + (onGpu() ? device : "those that have become " + weights));
     }
     if (onGpu() && topP < 1) {
       throw new IllegalArgumentException("--device " + device
@@ -313,7 +320,8 @@ final class GenerateOptions {
                 ExitPolicy.parse(exit, exitPoints, layers), kv == null ? KvPolicy.PROPAGATE : kv)
             .withSchedule(Schedule.parse(schedule, layers))
             .withFfnSkip(FfnSkip.parse(ffnSkip, layers))
-            .withDrop(PromptDrop.parse(drop, layers));
+            .withDrop(PromptDrop.parse(drop, layers))
+            .withPromptInputs(inputs);
     options.check();
     if (isProbed()) {
       ProbedAnswer.check(options);
@@ -388,6 +396,16 @@ final class GenerateOptions {
       case "f32" -> DType.F32;
       case "bf16" -> DType.BF16;
       default -> throw new IllegalArgumentException("--weights is '" + value + "', not " + known);
+    };
+  }
+
+  /** How rows of prompts are rounded to meet quantised weights. */
+  static InputRounding inputs(String value) {
+    return switch (value) {
+      case "int16" -> InputRounding.INT16;
+      case "int8" -> InputRounding.INT8;
+      default ->
+        throw new IllegalArgumentException("--inputs is '" + value + "', not int16 or int8");
     };
   }
 

@@ -8,6 +8,7 @@ import java.util.HashMap;
 import java.util.Map;
 import java.util.stream.IntStream;
 import org.exeunt.Device;
+import org.exeunt.InputRounding;
 import org.exeunt.KvCache;
 import org.exeunt.Scope;
 import org.exeunt.Statistics;
@@ -65,6 +66,7 @@ public final class Decoder implements AutoCloseable {
   private final RowMover mover;
   private final DecodeWork work;
   private final Map<Integer, LayerStack> stacks = new HashMap<>();
+  private final Map<Integer, LayerStack> promptStacks; // the same one if nothing sets prompts apart
   private final Map<Integer, RowHead> rowHeads = new HashMap<>();
   private final Map<Integer, RowHead> draftHeads = new HashMap<>();
   private final IntBuffer argmax;
@@ -77,6 +79,7 @@ public final class Decoder implements AutoCloseable {
   private final WaitingDoor door;
   private int skipped; // rows that the last feed-forward block let pass
   private LayerObserver watcher; // null: none
+  private boolean prompting; // the rows are those of a prompt
   private int older; // rows in front that have been waiting, and whose token is known already
 
   /**
@@ -97,6 +100,7 @@ public final class Decoder implements AutoCloseable {
     this.capacity = capacity;
     mostWaiting = WAITING * sequences;
     config = weights.config();
+    promptStacks = options.promptInputs() == InputRounding.INT16 ? stacks : new HashMap<>();
     if (capacity < 1 || capacity > config.context()) {
       scope.close();
       throw new IllegalArgumentException("a sequence of " + capacity + " tokens is not between 1 "
@@ -104,6 +108,10 @@ public final class Decoder implements AutoCloseable {
     }
     try {
       options.check(config, options.screen() != null);
+      if (promptStacks != stacks && !weights.isQuantised()) {
+        throw new IllegalArgumentException("inputs of 8 bits are for quantised weights, but no "
+            + "matrix of the model's layers is quantised");
+      }
       kv = new KvState(scope, weights, sequences, capacity);
       forks = new KvFork(kv, config.layers());
       ropeTables = new RopeTables(scope, weights, capacity);
@@ -158,22 +166,31 @@ public final class Decoder implements AutoCloseable {
       layersOf[sequence] =
           Schedule.tabulate(options.schedule(), ids.length, capacity, config.layers());
     }
-    if (options.drop() != null) {
-      dropping(sequence, ids);
-    } else {
-      int[] layers = layersOf[sequence][position[sequence]];
-      for (int from = 0; from < ids.length; from += PREFILL_ROWS) {
-        enter(sequence, Arrays.copyOfRange(ids, from, Math.min(ids.length, from + PREFILL_ROWS)));
-        for (int layer : layers) {
-          runLayer(layer);
-        }
-      }
+    prompting = true;
+    try {
+      runPrompt(sequence, ids);
+    } finally {
+      prompting = false;
     }
     mover.copyToExits(rows.count() - 1);
     rows.clear();
     exits.prompted(sequence);
     exits.head().run(Stream.DEFAULT);
     weights.checkUnchanged();
+  }
+
+  private void runPrompt(int sequence, int... ids) {
+    if (options.drop() != null) {
+      dropping(sequence, ids);
+      return;
+    }
+    int[] layers = layersOf[sequence][position[sequence]];
+    for (int from = 0; from < ids.length; from += PREFILL_ROWS) {
+      enter(sequence, Arrays.copyOfRange(ids, from, Math.min(ids.length, from + PREFILL_ROWS)));
+      for (int layer : layers) {
+        runLayer(layer);
+      }
+    }
   }
 
   /**
@@ -378,10 +395,12 @@ public final class Decoder implements AutoCloseable {
   }
 
   private LayerStack stack() {
-    return stacks.computeIfAbsent(rows.count(),
-        count
-        -> new LayerStack(scope, workspace, weights, ropeTables, kv, rows, count, options.ffnSkip(),
-            options.observer() != null));
+    InputRounding inputs = prompting ? options.promptInputs() : InputRounding.INT16;
+    return (prompting ? promptStacks : stacks)
+        .computeIfAbsent(rows.count(),
+            count
+            -> new LayerStack(scope, workspace, weights, ropeTables, kv, rows, count,
+                options.ffnSkip(), options.observer() != null, inputs));
   }
 
   private void observe(int depth) {

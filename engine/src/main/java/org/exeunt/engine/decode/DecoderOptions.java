@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.engine.decode;
 
+import org.exeunt.InputRounding;
 import org.exeunt.Screen;
 import org.exeunt.engine.drop.PromptDrop;
 import org.exeunt.engine.layer.LayerObserver;
@@ -22,40 +23,54 @@ import org.exeunt.engine.policy.Schedule;
  * @param screen a form of the head that proves which token is the most probable one; null: the
  *     head itself is read
  * @param observer looks on at every layer; null: none
+ * @param promptInputs how the rows of a prompt are rounded to meet the layers' quantised weights;
+ *     those of steps and drafts, and what meets the head, always are to 16 bits
  */
 public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, FfnSkip ffnSkip,
-    PromptDrop drop, boolean keepLogits, Screen screen, LayerObserver observer) {
+    PromptDrop drop, boolean keepLogits, Screen screen, LayerObserver observer,
+    InputRounding promptInputs) {
   /** Everything is computed. */
-  public static final DecoderOptions FULL =
-      new DecoderOptions(ExitPolicy.NONE, KvPolicy.PROPAGATE, null, null, null, false, null, null);
+  public static final DecoderOptions FULL = new DecoderOptions(ExitPolicy.NONE, KvPolicy.PROPAGATE,
+      null, null, null, false, null, null, InputRounding.INT16);
 
   public DecoderOptions withExit(ExitPolicy policy, KvPolicy keysAndValues) {
     return new DecoderOptions(
-        policy, keysAndValues, schedule, ffnSkip, drop, keepLogits, screen, observer);
+        policy, keysAndValues, schedule, ffnSkip, drop, keepLogits, screen, observer, promptInputs);
   }
 
   public DecoderOptions withSchedule(Schedule value) {
-    return new DecoderOptions(exit, kv, value, ffnSkip, drop, keepLogits, screen, observer);
+    return new DecoderOptions(
+        exit, kv, value, ffnSkip, drop, keepLogits, screen, observer, promptInputs);
   }
 
   public DecoderOptions withFfnSkip(FfnSkip value) {
-    return new DecoderOptions(exit, kv, schedule, value, drop, keepLogits, screen, observer);
+    return new DecoderOptions(
+        exit, kv, schedule, value, drop, keepLogits, screen, observer, promptInputs);
   }
 
   public DecoderOptions withDrop(PromptDrop value) {
-    return new DecoderOptions(exit, kv, schedule, ffnSkip, value, keepLogits, screen, observer);
+    return new DecoderOptions(
+        exit, kv, schedule, ffnSkip, value, keepLogits, screen, observer, promptInputs);
   }
 
   public DecoderOptions withLogits() {
-    return new DecoderOptions(exit, kv, schedule, ffnSkip, drop, true, screen, observer);
+    return new DecoderOptions(
+        exit, kv, schedule, ffnSkip, drop, true, screen, observer, promptInputs);
   }
 
   public DecoderOptions withScreen(Screen value) {
-    return new DecoderOptions(exit, kv, schedule, ffnSkip, drop, keepLogits, value, observer);
+    return new DecoderOptions(
+        exit, kv, schedule, ffnSkip, drop, keepLogits, value, observer, promptInputs);
   }
 
   public DecoderOptions withObserver(LayerObserver value) {
-    return new DecoderOptions(exit, kv, schedule, ffnSkip, drop, keepLogits, screen, value);
+    return new DecoderOptions(
+        exit, kv, schedule, ffnSkip, drop, keepLogits, screen, value, promptInputs);
+  }
+
+  public DecoderOptions withPromptInputs(InputRounding value) {
+    return new DecoderOptions(
+        exit, kv, schedule, ffnSkip, drop, keepLogits, screen, observer, value);
   }
 
   /**
@@ -77,7 +92,8 @@ public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, Ff
 
   /** Whether answers are the model's own. */
   public boolean leavesNothingOut() {
-    return !exit.mayLeave() && schedule == null && ffnSkip == null && drop == null;
+    return !exit.mayLeave() && schedule == null && ffnSkip == null && drop == null
+        && promptInputs == InputRounding.INT16;
   }
 
   private void checkCertified() {

@@ -18,6 +18,11 @@ public final class Trace {
 
   /** Runs {@code ids}, at least one, at positions 0, 1, … */
   public static Trace of(LlamaWeights weights, int... ids) {
+    return of(weights, DecoderOptions.FULL, ids);
+  }
+
+  /** The same with options that leave nothing out, which have no observer. */
+  public static Trace of(LlamaWeights weights, DecoderOptions options, int... ids) {
     LlamaConfig config = weights.config();
     Trace trace = new Trace(config.layers(), ids.length, config.width());
     LayerObserver keep = (depth, rows) -> {
@@ -25,8 +30,7 @@ public final class Trace {
       System.arraycopy(
           states, 0, trace.hidden[depth], rows.positionOf(0) * config.width(), states.length);
     };
-    try (Decoder decoder =
-             new Decoder(weights, DecoderOptions.FULL.withObserver(keep), 1, ids.length)) {
+    try (Decoder decoder = new Decoder(weights, options.withObserver(keep), 1, ids.length)) {
       decoder.prefill(0, ids);
     }
     return trace;

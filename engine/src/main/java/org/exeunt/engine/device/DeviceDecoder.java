@@ -14,6 +14,7 @@ import org.exeunt.Event;
 import org.exeunt.ExitRule;
 import org.exeunt.FfnSkipRule;
 import org.exeunt.Graph;
+import org.exeunt.InputRounding;
 import org.exeunt.KvLength;
 import org.exeunt.KvPropagate;
 import org.exeunt.RowCompaction;
@@ -192,6 +193,8 @@ public final class DeviceDecoder implements Answer {
       alone = "dropping tokens of a prompt, about which the host decides";
     } else if (options.keepLogits() || options.observer() != null) {
       alone = "handing out logits or states";
+    } else if (options.promptInputs() != InputRounding.INT16) {
+      alone = "inputs of 8 bits";
     }
     if (alone != null) {
       throw new IllegalArgumentException("the decoder's graphs leave to the CPU: " + alone);

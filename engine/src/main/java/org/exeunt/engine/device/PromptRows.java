@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.engine.device;
 
+import org.exeunt.InputRounding;
 import org.exeunt.Scope;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
@@ -60,7 +61,7 @@ public final class PromptRows {
     rows.send(stream);
     try (Scope passing = Scope.open()) {
       LayerStack stack = new LayerStack(passing, Workspace.in(passing, weights.device()), weights,
-          ropeTables, kv, rows, rows.count(), skip, false);
+          ropeTables, kv, rows, rows.count(), skip, false, InputRounding.INT16);
       stack.embed(stream);
       stack.decideSkips(0, stream);
       for (int layer : layers) {

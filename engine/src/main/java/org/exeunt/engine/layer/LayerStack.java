@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.List;
 import org.exeunt.Embedding;
 import org.exeunt.FfnSkipRule;
+import org.exeunt.InputRounding;
 import org.exeunt.Scope;
 import org.exeunt.Stream;
 import org.exeunt.Workspace;
@@ -18,11 +19,14 @@ public final class LayerStack {
   private final List<LayerOps> layers = new ArrayList<>();
   private final FfnSkipRule skipRule;
 
-  /** @param measure whether feed-forward blocks report their cosines even if none is skipped */
+  /**
+   * @param measure whether feed-forward blocks report their cosines even if none is skipped
+   * @param inputs how rows are rounded to meet quantised weights
+   */
   public LayerStack(Scope scope, Workspace workspace, LlamaWeights weights, RopeTables ropeTables,
-      KvState kv, Rows rows, int count, FfnSkip skip, boolean measure) {
+      KvState kv, Rows rows, int count, FfnSkip skip, boolean measure, InputRounding inputs) {
     this(scope, workspace, weights, ropeTables, kv, rows, count, skip, measure,
-        Switches.of(rows, count, skip), false);
+        Switches.of(rows, count, skip), false, inputs);
   }
 
   /**
@@ -33,6 +37,13 @@ public final class LayerStack {
   public LayerStack(Scope scope, Workspace workspace, LlamaWeights weights, RopeTables ropeTables,
       KvState kv, Rows rows, int count, FfnSkip skip, boolean measure, Switches switches,
       boolean alone) {
+    this(scope, workspace, weights, ropeTables, kv, rows, count, skip, measure, switches, alone,
+        InputRounding.INT16);
+  }
+
+  private LayerStack(Scope scope, Workspace workspace, LlamaWeights weights, RopeTables ropeTables,
+      KvState kv, Rows rows, int count, FfnSkip skip, boolean measure, Switches switches,
+      boolean alone, InputRounding inputs) {
     LlamaConfig config = weights.config();
     embed =
         Embedding.builder()
@@ -46,9 +57,9 @@ public final class LayerStack {
         ? new Window(scope, config, kv, rows, count)
         : null;
     for (int l = 0; l < config.layers(); l++) {
-      layers.add(new LayerOps(scope, workspace, config, weights.layers().get(l), ropeTables.of(l),
-          kv.cache(l), kv.lengths(l), rows, count, config.isLocal(l) ? window : null,
-          measure || skip != null, switches, alone));
+      layers.add(new LayerOps(scope, workspace, config, weights.layers().get(l).meeting(inputs),
+          ropeTables.of(l), kv.cache(l), kv.lengths(l), rows, count,
+          config.isLocal(l) ? window : null, measure || skip != null, switches, alone));
     }
     skipRule = skip == null
         ? null

@@ -12,6 +12,7 @@ import org.exeunt.BlockFormat;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.Ffn;
+import org.exeunt.InputRounding;
 import org.exeunt.Scope;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
@@ -76,6 +77,19 @@ public final class LlamaWeights implements AutoCloseable {
       return gate.bytes() + up.bytes() + down.bytes();
     }
 
+    /** The same matrices, with inputs rounded so to meet those that have blocks. */
+    public Layer meeting(InputRounding inputs) {
+      return new Layer(attentionNorm, query.meeting(inputs), key.meeting(inputs),
+          value.meeting(inputs), bias, queryNorm, keyNorm, output.meeting(inputs),
+          attentionBranchNorm, feedForwardNorm, gate.meeting(inputs), up.meeting(inputs),
+          down.meeting(inputs), feedForwardBranchNorm);
+    }
+
+    /** All that rows are multiplied with. */
+    public List<Weight> matrices() {
+      return List.of(query, key, value, output, gate, up, down);
+    }
+
     private Layer copied(WeightCopies copies) {
       List<Weight> projections = copies.together(query, key, value);
       return new Layer(copies.of(attentionNorm), projections.get(0), projections.get(1),
@@ -91,6 +105,7 @@ public final class LlamaWeights implements AutoCloseable {
           .up(up.tensor(), null)
           .down(down.tensor(), null)
           .weightBlocks(gate.blocks(), up.blocks(), down.blocks())
+          .inputRounding(up.inputs())
           .activation(architecture.activation());
     }
   }
@@ -316,6 +331,13 @@ public final class LlamaWeights implements AutoCloseable {
     return parts.outputNorm.device();
   }
 
+  /** Whether any matrix of a layer has blocks. */
+  public boolean isQuantised() {
+    return parts.layers.stream()
+        .flatMap(layer -> layer.matrices().stream())
+        .anyMatch(matrix -> matrix.blocks() != null);
+  }
+
   /** The layers, bottom first. */
   public List<Layer> layers() {
     return parts.layers;
@@ -388,13 +410,7 @@ public final class LlamaWeights implements AutoCloseable {
    */
   public void touch(boolean head) {
     for (Layer layer : parts.layers) {
-      layer.query.touch();
-      layer.key.touch();
-      layer.value.touch();
-      layer.output.touch();
-      layer.gate.touch();
-      layer.up.touch();
-      layer.down.touch();
+      layer.matrices().forEach(Weight::touch);
     }
     if (head) {
       parts.head.touch();

@@ -7,6 +7,7 @@ import org.exeunt.BlockFormat;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.Embedding;
+import org.exeunt.InputRounding;
 import org.exeunt.Linear;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
@@ -17,11 +18,17 @@ import org.exeunt.Tensor;
  * @param tensor its elements, or a U8 tensor [rows, bytes of a row] of blocks
  * @param blocks what these are; null: elements
  * @param columns elements of a row
+ * @param inputs how rows are rounded that meet blocks
  */
-public record Weight(Tensor tensor, BlockFormat blocks, long columns) {
+public record Weight(Tensor tensor, BlockFormat blocks, long columns, InputRounding inputs) {
   private static final int TOUCHED = 1 << 16;
 
   private static volatile int touched; // so that no compiler leaves the reading out
+
+  /** The same, whose inputs are rounded as an op does unasked. */
+  public Weight(Tensor tensor, BlockFormat blocks, long columns) {
+    this(tensor, blocks, columns, InputRounding.INT16);
+  }
 
   /** A matrix of plain elements. */
   public static Weight of(Tensor tensor) {
@@ -34,7 +41,12 @@ public record Weight(Tensor tensor, BlockFormat blocks, long columns) {
 
   /** Rows {@code from} to {@code to - 1}. */
   public Weight rows(long from, long to) {
-    return new Weight(tensor.rows(from, to), blocks, columns);
+    return new Weight(tensor.rows(from, to), blocks, columns, inputs);
+  }
+
+  /** This one with inputs rounded so, if it has blocks. */
+  Weight meeting(InputRounding rounding) {
+    return blocks == null ? this : new Weight(tensor, blocks, columns, rounding);
   }
 
   /** What a product with all rows reads. */
@@ -47,7 +59,7 @@ public record Weight(Tensor tensor, BlockFormat blocks, long columns) {
     long[] shape = {rows() + next.rows(), tensor.size(1)};
     return blocks == next.blocks && tensor.dtype() == next.tensor.dtype() && columns == next.columns
             && tensor.address() + tensor.byteSize() == next.tensor.address()
-        ? new Weight(tensor.strided(shape, tensor.strides()), blocks, columns)
+        ? new Weight(tensor.strided(shape, tensor.strides()), blocks, columns, inputs)
         : null;
   }
 
@@ -63,7 +75,7 @@ public record Weight(Tensor tensor, BlockFormat blocks, long columns) {
 
   /** The product of rows with this matrix. */
   public Linear.Builder product() {
-    return Linear.builder().weight(tensor).weightBlocks(blocks);
+    return Linear.builder().weight(tensor).weightBlocks(blocks).inputRounding(inputs);
   }
 
   /** Copies of all elements in {@code type}. */

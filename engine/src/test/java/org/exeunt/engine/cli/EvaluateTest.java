@@ -316,6 +316,9 @@ class EvaluateTest {
     assertRefused("there is no file", "--raw", "--model", file, "--out", out, "--prompts",
         prompts.toString(), "--max-tokens", "9", "--method",
         "--speculate model:" + folder.resolve("absent.gguf"));
+    assertRefused("--method '--inputs int8': inputs of 8 bits are for quantised weights", "--raw",
+        "--model", file, "--out", out, "--prompts", prompts.toString(), "--max-tokens", "9",
+        "--method", "--inputs int8");
     assertRefused("exceed the model's context of 96", "--raw", "--model", file, "--out", out,
         "--prompts", prompts.toString(), "--max-tokens", "96");
   }

@@ -556,6 +556,11 @@ class GenerateTest {
     assertRefused("unknown option '--fast'", "--fast", "1");
     assertRefused("not file, packed, f32 or bf16", "--prompt", "a", "--weights", "f64");
     assertRefused("not certified or full", "--prompt", "a", "--head", "half");
+    assertRefused("--inputs is 'int4', not int16 or int8", "--prompt", "a", "--inputs", "int4");
+    assertRefused("quantised weights on the CPU, not for those that have become BF16", "--prompt",
+        "a", "--inputs", "int8", "--weights", "bf16");
+    assertRefused("quantised weights on the CPU, not for cuda:0", "--prompt", "a", "--inputs",
+        "int8", "--device", "cuda:0");
     assertRefused("--weights packed is for the CPU", "--prompt", "a", "--weights", "packed",
         "--device", "cuda:0");
     assertRefused("needs all logits", "--prompt", "a", "--head", "certified", "--temperature", "1");

@@ -14,12 +14,15 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.function.Function;
 import java.util.function.IntUnaryOperator;
 import org.exeunt.DType;
+import org.exeunt.InputRounding;
+import org.exeunt.engine.device.DeviceDecoder;
 import org.exeunt.engine.model.LlamaWeights;
 import org.exeunt.engine.model.TinyGemma;
 import org.exeunt.engine.model.TinyModel;
@@ -52,10 +55,7 @@ class FileWeightsTest {
 
   private static List<Weight> matrices(LlamaWeights weights) {
     List<Weight> all = new ArrayList<>(List.of(weights.embedding(), weights.head()));
-    for (LlamaWeights.Layer layer : weights.layers()) {
-      all.addAll(List.of(layer.query(), layer.key(), layer.value(), layer.output(), layer.gate(),
-          layer.up(), layer.down()));
-    }
+    weights.layers().forEach(layer -> all.addAll(layer.matrices()));
     return all;
   }
 
@@ -108,6 +108,50 @@ class FileWeightsTest {
         assertNotEquals(0, found);
       });
     }
+  }
+
+  /** Inputs of 8 bits change what a prompt leaves, a little, and no row of a pass or a step. */
+  @Test
+  void promptsMayBeRoundedToEightBits() throws IOException {
+    DecoderOptions plain = DecoderOptions.FULL.withLogits();
+    both(TinyModel.writeBlocks(folder.resolve("tiny.gguf")), (kept, wide) -> {
+      int[] ids = new Random(3).ints(TOKENS, 0, 24).toArray();
+      int prompt = TOKENS / 2;
+      List<float[]> prompted = new ArrayList<>();
+      List<float[]> passed = new ArrayList<>();
+      List<float[]> stepped = new ArrayList<>();
+      for (DecoderOptions options : List.of(plain, plain.withPromptInputs(InputRounding.INT8))) {
+        try (Decoder decoder = new Decoder(kept, options, 1, TOKENS)) {
+          decoder.prefill(0, Arrays.copyOf(ids, prompt));
+          prompted.add(decoder.logits().toFloatArray());
+          decoder.forget(0, prompt);
+          decoder.beginPass();
+          for (int t = 0; t < prompt; t++) {
+            decoder.addRow(0, ids[t], t);
+          }
+          decoder.embedRows();
+          decoder.runRows(0, TinyModel.LAYERS);
+          passed.add(decoder.readRows().head().logits().toFloatArray());
+          decoder.keepTokens(0, prompt, prompt);
+          decoder.step(ids[prompt]);
+          stepped.add(decoder.logits().toFloatArray());
+        }
+      }
+      float most = 0;
+      for (int v = 0; v < prompted.get(0).length; v++) {
+        most = Math.max(most, Math.abs(prompted.get(0)[v] - prompted.get(1)[v]));
+      }
+      assertTrue(most > 1e-4 && most < 0.1, "largest difference of a logit: " + most);
+      assertArrayEquals(passed.get(0), passed.get(1));
+      assertArrayEquals(stepped.get(0), stepped.get(1));
+      DecoderOptions rounded = plain.withPromptInputs(InputRounding.INT8);
+      String message = assertThrows(
+          IllegalArgumentException.class, () -> new Decoder(wide, rounded, 1, TOKENS).close())
+                           .getMessage();
+      assertTrue(message.contains("no matrix of the model's layers is quantised"), message);
+      assertThrows(
+          IllegalArgumentException.class, () -> DeviceDecoder.check(rounded, kept.config()));
+    });
   }
 
   private Path mixed(Function<TinyModel.Weight, GgmlType> types) throws IOException {

@@ -28,6 +28,7 @@ import java.util.function.UnaryOperator;
 import java.util.stream.Stream;
 import org.exeunt.Backend;
 import org.exeunt.BlockFormat;
+import org.exeunt.InputRounding;
 import org.exeunt.engine.model.LlamaWeights;
 import org.exeunt.engine.model.TinyModel;
 import org.exeunt.engine.model.Weight;
@@ -102,10 +103,7 @@ class PackedRowsTest {
 
   private static List<Weight> matrices(LlamaWeights weights) {
     List<Weight> all = new ArrayList<>();
-    for (LlamaWeights.Layer layer : weights.layers()) {
-      all.addAll(List.of(layer.query(), layer.key(), layer.value(), layer.output(), layer.gate(),
-          layer.up(), layer.down()));
-    }
+    weights.layers().forEach(layer -> all.addAll(layer.matrices()));
     return all;
   }
 
@@ -142,7 +140,8 @@ class PackedRowsTest {
   void logitsHaveTheBitsOfRowsInPlace() throws IOException {
     DecoderOptions leaving = DecoderOptions.FULL.withExit(
         ExitPolicy.fixed(position -> 1 + position % 2), KvPolicy.PROPAGATE);
-    for (DecoderOptions options : List.of(DecoderOptions.FULL, leaving)) {
+    DecoderOptions rounded = DecoderOptions.FULL.withPromptInputs(InputRounding.INT8);
+    for (DecoderOptions options : List.of(DecoderOptions.FULL, leaving, rounded)) {
       assertSameBits(place, options);
     }
     model = write("alike.gguf", GgmlType.Q4_1); // whose projections lie together
