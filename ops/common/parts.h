@@ -21,13 +21,15 @@ void normalizer(Maker& m, Params& p) {
 void norm_of(Maker& m, int32_t norm, const DLTensor*& weight, const char* weight_name,
              const DLTensor*& bias, const char* bias_name, Dim columns);
 
-// How inputs of weights of `blocks` are rounded.
+// How inputs of weights of `blocks` are rounded; in a sample, which other devices take as well, to
+// 16 bits.
 template <class Params>
 void input_rounding(Maker& m, Params& p, const BlockFormat* blocks) {
   if (blocks == nullptr || in_panels(blocks->tag)) {
     m.zero(FIELD(input_rounding));
   } else if (m.on_cpu()) {
-    m.choice(FIELD(input_rounding), EXN_INPUT_INT16, EXN_INPUT_INT8);
+    m.integer(FIELD(input_rounding), m.some("int8", 2) ? EXN_INPUT_INT8 : EXN_INPUT_INT16,
+              EXN_INPUT_INT16, EXN_INPUT_INT8);
   } else {
     m.any_integer(FIELD(input_rounding), EXN_INPUT_INT16);
   }
