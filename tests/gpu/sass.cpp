@@ -64,6 +64,7 @@ const std::map<std::string, Op>& operations() {
                                                   {"MUFU", Op::kFunction},
                                                   {"HADD2", Op::kHalfToFloat},
                                                   {"HFMA2", Op::kHalves},
+                                                  {"HMMA", Op::kMatrices},
                                                   {"F2FP", Op::kPack},
                                                   {"F2F", Op::kPack},
                                                   {"F2I", Op::kFloatToInt},

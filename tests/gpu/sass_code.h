@@ -72,6 +72,7 @@ enum class Op {
   kFunction,
   kHalfToFloat,
   kHalves,
+  kMatrices,
   kPack,
   kFloatToInt,
   kIntToFloat,

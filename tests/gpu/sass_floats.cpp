@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Instructions of floats, and conversions.
+#include "../simt/include/simt/tensor_core.h"
 #include "sass_numbers.h"
 
 namespace exn::gpu {
@@ -84,6 +85,9 @@ bool Warp::calculate_floats(const SassInstruction& in) {
       write(operand(0), out);
       break;
     }
+    case Op::kMatrices:
+      multiply_matrices(in);
+      break;
     case Op::kPack:
       if (in.has(Mod::kPACK_AB)) {
         map(in, 2, [&](uint32_t a, uint32_t b, uint32_t) {
@@ -130,6 +134,36 @@ bool Warp::calculate_floats(const SassInstruction& in) {
       return false;
   }
   return true;
+}
+
+// D = A B + C of HMMA.16816: registers as mma.m16n8k16 has them, one after the other.
+void Warp::multiply_matrices(const SassInstruction& in) {
+  if (in.text.find("HMMA.16816.F32.BF16 ") == std::string::npos) refuse(in, "is of other matrices");
+  if (active_ != kAll) refuse(in, "by a part of a warp");
+  const auto word = [&](size_t i, int offset, int lane) {
+    const Operand& o = operand(in, i);
+    if (o.kind != Kind::kRegister || o.negate) refuse(in, "unknown operand " + o.text);
+    if (o.index == kZero) return 0u;
+    if (flying_ > 0) await(o.index + offset, 1);
+    return registers_[o.index + offset][lane];
+  };
+  uint32_t a[kLanes][4], b[kLanes][2];
+  float sums[kLanes][4];
+  std::array<simt::MmaLane, kLanes> lanes;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    for (int i = 0; i < 4; ++i) {
+      a[lane][i] = word(1, i, lane);
+      sums[lane][i] = float_of(word(3, i, lane));
+    }
+    for (int i = 0; i < 2; ++i) b[lane][i] = word(2, i, lane);
+    lanes[static_cast<size_t>(lane)] = {a[lane], b[lane], sums[lane]};
+  }
+  simt::mma_m16n8k16_bf16(lanes);
+  for (int i = 0; i < 4; ++i) {
+    Lanes out;
+    for (int lane = 0; lane < kLanes; ++lane) out[lane] = bits_of(sums[lane][i]);
+    write(operand(in, 0), out, i);
+  }
 }
 
 }  // namespace exn::gpu

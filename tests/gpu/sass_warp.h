@@ -61,6 +61,7 @@ class Warp {
   void execute(const SassInstruction& in);
   bool calculate(const SassInstruction& in);
   bool calculate_floats(const SassInstruction& in);
+  void multiply_matrices(const SassInstruction& in);
   bool access_memory(const SassInstruction& in);
   const Operand& operand(const SassInstruction& in, size_t i) const {
     if (i >= in.operands.size()) refuse(in, "has too few operands");

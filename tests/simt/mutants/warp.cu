@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Warp collectives whose mask does not fit the lanes that take part.
+#include <exeunt/cuda/mma.cuh>
+
 #include "mutants.h"
 
 namespace {
@@ -49,6 +51,15 @@ __global__ void partial_warp_reduction(int* out) {
   out[threadIdx.x] = sum;
 }
 
+// Tensor cores take the fragments of all lanes.
+template <bool kBroken>
+__global__ void product_by_half_a_warp(int* out) {
+  float sums[1][4] = {};
+  const unsigned a[1][1][4] = {}, b[1][2] = {};
+  if (!kBroken || threadIdx.x < 16) exn::cuda::mma_bf16(sums, a, b);
+  out[threadIdx.x] = static_cast<int>(sums[0][0]);
+}
+
 template <void (*kKernel)(int*), int kBlock = 32>
 void run() {
   EXN_LAUNCH(kKernel, 1, kBlock, 0, nullptr, device_zeros<int>(32));
@@ -63,6 +74,8 @@ const Registration registration({
      run<mask_without_caller<true>>},
     {"different_collectives", kAllModes, run<different_collectives<false>>,
      run<different_collectives<true>>},
+    {"product_by_half_a_warp", kAllModes, run<product_by_half_a_warp<false>>,
+     run<product_by_half_a_warp<true>>},
     {"partial_warp_reduction", kAllModes, run<partial_warp_reduction<false>, 8>,
      run<partial_warp_reduction<true>, 8>},
 });

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Warp collectives against their definition in the CUDA programming guide.
+#include <exeunt/cuda/mma.cuh>
+
 #include "selftest.h"
 
 namespace {
@@ -166,6 +168,71 @@ TEST(Warp, PartialWarp) {
     DeviceArray<unsigned> out(8);
     EXN_LAUNCH(partial_kernel, 1, 8, 0, nullptr, out.data());
     EXPECT_EQ(std::vector<unsigned>(8, 0xffu), out.to_host());
+  });
+}
+
+constexpr int kMmaRows = 32, kMmaColumns = 8, kMmaDepth = 32;
+
+// C = A B^T from memory, A [32, 32] and B [8, 32] of bf16, by the layout in the comment of mma_bf16.
+__global__ void mma_kernel(const unsigned* a, const unsigned* b, const float* before, float* c) {
+  constexpr int kPairs = kMmaDepth / 2;  // words of a row
+  const int lane = static_cast<int>(threadIdx.x), g = lane / 4, t = lane % 4;
+  unsigned of_a[2][2][4], of_b[2][2];
+  float sums[2][4];
+  for (int step = 0; step < 2; ++step) {
+    const int first = step * 8 + t, second = first + 4;
+    for (int m = 0; m < 2; ++m) {
+      const unsigned* const low = a + (m * 16 + g) * kPairs;
+      const unsigned* const high = low + 8 * kPairs;
+      of_a[m][step][0] = low[first];
+      of_a[m][step][1] = high[first];
+      of_a[m][step][2] = low[second];
+      of_a[m][step][3] = high[second];
+    }
+    of_b[step][0] = b[g * kPairs + first];
+    of_b[step][1] = b[g * kPairs + second];
+  }
+  for (int m = 0; m < 2; ++m) {
+    for (int i = 0; i < 4; ++i) {
+      const int at = (m * 16 + g + i / 2 * 8) * kMmaColumns + 2 * t + i % 2;
+      sums[m][i] = before[at];
+    }
+  }
+  exn::cuda::mma_bf16(sums, of_a, of_b);
+  for (int m = 0; m < 2; ++m) {
+    for (int i = 0; i < 4; ++i)
+      c[(m * 16 + g + i / 2 * 8) * kMmaColumns + 2 * t + i % 2] = sums[m][i];
+  }
+}
+
+// Against double precision, and never rounded up: sums of positive products are cut.
+TEST(Warp, ProductsOfTensorCores) {
+  std::vector<__nv_bfloat16> a(kMmaRows * kMmaDepth), b(kMmaColumns * kMmaDepth);
+  std::vector<float> before(kMmaRows * kMmaColumns);
+  for (size_t i = 0; i < a.size(); ++i)
+    a[i] = __float2bfloat16(1.0f + static_cast<float>(i * 7919 % 251) / 16);
+  for (size_t i = 0; i < b.size(); ++i)
+    b[i] = __float2bfloat16(0.25f + static_cast<float>(i * 104729 % 127) / 64);
+  for (size_t i = 0; i < before.size(); ++i) before[i] = 1.0f + static_cast<float>(i) * 0x1.23p-20f;
+  under_all_schedules([&] {
+    DeviceArray<__nv_bfloat16> of_a(a), of_b(b);
+    DeviceArray<float> of_before(before), c(before.size());
+    EXN_LAUNCH(mma_kernel, 1, 32, 0, nullptr, reinterpret_cast<const unsigned*>(of_a.data()),
+               reinterpret_cast<const unsigned*>(of_b.data()), of_before.data(), c.data());
+    const std::vector<float> got = c.to_host();
+    for (int row = 0; row < kMmaRows; ++row) {
+      for (int column = 0; column < kMmaColumns; ++column) {
+        const auto at = static_cast<size_t>(row * kMmaColumns + column);
+        double sum = before[at];
+        for (int k = 0; k < kMmaDepth; ++k) {
+          sum +=
+              static_cast<double>(__bfloat162float(a[static_cast<size_t>(row * kMmaDepth + k)])) *
+              static_cast<double>(__bfloat162float(b[static_cast<size_t>(column * kMmaDepth + k)]));
+        }
+        EXPECT_LE(got[at], sum) << row << " " << column;
+        EXPECT_GE(got[at], sum * (1 - 0x1p-20)) << row << " " << column;
+      }
+    }
   });
 }
 

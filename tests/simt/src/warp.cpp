@@ -6,6 +6,8 @@
 
 #include "race_detector.h"
 #include "scheduler.h"
+#include "simt/mma.h"
+#include "simt/tensor_core.h"
 
 namespace simt {
 namespace {
@@ -104,12 +106,38 @@ uint64_t reduce_result(const WarpGroup& group) {
   return result;
 }
 
+// The lanes wait: what they point to, on their stacks, is there.
+void multiply(const WarpGroup& group) {
+  if (group.mask != 0xffffffffu) {
+    report("product by a part of a warp", Location{group.file, group.line, nullptr}, "");
+    return;
+  }
+  const auto of_lane = [&group](int lane) {
+    return reinterpret_cast<const MmaFragments*>(group.value[static_cast<size_t>(lane)]);
+  };
+  const int tiles = of_lane(0)->tiles, steps = of_lane(0)->steps;
+  for (int step = 0; step < steps; ++step) {
+    for (int tile = 0; tile < tiles; ++tile) {
+      std::array<MmaLane, kWarpSize> lanes;
+      for (int lane = 0; lane < static_cast<int>(kWarpSize); ++lane) {
+        const MmaFragments* const own = of_lane(lane);
+        lanes[static_cast<size_t>(lane)] = {own->a + 4 * (tile * steps + step), own->b + 2 * step,
+                                            own->sums + 4 * tile};
+      }
+      mma_m16n8k16_bf16(lanes);
+    }
+  }
+}
+
 void distribute(const WarpGroup& group, std::array<uint64_t, kWarpSize>* results) {
   const unsigned first = static_cast<unsigned>(__builtin_ctz(group.mask));
   uint64_t common = 0;
   bool per_lane = false;
   switch (group.op) {
     case WarpOp::kSync:
+      break;
+    case WarpOp::kMma:
+      multiply(group);
       break;
     case WarpOp::kBallot:
       common = ballot_result(group);

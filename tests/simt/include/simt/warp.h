@@ -23,6 +23,7 @@ enum class WarpOp {
   kAnd,
   kOr,
   kXor,
+  kMma,  // `value` is the address of MmaFragments
 };
 
 // Hands `value` to the other lanes named by `mask` and returns this lane's result.
