@@ -94,8 +94,10 @@ void queue_logits(const ExitHeadArgs& args, const float* x, int64_t rows, const 
     return;
   }
   dispatch_float(args.weight.dtype, [&](auto tag) {
-    const auto input = head_input<type_of<decltype(tag)>>(args, x, rows);
-    dispatch_rows(rows, [&](auto count) { launch<decltype(count)::value>(input, output, stream); });
+    using W = type_of<decltype(tag)>;
+    const auto input = head_input<W>(args, x, rows);
+    dispatch_rows<W>(rows,
+                     [&](auto count) { launch<decltype(count)::value>(input, output, stream); });
   });
 }
 

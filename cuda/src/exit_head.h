@@ -53,6 +53,7 @@ LinearInput<W> head_input(const ExitHeadArgs& args, const float* x, int64_t rows
   input.list = static_cast<const int32_t*>(args.shortlist.data);
   input.vocabulary = args.weight.rows;
   input.splits = head_splits(args);
+  input.is_rounded = rounding_of(args.hidden.dtype, args.weight.dtype) != Rounding::kNone;
   return input;
 }
 

@@ -86,7 +86,7 @@ void queue_exact(const ExitHeadArgs& args, const ScreenTask& task, int64_t most,
   }
   dispatch_float(args.weight.dtype, [&](auto tag) {
     using W = type_of<decltype(tag)>;
-    using Shape = LinearShape<W, 1>;
+    using Shape = LinearShape<W, kFewestRows<W>>;
     allow_shared(screen_exact_kernel<W>, Shape::kSharedBytes);
     EXN_LAUNCH((screen_exact_kernel<W>), grid, Shape::kThreads, Shape::kSharedBytes, stream,
                head_input<W>(args, task.x, task.rows), task, second);

@@ -74,7 +74,9 @@ void queue_rows(const KvPropagateArgs& args, const PropagateTask& task,
   }
   dispatch_float(args.first.k_weight.dtype, [&](auto tag) {
     using W = type_of<decltype(tag)>;
-    dispatch_layer_rows(task.rows, [&](auto rows) {
+    // Of more rows on tensor cores a thread has no registers to normalise them.
+    constexpr int kMost = kOnTensorCores<W> ? 32 : 64;
+    dispatch_layer_rows<W, kMost>(task.rows, [&](auto rows) {
       constexpr int kRows = decltype(rows)::value;
       using Shape = LinearShape<W, kRows>;
       const dim3 grid = linear_grid(task.rows, kRows, task.layer_count * task.tiles, task.splits);

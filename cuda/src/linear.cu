@@ -20,10 +20,12 @@ void launch(const Product& product, cudaStream_t stream) {
 bool is_input(const Matrix& x, const Matrix& weight) {
   const int64_t depth = is_quantised(weight) ? shape_of(weight.blocks).elements
                                              : kStageRowBytes / size_of(weight.dtype);
-  const bool is_read =
-      x.dtype == DType::kF32 || (!is_quantised(weight) && rows_per_block(x.rows) <= kMostRawRows);
-  return is_read && x.stride % 4 == 0 && x.cols % depth == 0 &&
-         reinterpret_cast<uintptr_t>(x.data) % static_cast<uintptr_t>(4 * size_of(x.dtype)) == 0;
+  const bool is_read = x.dtype == DType::kF32 ||
+                       (!is_quantised(weight) && is_read_raw(x.dtype, weight.dtype, x.rows));
+  const int64_t piece = weight.dtype == DType::kBF16 && x.dtype == DType::kBF16 ? 8 : 4;
+  return is_read && x.stride % piece == 0 && x.cols % depth == 0 &&
+         reinterpret_cast<uintptr_t>(x.data) % static_cast<uintptr_t>(piece * size_of(x.dtype)) ==
+             0;
 }
 
 // The product of a whole call; a launch takes a few rows of it.
@@ -141,9 +143,9 @@ void queue_product(const Product& product, cudaStream_t stream) {
   const bool merges = own.output.partials.tickets != nullptr && rows_per_block(own.rows) > 8;
   if (merges) own.output.partials.tickets = nullptr;
   dispatch_float(own.weight.dtype, [&](auto tag) {
-    dispatch_layer_rows(own.rows, [&](auto rows) {
-      launch<type_of<decltype(tag)>, decltype(rows)::value>(own, stream);
-    });
+    using W = type_of<decltype(tag)>;
+    dispatch_layer_rows<W>(own.rows,
+                           [&](auto rows) { launch<W, decltype(rows)::value>(own, stream); });
   });
   if (merges) queue_merge(own, stream);
 }

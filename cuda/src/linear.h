@@ -20,13 +20,16 @@ inline int64_t padded(int64_t columns) {
 // Rows spread evenly over as few blocks of at most 64 as possible: 65 rows are two blocks of 33.
 inline int64_t rows_per_block(int64_t rows) { return ceil_div(rows, ceil_div(rows, 64)); }
 
-// Calls f(std::integral_constant<int, ROWS>{}) for the smallest compiled block that holds the rows.
-template <class F>
+// Calls f(std::integral_constant<int, ROWS>{}) for the smallest compiled block that holds the rows,
+// of weights W.
+template <class W, class F>
 void dispatch_rows(int64_t rows, F&& f) {
   const int64_t block = rows_per_block(rows);
-  if (block <= 1) return f(std::integral_constant<int, 1>{});
-  if (block <= 2) return f(std::integral_constant<int, 2>{});
-  if (block <= 4) return f(std::integral_constant<int, 4>{});
+  if constexpr (!kOnTensorCores<W>) {
+    if (block <= 1) return f(std::integral_constant<int, 1>{});
+    if (block <= 2) return f(std::integral_constant<int, 2>{});
+    if (block <= 4) return f(std::integral_constant<int, 4>{});
+  }
   if (block <= 8) return f(std::integral_constant<int, 8>{});
   if (block <= 16) return f(std::integral_constant<int, 16>{});
   if (block <= 32) return f(std::integral_constant<int, 32>{});
@@ -60,14 +63,16 @@ inline Rounding rounding_of(DType from, DType weight) {
 
 // Calls f(std::integral_constant<int, ROWS>{}) for the smallest block of a layer that holds the
 // rows. Fewer sizes than the head has: up to 8 rows all are bound by the bytes of W.
-template <class F>
+template <class W, int MOST = 64, class F>
 void dispatch_layer_rows(int64_t rows, F&& f) {
   const int64_t block = rows_per_block(rows);
-  if (block <= 1) return f(std::integral_constant<int, 1>{});
+  if constexpr (!kOnTensorCores<W>) {
+    if (block <= 1) return f(std::integral_constant<int, 1>{});
+  }
   if (block <= 8) return f(std::integral_constant<int, 8>{});
   if (block <= 16) return f(std::integral_constant<int, 16>{});
   if (block <= 32) return f(std::integral_constant<int, 32>{});
-  f(std::integral_constant<int, 64>{});
+  f(std::integral_constant<int, MOST>{});
 }
 
 // As dispatch_rows, for quantised weights, each format of which has kernels of its own: so there
@@ -87,6 +92,11 @@ constexpr int64_t kRowsAtOnce = 256;
 // Queues prepare_rows_kernel.
 void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const float* weight,
                    const float* bias, Rounding rounding, cudaStream_t stream);
+
+// Whether products of so many rows of 16 bits take them as they are.
+inline bool is_read_raw(DType x, DType weight, int64_t rows) {
+  return weight == DType::kBF16 ? x == DType::kBF16 : rows_per_block(rows) <= kMostRawRows;
+}
 
 inline bool is_quantised(const Matrix& weight) { return weight.blocks != exn::Blocks::kNone; }
 
@@ -111,7 +121,7 @@ struct Product {
                   // with blocks there are partial products to be merged
   const float* x = nullptr;
   int64_t x_stride = 0;
-  Storage storage = Storage::kF32;  // of x, see kMostRawRows
+  Storage storage = Storage::kF32;  // of x, see is_read_raw()
   int64_t rows = 0;
   const int32_t* row_count = nullptr;  // optional, on the device
   int splits = 1;                      // of the depth

@@ -2,6 +2,7 @@
 #include "linear/case.h"
 
 #include <cstddef>
+#include <cstring>
 #include <set>
 
 #include "misuse.h"
@@ -61,17 +62,22 @@ TEST(LinearLaunches, OneForFewRows) {
   const auto reset = reinterpret_cast<void (*)()>(emulator_function("simt_reset"));
   const auto launches = reinterpret_cast<uint64_t (*)()>(emulator_function("simt_launch_count"));
   if (reset == nullptr || launches == nullptr) GTEST_SKIP() << "no emulated device in this run";
-  for (const Type type : {Type::kF32, Type::kBF16}) {
+  struct Types {
+    Type input, weight;
+    uint64_t of_many;
+  };
+  // With a merge; rows of f16 are widened before.
+  for (const Types types : {Types{Type::kF32, Type::kBF16, 2}, Types{Type::kBF16, Type::kBF16, 2},
+                            Types{Type::kF16, Type::kF16, 3}}) {
     for (int64_t rows : {1, 8, 9}) {
       SCOPED_TRACE(rows);
       LinearCase c;
-      c.input = {rows, 192, type, 0, 0, "normal", 1, "-"};
-      c.weight = {20, 192, Type::kBF16, 0, 0, "normal", 0.25, "-"};
+      c.input = {rows, 192, types.input, 0, 0, "normal", 1, "-"};
+      c.weight = {20, 192, types.weight, 0, 0, "normal", 0.25, "-"};
       const std::unique_ptr<Instance> instance = instantiate(c, make_inputs(c), targets().front());
       reset();
       ASSERT_EQ(run_once(targets().front(), instance->calls()[0]), EXN_OK) << exn_last_error();
-      const uint64_t of_many = type == Type::kF32 ? 2 : 3;  // which are widened before
-      EXPECT_EQ(launches(), rows <= 8 ? 1 : of_many);
+      EXPECT_EQ(launches(), rows <= 8 ? 1 : types.of_many);
     }
   }
 }
@@ -118,8 +124,8 @@ TEST(LinearTables, ExactSumsFit) {
   }
 }
 
-// However many rows there are: of infinite and NaN weights exactly those products are not finite
-// that are so in one row alone.
+// However many rows there are: of infinite and NaN weights and elements exactly those products are
+// not finite that are so in plain arithmetic.
 TEST(LinearWeights, NeedNotBeFinite) {
   HostTensor weight = normal(Type::kBF16, {37, 45}, 1), input = normal(Type::kF32, {70, 45});
   weight.set(3, 5, HUGE_VAL);
@@ -127,26 +133,37 @@ TEST(LinearWeights, NeedNotBeFinite) {
   weight.set(36, 7, std::nan(""));
   for (int64_t r = 0; r < 70; r += 3) input.set(r, 5, 0);   // 0 * infinity
   for (int64_t r = 0; r < 70; r += 5) input.set(r, 44, 1);  // exactly bf16: the other parts are 0
-  const Target cpu = {kDLCPU, exn_cpu_isa(), false};
-  const auto product = [&](const HostTensor& rows) {
-    Placed x(cpu, rows), w(cpu, weight), out(cpu, make_tensor(Type::kF32, {rows.rows, 37}));
-    exn_linear_params p{};
-    p.struct_size = sizeof p;
-    p.input = x.dl();
-    p.weight = w.dl();
-    p.out = out.dl();
-    EXPECT_EQ(run_once(cpu, kOp, p), EXN_OK) << exn_last_error();
-    return out.read();
-  };
-  const HostTensor all = product(input);
-  for (int64_t r = 0; r < 70; ++r) {
-    const HostTensor one = product(part_of(input, r, 1));
-    for (int64_t w = 0; w < 37; ++w) {
-      const double a = all.at(r, w), b = one.at(0, w);
-      ASSERT_EQ(std::isfinite(a), std::isfinite(b)) << "row " << r << ", weight row " << w;
-      ASSERT_EQ(std::isnan(a), std::isnan(b)) << "row " << r << ", weight row " << w;
-      if (std::isinf(b)) {
-        ASSERT_EQ(a, b);
+  input.set(7, 5, -HUGE_VAL);
+  input.set(8, 11, HUGE_VAL);
+  input.set(11, 12, std::nan(""));
+  const uint32_t low_nan = 0x7f800001u;  // whose first half is that of an infinity
+  std::memcpy(&input.bytes[static_cast<size_t>((14 * input.stride + 3) * 4)], &low_nan, 4);
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    const auto product = [&](const HostTensor& rows) {
+      Placed x(target, rows), w(target, weight),
+          out(target, make_tensor(Type::kF32, {rows.rows, 37}));
+      exn_linear_params p{};
+      p.struct_size = sizeof p;
+      p.input = x.dl();
+      p.weight = w.dl();
+      p.out = out.dl();
+      EXPECT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+      return out.read();
+    };
+    const HostTensor all = product(input);
+    for (int64_t r = 0; r < 70; ++r) {
+      const HostTensor one = product(part_of(input, r, 1));
+      for (int64_t w = 0; w < 37; ++w) {
+        double sum = 0;
+        for (int64_t d = 0; d < 45; ++d) sum += weight.at(w, d) * input.at(r, d);
+        for (const double got : {all.at(r, w), one.at(0, w)}) {
+          ASSERT_EQ(std::isnan(got), std::isnan(sum)) << "row " << r << ", weight row " << w;
+          ASSERT_EQ(std::isinf(got), std::isinf(sum)) << "row " << r << ", weight row " << w;
+          if (std::isinf(sum)) {
+            ASSERT_EQ(got, sum);
+          }
+        }
       }
     }
   }

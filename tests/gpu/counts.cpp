@@ -57,11 +57,11 @@ constexpr const char* kHeads =
 constexpr const char* kShortParts =
     "as below; and the few slots are cut into parts, each of which reads the queries and leaves sums";
 constexpr const char* kRows =
-    "16 fused multiply-adds a KiB of bf16 weights for each row, without tensor cores; each block of "
-    "outputs reads all rows (`tests/gpu/traffic.cpp`)";
+    "each block of outputs reads all rows (`tests/gpu/traffic.cpp`) and parts those of f32 into three "
+    "bf16; where outputs are few, the sums of parts of the depth weigh more";
 constexpr const char* kPropagation =
-    "as of other products, but a layer has few outputs for its rows, which are read once more for "
-    "their moments (`tests/gpu/traffic.cpp`)";
+    "as of other products, but a layer has few outputs for its rows, which each block normalises, and "
+    "which are read once more for their moments (`tests/gpu/traffic.cpp`); each 32 rows read weights";
 constexpr const char* kWindow =
     "each key meets the window's rows of all query heads: 16 fused multiply-adds a KiB for each, "
     "without tensor cores; each tile of keys reads all queries, and there are half as many tiles as "
@@ -90,15 +90,15 @@ constexpr Budget kBudgets[] = {
     {"cross_entropy", "8b_*", 305, 1.53, 1.55, kWavefronts, kInFlight, kSecondReading},
     {"stablemax", "8b_*", 290, 1.53, 1.55, kWavefronts, 8, kSecondReading},
     {"row_stats", "8b_*", 250, kRequested, kSectors, kWavefronts, 16, kStatistics},
-    {"kv_propagate", "8b_1x*", 220, 1.19, 1.19, kWavefronts, kInFlight, kPropagation},
-    {"kv_propagate", "8b_8x*", 480, 2.25, 2.25, kWavefronts, kInFlight, kPropagation},
-    {"kv_propagate", "8b_16x*", 740, 3.41, 3.41, 1.19, kInFlight, kPropagation},
-    {"kv_propagate", "8b_64x*", 2480, 10.51, 10.97, 1.56, kInFlight, kPropagation},
+    {"kv_propagate", "8b_1x*", kInstructions, 1.19, 1.19, kWavefronts, kInFlight, kPropagation},
+    {"kv_propagate", "8b_8x*", 265, 2.25, 2.25, kWavefronts, kInFlight, kPropagation},
+    {"kv_propagate", "8b_16x*", 415, 3.41, 3.41, kWavefronts, kInFlight, kPropagation},
+    {"kv_propagate", "8b_64x*", 1400, 11.53, 11.53, 1.13, kInFlight, kPropagation},
     {"select", "8b_*x4096x*", 1260, kRequested, 2.37, kWavefronts, kInFlight, kDigits},
     {"select", "8b_*", 2320, 1.34, 2.78, kWavefronts, 16, kTeams},
-    {"*", "8b*_8x4096x*", 335, 1.22, 1.23, kWavefronts, kInFlight, kRows},
-    {"*", "8b*_16x4096x*", 490, 1.81, 1.85, kWavefronts, kInFlight, kRows},
-    {"*", "8b*_64x4096x*", 1460, 3.90, 4.03, 1.19, kInFlight, kRows},
+    {"*", "8b*_8x4096x*", 125, 1.22, 1.23, kWavefronts, kInFlight, kRows},
+    {"*", "8b*_16x4096x*", 150, 1.65, 1.67, kWavefronts, kInFlight, kRows},
+    {"*", "8b*_64x4096x*", 325, 3.42, 3.44, kWavefronts, kInFlight, kRows},
     {"norm", "8b_*", kInstructions, 2.01, 3.01, kWavefronts, 8, kCoefficients},
     {"rope", "8b*_64x*", 181, kRequested, 1.25, kWavefronts, 5, kFewBlocks},
     {"*", "*", kInstructions, kRequested, kSectors, kWavefronts, kInFlight, nullptr},

@@ -11,6 +11,15 @@
  * weights in tiles, whose sums go in another order than those of fewer rows, and in which subnormal
  * bf16 weights count as 0 whatever the input is. EXEUNT_ISA=avx512 keeps to one order.
  *
+ * On CUDA tensor cores multiply bf16 weights, which an f32 element meets as the sum of three bf16.
+ * Their products are exact, their sums are cut instead of rounded, how much NVIDIA does not say. If
+ * of eight products and the sum so far each keeps one bit more than the largest of them has in f32,
+ * then before bias and residual, and to first order in 2^-24,
+ *
+ *   |out - W x| <= (96 + D / 64) * 2^-24 * sum |W x|
+ *
+ * What is below 2^-126 of an element, or of a weight, may count as 0 there.
+ *
  * Quantised weights (blocks.h) meet an input whose every 32 elements, from the first on, were
  * rounded to multiples of 2^(e - 14), e the exponent of the largest magnitude among them and at
  * least -88, or one more where that magnitude is at least 32639.5 / 32768 of 2^(e + 1); so bf16

@@ -87,7 +87,7 @@ __device__ __forceinline__ StatsState products_state(const float* products,
   return state;
 }
 
-// Statistics of a tile's products, [ROWS][OUTPUTS + 1] in shared memory.
+// Statistics of a tile's products, [ROWS][kResultPitch<OUTPUTS>] in shared memory.
 template <int THREADS, int OUTPUTS, int ROWS, class W>
 __device__ __forceinline__ void store_states(const LinearInput<W>& input, const HeadOutput& output,
                                              int64_t first_row, int64_t tile,
@@ -98,7 +98,7 @@ __device__ __forceinline__ void store_states(const LinearInput<W>& input, const 
 #pragma unroll 1
   for (int r = static_cast<int>(threadIdx.x) / kWarp; r < ROWS; r += THREADS / kWarp) {
     if (first_row + r >= input.rows) break;
-    const float* row = products + r * (OUTPUTS + 1);
+    const float* row = products + r * kResultPitch<OUTPUTS>;
     const StatsState state =
         output.options.stablemax
             ? products_state<StableMax<float>>(row, outputs, count, output.options)
@@ -125,7 +125,7 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   if (!has_wanted_rows(output, first_row, tile_count(first_row, input.rows, ROWS))) return;
   find_weight_rows<W, ROWS>(input, tile * kLinearOutputs, rows_of_w);
 
-  float results[Shape::kOutputs][Shape::kRows];
+  typename Shape::Results results;
   const TileRange range =
       split_of_depth<W, ROWS>(input, first_row, input.rows, linear_split(input.splits));
   linear_tile<W, ROWS>(input, rows_of_w, range, shared, results);

@@ -264,6 +264,7 @@ struct OwedRows {
     for (int row = mine.first_row; row < ROWS; row += kRowStep) {
       float4* const place = to + Shape::place(row, mine.quad);
       if (row >= shared->rows) {
+        if constexpr (Shape::kOnTensorCores) break;
         *place = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
       } else if (task.storage == Storage::kF32) {
         copy_row<float>(place, row, mine);
@@ -307,7 +308,9 @@ struct OwedRows {
     __syncthreads();
   }
 
-  __device__ __forceinline__ void finish(float4* x, int stage) const {
+  __device__ __forceinline__ bool is_rounded() const { return task.rounds; }
+
+  __device__ __forceinline__ void finish(float4* x, int stage, bool again = false) const {
     __syncwarp();  // the coefficients, which other lanes copied
     const Share mine = share(stage);
     const bool scales = layer().norm_weight != nullptr;
@@ -316,8 +319,7 @@ struct OwedRows {
     load_coefficients(shared->shifts, mine, layer().norm_bias != nullptr, shifts);
 #pragma unroll 1
     for (int row = mine.first_row; row < shared->rows; row += kRowStep) {
-      float4* const place = x + Shape::place(row, mine.quad);
-      const float4 quad = widen_quad_as(task.storage, *place);
+      const float4 quad = widen_quad_as(task.storage, x[Shape::place(row, mine.quad)]);
       const Moments moments = shared->moments[row];
       float y[4] = {quad.x, quad.y, quad.z, quad.w};
 #pragma unroll
@@ -327,8 +329,7 @@ struct OwedRows {
         if (task.rounds) y[i] = widen(narrow<typename Shape::Element>(y[i]));
         if (i >= mine.count) y[i] = 0.0f;
       }
-      *place = make_float4(y[0], y[1], y[2], y[3]);
-      if constexpr (!Shape::kKeepsInfinities) *place = without_infinities(*place);
+      Shape::put(x, row, mine.quad, make_float4(y[0], y[1], y[2], y[3]), task.rounds, again);
     }
   }
 };
@@ -373,7 +374,7 @@ __device__ __forceinline__ void find_places(const PropagateTask& task, const Pro
   __syncthreads();
 }
 
-// Keys and values of a tile's products, [rows][OUTPUTS + 1] in shared memory.
+// Keys and values of a tile's products, [rows][kResultPitch<OUTPUTS>] in shared memory.
 template <int THREADS, int OUTPUTS>
 __device__ __forceinline__ void store_products(const PropagateTask& task,
                                                const PropagateLayer& layer,
@@ -383,7 +384,7 @@ __device__ __forceinline__ void store_products(const PropagateTask& task,
   for (int i = threadIdx.x; i < rows * (OUTPUTS / 2); i += THREADS) {
     const int row = i / (OUTPUTS / 2), n = i % (OUTPUTS / 2) * 2;
     store_pair(task, layer, targets[row], places[n], places[n + 1],
-               products + row * (OUTPUTS + 1) + n);
+               products + row * kResultPitch<OUTPUTS> + n);
   }
 }
 
@@ -427,7 +428,7 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   find_places<Shape::kThreads, kLinearOutputs>(task, layer, tile % task.tiles * kLinearOutputs, -1,
                                                places, rows_of_w);
 
-  float results[Shape::kOutputs][Shape::kRows];
+  typename Shape::Results results;
   linear_tile<W, ROWS>(input, rows_of_w, range, Rows{task, layers, &owed}, shared, results);
   float* const products = share_results<W, ROWS>(results, shared);
   if (task.splits > 1 &&

@@ -26,17 +26,28 @@ constexpr int kBlockOutputs = 2;  // of a lane
 // Of x in shared memory, in floats: four more for each 32 keep the lanes off one another's banks.
 constexpr int kBlockInputPitch = kBlockDepth / 32 * 36;
 
+// Infinities become NaN: against some q they would vanish, or remain what they are.
+__device__ __forceinline__ float4 without_infinities(const float4& v) {
+  return make_float4(fmaf(v.x, 0.0f, v.x), fmaf(v.y, 0.0f, v.y), fmaf(v.z, 0.0f, v.z),
+                     fmaf(v.w, 0.0f, v.w));
+}
+
 // How rows of x come to a tile of blocks, whatever their format: as LinearShape has it.
 template <int ROWS>
 struct BlockInputShape {
   using Element = float;
-  static constexpr bool kKeepsInfinities = false;
+  static constexpr bool kOnTensorCores = false;
   static constexpr int kThreads = kBlockTileThreads;
   static constexpr int kDepth = kBlockDepth;
   static constexpr int kStages = ROWS == 1 ? 3 : 2;  // of an AnyBlockTile
 
   static __device__ __forceinline__ int place(int row, int quad) {
     return row * (kBlockInputPitch / 4) + quad / 8 * 9 + quad % 8;
+  }
+
+  static __device__ __forceinline__ void put(float4* x, int row, int quad, const float4& v,
+                                             bool /*is_rounded*/, bool /*again*/) {
+    x[place(row, quad)] = without_infinities(v);
   }
 };
 
@@ -72,7 +83,8 @@ struct BlockTileShape {
   static constexpr BlockStage kStage = block_stage(FORMAT);
   static constexpr int kStages = 3 * kStage.all_bytes(ROWS) <= 64 * 1024 ? 3 : 2;
   static constexpr int kSharedBytes = kStages * kStage.all_bytes(ROWS);
-  static_assert(ROWS * (kLinearOutputs + 1) * 4 <= kSharedBytes, "results of a pair fit there");
+  static_assert(ROWS * kResultPitch<kLinearOutputs> * 4 <= kSharedBytes,
+                "results of a pair fit there");
 
   __device__ __forceinline__ BlockStage stage() const { return block_stage(FORMAT); }
   template <class F>
@@ -283,12 +295,6 @@ __device__ __forceinline__ void unit_elements(unsigned quants, const BlockScale&
 }
 
 // ---- a tile -------------------------------------------------------------------------------------
-
-// Infinities become NaN: against some q they would vanish, or remain what they are.
-__device__ __forceinline__ float4 without_infinities(const float4& v) {
-  return make_float4(fmaf(v.x, 0.0f, v.x), fmaf(v.y, 0.0f, v.y), fmaf(v.z, 0.0f, v.z),
-                     fmaf(v.w, 0.0f, v.w));
-}
 
 // As StoredRows, for a tile of blocks.
 template <int ROWS>
@@ -546,7 +552,7 @@ __device__ __forceinline__ void find_block_rows(const LinearInput<uint8_t>& inpu
   __syncthreads();
 }
 
-// As share_results(): [ROWS][kBlockTile + 1].
+// As share_results(): [ROWS][kResultPitch<kBlockTile>].
 template <int ROWS>
 __device__ __forceinline__ float* share_block_results(const float (&results)[kBlockOutputs][ROWS],
                                                       unsigned char* shared) {
@@ -555,7 +561,8 @@ __device__ __forceinline__ float* share_block_results(const float (&results)[kBl
 #pragma unroll
     for (int o = 0; o < kBlockOutputs; ++o) {
 #pragma unroll
-      for (int r = 0; r < ROWS; ++r) table[r * (kBlockTile + 1) + block_output(o)] = results[o][r];
+      for (int r = 0; r < ROWS; ++r)
+        table[r * kResultPitch<kBlockTile> + block_output(o)] = results[o][r];
     }
   }
   __syncthreads();

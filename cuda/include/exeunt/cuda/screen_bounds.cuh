@@ -308,7 +308,7 @@ __device__ __forceinline__ void bound_screen_tile(const ScreenTask& task, int64_
   const int thread = static_cast<int>(threadIdx.x);
 #pragma unroll 1
   for (int r = thread / kBlockTile; r < rows; r += kBlockTileThreads / kBlockTile) {
-    const float product = products[r * (kBlockTile + 1) + thread % kBlockTile];
+    const float product = products[r * kResultPitch<kBlockTile> + thread % kBlockTile];
     const ScreenExtremes one = bound_logit(task, own, r, first, product);
     const float low = warp_reduce<Max>(one.low), high = warp_reduce<Max>(one.high);
     if (thread % kWarp == 0) own.halves[r][thread / kWarp % 2] = {low, high};

@@ -238,9 +238,10 @@ __device__ __forceinline__ void store_exact(const ScreenTask& task, const Screen
 // Logits as exit_head_kernel computes them, by the same function. Bytes: those of the rows of W.
 // Grid: x counts 128 of a list, y rows of hidden.
 template <class W>
-__global__ void EXN_LINEAR_BOUNDS(W, 1)
+__global__ void EXN_LINEAR_BOUNDS(W, kFewestRows<W>)
     screen_exact_kernel(LinearInput<W> input, ScreenTask task, bool second) {
-  using Shape = LinearShape<W, 1>;
+  constexpr int kRows = kFewestRows<W>;
+  using Shape = LinearShape<W, kRows>;
   EXN_DYN_SMEM(shared);
   __shared__ const W* rows_of_w[kLinearOutputs];
   const ScreenSpan span = span_of(task, second, kLinearOutputs);
@@ -250,10 +251,11 @@ __global__ void EXN_LINEAR_BOUNDS(W, 1)
   rows_of_w[i] =
       i < span.count ? input.weight + task.ids[span.begin + i] * input.weight_stride : nullptr;
   __syncthreads();
-  float results[Shape::kOutputs][Shape::kRows];
-  linear_tile<W, 1>(input, rows_of_w, whole_depth<W, 1>(input, blockIdx.y, input.rows), shared,
-                    results);
-  const float* const products = share_results<W, 1>(results, shared);
+  typename Shape::Results results;
+  const int64_t row = blockIdx.y;
+  linear_tile<W, kRows>(input, rows_of_w, whole_depth<W, kRows>(input, row, row + 1), shared,
+                        results);
+  const float* const products = share_results<W, kRows>(results, shared);
   if (i < span.count) store_exact(task, span, i, products[i]);
 }
 
