@@ -102,9 +102,15 @@ void allow_shared(Kernel kernel, int bytes) {
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
 }
 
-inline StatsTargets targets_of(const StatsOut& out) {
-  return {out.argmax, out.max_logit, out.lse,          out.p1,         out.p2,
-          out.margin, out.entropy,   out.pow2_entropy, out.mean_log_p, out.valid};
+inline StatsTargets targets_of(const StatsOut& out, int64_t vocabulary) {
+  return {out.argmax, out.max_logit,   out.lse,          out.p1,         out.p2,
+          out.margin, out.entropy,     out.pow2_entropy, out.mean_log_p, out.valid,
+          out.labels, out.label_log_p, vocabulary};
+}
+
+// Room for the raw logits of labels, [rows, tiles]; null where none are asked for.
+inline float* take_labels(const StatsOut& out, int64_t rows, int64_t tiles, Workspace& workspace) {
+  return out.labels != nullptr ? workspace.take<float>(rows * tiles) : nullptr;
 }
 
 inline StatsOptions stats_options(const StatsOut& out, int32_t normalizer, float temperature,

@@ -7,35 +7,47 @@
 namespace exn::cuda {
 namespace {
 
-// Parts of the depth meet in memory that must not grow with the batch.
+// All rows with a screen. Without one whole blocks of rows, so that the workspace does not grow with
+// the batch beyond some 32 MB, unless one block takes more.
 int64_t rows_at_once(const ExitHeadArgs& args) {
+  constexpr int64_t kMost = int64_t{32} << 20, kBlock = 64;
   const int64_t rows = args.hidden.rows;
-  return head_splits(args) > 1 && rows > kRowsAtOnce ? kRowsAtOnce : rows;
+  if (args.screen != nullptr) return rows;
+  const int64_t of_x = product(padded(args.hidden.cols), int64_t{2 * sizeof(float)});
+  const int64_t of_tiles = head_tiles(args.weight, head_outputs(args)) *
+                           static_cast<int64_t>(sizeof(StatsState) + sizeof(float));
+  const int64_t fit = of_x < kMost && of_tiles < kMost ? kMost / (of_x + of_tiles) : 0;
+  int64_t most = fit < kBlock ? kBlock : fit / kBlock * kBlock;
+  if (head_splits(args) > 1 && most > kRowsAtOnce) most = kRowsAtOnce;
+  return rows < most ? rows : most;
 }
 
 // x is rounded when hidden states and weights share a 16-bit type, as a framework's own norm would.
 struct Space {
+  int64_t rows;       // that go through it at once
   float* x;           // what the head multiplies
-  float* translated;  // [R,D], with a translator
+  float* translated;  // [rows, D], with a translator
   Product translator;
   HeadOutput output;
   char* screen;  // with a screen, which has states of its own
 
   Space(const ExitHeadArgs& args, Workspace& workspace) : output(head_output(args)) {
     const bool screened = args.screen != nullptr;
-    const int64_t elements = args.hidden.rows * padded(args.hidden.cols);
+    rows = rows_at_once(args);
+    const int64_t elements = rows * padded(args.hidden.cols);
     x = workspace.take<float>(elements);
     translated = workspace.take<float>(args.translator.data != nullptr ? elements : 0);
     if (args.translator.data != nullptr) {
-      translator = layer_product(args.device, args.translator, args.hidden.rows, Activation::kNone,
+      translator = layer_product(args.device, args.translator, rows, Activation::kNone,
                                  padded(args.hidden.cols), workspace);
       translator.x = x;
       translator.output.bias = args.translator_bias;
       translator.output.y = translated;
     }
-    output.states = workspace.take<StatsState>(screened ? 0 : args.hidden.rows * output.tiles);
-    output.partials = take_partials(head_splits(args), rows_at_once(args),
-                                    output.tiles * tile_outputs(args.weight), workspace);
+    output.states = workspace.take<StatsState>(screened ? 0 : rows * output.tiles);
+    output.label_logits = take_labels(args.out, rows, output.tiles, workspace);
+    output.partials =
+        take_partials(head_splits(args), rows, output.tiles * tile_outputs(args.weight), workspace);
     screen = workspace.take<char>(screened ? screen_bytes(args) : 0);
   }
 };
@@ -68,21 +80,26 @@ void launch(const LinearInput<W>& input, const HeadOutput& output, cudaStream_t 
              Shape::kThreads, Shape::kSharedBytes, stream, input, output);
 }
 
-void queue_head(const ExitHeadArgs& args, const Space& space, cudaStream_t stream) {
-  const HeadOutput& output = space.output;
-  const int64_t at_once = rows_at_once(args);
-  for (int64_t first = 0; first < args.hidden.rows; first += at_once) {
-    const int64_t left = args.hidden.rows - first;
-    HeadOutput some = output;
-    some.states += first * output.tiles;
-    queue_logits(args, space.x + first * padded(args.hidden.cols), left < at_once ? left : at_once,
-                 some, stream);
-  }
+// The rows of `args`, which are `first` and those that follow in the outputs.
+void queue_head(const ExitHeadArgs& args, int64_t first, const Space& space, cudaStream_t stream) {
+  HeadOutput output = space.output;
+  const int64_t rows = args.hidden.rows;
+  if (args.out.labels != nullptr) output.labels = args.out.labels + first;
+  queue_logits(args, space.x, rows, output, stream);
   dispatch_normalizer<float>(args.normalizer, [&](auto normalizer) {
-    EXN_LAUNCH((merge_stats_kernel<type_of<decltype(normalizer)>>), grid_for(args.hidden.rows),
-               kMergeThreads, 0, stream, static_cast<const StatsState*>(output.states),
-               output.tiles, args.hidden.rows, output.options, targets_of(args.out));
+    EXN_LAUNCH((merge_stats_kernel<type_of<decltype(normalizer)>>), grid_for(rows), kMergeThreads,
+               0, stream, TileStates{output.states, output.label_logits, output.tiles, rows, first},
+               output.options, targets_of(args.out, args.weight.rows));
   });
+}
+
+void queue_rows(const ExitHeadArgs& args, int64_t first, const Space& space, cudaStream_t stream) {
+  queue_input(args, space, stream);
+  if (args.screen != nullptr) {
+    queue_screened(args, space.screen, space.x, stream);
+  } else {
+    queue_head(args, first, space, stream);
+  }
 }
 
 }  // namespace
@@ -106,17 +123,16 @@ exn_status exit_head(const ExitHeadArgs& args, Workspace& workspace, exn_stream 
   if (status != EXN_OK) return status;
   const Space space(args, workspace);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args,
-                "exit_head_kernel or exit_head_blocks_kernel, its input, its screen and its merge",
-                [&] {
-                  if (args.hidden.rows == 0) return;
-                  queue_input(args, space, stream_of(stream));
-                  if (args.screen != nullptr) {
-                    queue_screened(args, space.screen, space.x, stream_of(stream));
-                  } else {
-                    queue_head(args, space, stream_of(stream));
-                  }
-                });
+  return run_on(
+      args, "exit_head_kernel or exit_head_blocks_kernel, its input, its screen and its merge",
+      [&] {
+        ExitHeadArgs some = args;
+        for (int64_t first = 0; first < args.hidden.rows; first += space.rows) {
+          const int64_t left = args.hidden.rows - first;
+          some.hidden = rows_of(args.hidden, first, left < space.rows ? left : space.rows);
+          queue_rows(some, first, space, stream_of(stream));
+        }
+      });
 }
 
 }  // namespace exn::cuda

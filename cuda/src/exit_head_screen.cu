@@ -121,7 +121,7 @@ ScreenTask task_of(const ExitHeadArgs& args, Workspace& workspace) {
     task.logits = workspace.take<float>(bounds);
     task.sums = workspace.take<float>(rows * task.sum_tiles * 3);
   }
-  task.out = targets_of(args.out);
+  task.out = targets_of(args.out, task.vocabulary);
   task.certified = args.certified;
   task.p1_low = args.p1_low;
   task.p1_high = args.p1_high;

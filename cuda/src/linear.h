@@ -100,15 +100,6 @@ inline bool is_read_raw(DType x, DType weight, int64_t rows) {
 
 inline bool is_quantised(const Matrix& weight) { return weight.blocks != exn::Blocks::kNone; }
 
-// Some rows of a matrix, which may be absent.
-inline Matrix rows_of(const Matrix& matrix, int64_t first, int64_t count) {
-  if (matrix.data == nullptr) return matrix;
-  Matrix slice = matrix;
-  slice.data = static_cast<char*>(matrix.data) + first * matrix.stride * size_of(matrix.dtype);
-  slice.rows = count;
-  return slice;
-}
-
 // Outputs of a tile.
 inline int64_t tile_outputs(const Matrix& weight) {
   return is_quantised(weight) ? kBlockTile : kLinearOutputs;

@@ -19,7 +19,7 @@ void launch(const RowStatsTask<T>& task, cudaStream_t stream) {
   EXN_LAUNCH((row_stats_tile_kernel<T, Normalizer, Accurate>), grid, kTileThreads, 0, stream, task);
   if (task.tiles == 1) return;
   EXN_LAUNCH((merge_stats_kernel<Accurate>), grid_for(task.rows), kMergeThreads, 0, stream,
-             static_cast<const StatsState*>(task.states), task.tiles, task.rows, task.options,
+             TileStates{task.states, task.labels, task.tiles, task.rows, 0}, task.options,
              task.out);
 }
 
@@ -38,7 +38,8 @@ exn_status row_stats(const RowStatsArgs& args, Workspace& workspace, exn_stream 
     task.options =
         stats_options(args.out, args.normalizer, args.temperature, args.softcap, task.columns);
     task.states = workspace.take<StatsState>(task.tiles > 1 ? task.rows * task.tiles : 0);
-    task.out = targets_of(args.out);
+    task.labels = take_labels(args.out, task.tiles > 1 ? task.rows : 0, task.tiles, workspace);
+    task.out = targets_of(args.out, task.columns);
     if (workspace.counting()) return;
     status = run_on(args, "row_stats_tile_kernel, merge_stats_kernel", [&] {
       if (task.rows == 0) return;

@@ -37,7 +37,7 @@ void ranges(Maker& m, const DLTensor*& field, const char* name, const char* per_
 
 }  // namespace
 
-void stats(Maker& m, exn_stats& out, Dim rows) {
+void stats(Maker& m, exn_stats& out, Dim rows, Dim columns) {
   struct {
     exn_stats& out;
   } p{out};
@@ -51,6 +51,13 @@ void stats(Maker& m, exn_stats& out, Dim rows) {
   m.out(FIELD(out.pow2_entropy), kF32, {rows}, kOptional);
   m.out(FIELD(out.mean_log_p), kF32, {rows}, kOptional);
   m.out(FIELD(out.valid), kU8, {rows}, kOptional);
+  if (m.some("labels", 2)) {
+    m.ids(FIELD(out.labels), {rows}, {-1, columns.size - 1, rows.size > 0});
+    m.out(FIELD(out.label_log_p), kF32, {rows});
+  } else {
+    m.none(FIELD(out.labels));
+    m.none(FIELD(out.label_log_p));
+  }
 }
 
 void norm_of(Maker& m, int32_t norm, const DLTensor*& weight, const char* weight_name,

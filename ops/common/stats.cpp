@@ -7,9 +7,9 @@
 
 namespace exn::test {
 
-const char* const kStatNames[kStats] = {"argmax",     "max_logit", "lse",     "p1",
-                                        "p2",         "margin",    "entropy", "pow2_entropy",
-                                        "mean_log_p", "valid"};
+const char* const kStatNames[kStats] = {"argmax",     "max_logit", "lse",        "p1",
+                                        "p2",         "margin",    "entropy",    "pow2_entropy",
+                                        "mean_log_p", "valid",     "label_log_p"};
 
 namespace {
 
@@ -82,7 +82,7 @@ void invalid_row(StatsExpected* out) {
 }  // namespace
 
 StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float temperature,
-                           float softcap) {
+                           float softcap, int64_t label) {
   StatsExpected out;
   if (!valid_logits(logits.z)) {
     invalid_row(&out);
@@ -143,24 +143,47 @@ StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float tempe
   const double mean_bound =
       kStatsError * (magnitude / count + std::fabs(d.lse)) + sum_bound + log_error;
   out.stats[kMeanLogP] = {mean, std::isfinite(mean) ? mean_bound : 0.0};
+
+  out.stats[kLabelLogP] = label < 0 ? nan() : Expected{-kInf, 0};  // not listed
+  for (size_t j = 0; j < z.size(); ++j) {
+    if (id_of(logits, j) != label || z[j] == -kInf) continue;
+    const double log_p = z[j] - d.top + std::log(p1);  // their difference would be lost in lse
+    out.stats[kLabelLogP] = {log_p,
+                             sum_bound + error[j] + 4 * kUnit * std::fabs(log_p) + 2 * log_error};
+  }
   return out;
 }
 
 // ---- outputs ------------------------------------------------------------------------------------
 
-uint32_t read_stats(const Row& row) {
-  return row.subset("outputs", {kStatNames, kStatNames + kStats});
+uint32_t read_stats(const Row& row, const CaseBase& c) {
+  const uint32_t outputs = row.subset("outputs", {kStatNames, kStatNames + kStats});
+  return c.bench && row.text("outputs") == "all" ? outputs & kUnlabelled : outputs;
 }
 
-exn_stats add_stats(Instance* instance, uint32_t outputs, int64_t rows) {
+HostTensor make_labels(uint64_t seed, int64_t rows, int64_t vocabulary) {
+  constexpr uint64_t kStream = 19;
+  HostTensor labels = make_tensor(Type::kI32, {rows});
+  for (int64_t r = 0; r < rows; ++r) {
+    const uint64_t w = word(seed, kStream, static_cast<uint64_t>(r));
+    const int64_t any = static_cast<int64_t>(w / 8 % static_cast<uint64_t>(vocabulary));
+    labels.set_integer(r, w % 8 == 0 && rows > 1 ? -1
+                          : w % 8 == 1           ? 0
+                          : w % 8 == 2           ? vocabulary - 1
+                                                 : any);
+  }
+  return labels;
+}
+
+exn_stats add_stats(Instance* instance, uint32_t outputs, int64_t rows, const HostTensor& labels) {
   const DLTensor* tensors[kStats] = {};
   for (int i = 0; i < kStats; ++i) {
     const Type type = i == kArgmax ? Type::kI32 : i == kValid ? Type::kU8 : Type::kF32;
     if ((outputs >> i & 1) != 0) tensors[i] = instance->output(kStatNames[i], type, {rows});
   }
-  return {tensors[kArgmax],   tensors[kMaxLogit], tensors[kLse],     tensors[kP1],
-          tensors[kP2],       tensors[kMargin],   tensors[kEntropy], tensors[kPow2Entropy],
-          tensors[kMeanLogP], tensors[kValid]};
+  return {tensors[kArgmax],   tensors[kMaxLogit], tensors[kLse],           tensors[kP1],
+          tensors[kP2],       tensors[kMargin],   tensors[kEntropy],       tensors[kPow2Entropy],
+          tensors[kMeanLogP], tensors[kValid],    instance->input(labels), tensors[kLabelLogP]};
 }
 
 namespace {

@@ -9,7 +9,7 @@
 
 namespace exn::test {
 
-// Order of the bits in `outputs` and of the members of exn_stats.
+// Order of the bits in `outputs` and of the outputs in exn_stats.
 enum Stat {
   kArgmax,
   kMaxLogit,
@@ -21,8 +21,11 @@ enum Stat {
   kPow2Entropy,
   kMeanLogP,
   kValid,
+  kLabelLogP,
   kStats
 };
+// Those that need no labels.
+constexpr uint32_t kUnlabelled = (1u << kLabelLogP) - 1;
 extern const char* const kStatNames[kStats];
 
 struct StatsExpected {
@@ -40,14 +43,19 @@ struct Logits {
   std::vector<int64_t> ids;
 };
 
+// Of a label -1 there is no log-probability.
 StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float temperature,
-                           float softcap);
+                           float softcap, int64_t label = -1);
 
 // The column that says which outputs a case asks for.
-uint32_t read_stats(const Row& row);
+uint32_t read_stats(const Row& row, const CaseBase& c);
 
-// The outputs that bit i of `outputs` asks for.
-exn_stats add_stats(Instance* instance, uint32_t outputs, int64_t rows);
+// A label for each row, among them -1, the first and the last.
+HostTensor make_labels(uint64_t seed, int64_t rows, int64_t vocabulary);
+
+// The outputs that bit i of `outputs` asks for, and the labels that one of them is about.
+exn_stats add_stats(Instance* instance, uint32_t outputs, int64_t rows,
+                    const HostTensor& labels = {});
 Complaint judge_stats(uint32_t outputs, const std::vector<StatsExpected>& expected,
                       const Outputs& got);
 std::string stat_names(uint32_t outputs);

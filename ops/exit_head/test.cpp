@@ -26,8 +26,8 @@ TEST_P(ExitHead, RowsDoNotDependOnTheBatch) {
             exn_stats& out = p->out;
             for (const DLTensor** field :
                  {&p->hidden, &out.argmax, &out.max_logit, &out.lse, &out.p1, &out.p2, &out.margin,
-                  &out.entropy, &out.pow2_entropy, &out.mean_log_p, &out.valid, &p->certified,
-                  &p->p1_low, &p->p1_high, &p->rows_read})
+                  &out.entropy, &out.pow2_entropy, &out.mean_log_p, &out.valid, &out.labels,
+                  &out.label_log_p, &p->certified, &p->p1_low, &p->p1_high, &p->rows_read})
               block(field);
           },
           [](int64_t) { return true; });
@@ -66,6 +66,92 @@ TEST(ExitHeadShortlist, EntryOutOfRange) {
             stats_oracle({{static_cast<double>(NAN)}, {}, {}}, c.normalizer, 1, 0);
         EXPECT_EQ(judge_stats(c.outputs, {invalid, invalid, invalid}, instance->outputs()), "");
       }
+    }
+  }
+}
+
+// A label that is no id: refused on the CPU, NaN on CUDA; -1 is none. Of one that is not listed the
+// logarithm is -inf.
+TEST(ExitHeadLabels, OutOfRange) {
+  ExitHeadCase c;
+  c.hidden = {70, 16, Type::kF32, 0, 0, "normal", 1, "-"};
+  c.weight = {40, 16, Type::kF32, 0, 0, "normal", 1, "-"};
+  c.outputs = 1u << kLabelLogP | 1u << kLse;
+  for (const int64_t listed : {0, 7}) {
+    c.shortlist = listed;
+    for (const Target& target : targets()) {
+      for (const int32_t bad : {-2, 40, INT32_MAX, INT32_MIN}) {
+        SCOPED_TRACE(target.name() + ", label " + std::to_string(bad));
+        ExitHeadInputs in = make_inputs(c);
+        in.labels.set_integer(66, bad);
+        const std::unique_ptr<Instance> instance = instantiate(c, in, target);
+        const exn_status status = run_once(target, instance->calls()[0]);
+        if (target.cpu()) {
+          EXPECT_EQ(status, EXN_INVALID_ARGUMENT);
+          EXPECT_STREQ(exn_last_error(), ("exn_exit_head: out.labels[66] is " +
+                                          std::to_string(bad) + ", expected -1..39 (V is 40)")
+                                             .c_str());
+          EXPECT_TRUE(instance->outputs_unchanged());
+          continue;
+        }
+        ASSERT_EQ(status, EXN_OK) << exn_last_error();
+        in.labels.set_integer(66, -1);
+        EXPECT_EQ(judge_stats(c.outputs, exit_head_oracle(c, in), instance->outputs()), "");
+      }
+    }
+  }
+}
+
+// A logit of -inf is a mask, listed or not.
+TEST(ExitHeadLabels, Masked) {
+  ExitHeadCase c;
+  c.hidden = {41, 16, Type::kF32, 0, 0, "normal", 1, "-"};
+  c.weight = {40, 16, Type::kF32, 0, 0, "normal", 1, "-"};
+  c.bias = "normal";
+  c.outputs = 1u << kLabelLogP;
+  for (const int64_t listed : {0, 20}) {
+    c.shortlist = listed;
+    ExitHeadInputs in = make_inputs(c);
+    in.bias.set(0, 12, -HUGE_VAL);
+    for (int64_t row = 0; row < 41; ++row) in.labels.set_integer(row, row - 1);
+    const std::vector<StatsExpected> expected = exit_head_oracle(c, in);
+    EXPECT_EQ(expected[13].stats[kLabelLogP].value, -HUGE_VAL);
+    for (const Target& target : targets()) {
+      SCOPED_TRACE(target.name());
+      const std::unique_ptr<Instance> instance = instantiate(c, in, target);
+      EXPECT_EQ(judge_stats(c.outputs, expected, outputs_of(target, instance)), "");
+    }
+  }
+}
+
+// What a head of any size scores of a text takes no more memory than its tensors and some MB.
+TEST(ExitHeadLabels, WorkspaceDoesNotGrow) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    use(target);
+    for (const int64_t dim : {576, 1024}) {
+      std::vector<int64_t> shapes[] = {{8192, dim}, {152064, dim}, {8192}, {8192}};
+      const Type types[] = {Type::kBF16, Type::kBF16, Type::kI32, Type::kF32};
+      DLTensor tensors[4];
+      for (int i = 0; i < 4; ++i) {
+        tensors[i] = {reinterpret_cast<void*>((uintptr_t{1} + i) << 52),
+                      {target.cpu() ? kDLCPU : kDLCUDA, 0},
+                      static_cast<int32_t>(shapes[i].size()),
+                      dl_type(types[i]),
+                      shapes[i].data(),
+                      nullptr,
+                      0};
+      }
+      exn_exit_head_params p = {};
+      p.struct_size = sizeof p;
+      p.hidden = &tensors[0];
+      p.weight = &tensors[1];
+      p.out.labels = &tensors[2];
+      p.out.label_log_p = &tensors[3];
+      p.temperature = 1;
+      size_t bytes = 0;
+      EXPECT_EQ(exn_exit_head_workspace_size(&p, &bytes), EXN_OK) << exn_last_error();
+      EXPECT_LT(bytes, size_t{40} << 20);
     }
   }
 }

@@ -11,7 +11,7 @@ ModelWork row_stats(int64_t rows, int64_t vocab) {
                {"cols", text(vocab)},
                {"dtype", kBf16},
                {"normalizer", text(EXN_SOFTMAX)},
-               {"outputs", stat_names(kAllStats)}},
+               {"outputs", stat_names(kUnlabelled)}},
               [=](ModelRun* run) -> Judge {
                 exn_row_stats_params p = {};
                 p.struct_size = sizeof p;

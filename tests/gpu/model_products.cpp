@@ -57,7 +57,7 @@ ModelWork exit_head(int64_t rows, int64_t dim, int64_t vocab, int64_t shortlist)
        {"shortlist", text(shortlist)},
        {"normalizer", text(EXN_SOFTMAX)},
        {"screen", quoted("-")},
-       {"outputs", stat_names(kAllStats)}},
+       {"outputs", stat_names(kUnlabelled)}},
       [=](ModelRun* run) -> Judge {
         exn_exit_head_params p = {};
         p.struct_size = sizeof p;

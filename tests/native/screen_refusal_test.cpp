@@ -119,6 +119,10 @@ TEST_F(Hostile, ArgumentsAreNamed) {
   refused("out.entropy is given", [&](P* q) { q->out.entropy = real.dl(); });
   refused("out.pow2_entropy is given", [&](P* q) { q->out.pow2_entropy = real.dl(); });
   refused("out.mean_log_p is given", [&](P* q) { q->out.mean_log_p = real.dl(); });
+  refused("out.labels is given, but screen", [&](P* q) {
+    q->out.labels = whole.dl();
+    q->out.label_log_p = real.dl();
+  });
   refused("p1_high is null", [&](P* q) { q->p1_low = real.dl(); });
   refused("p1_low is null", [&](P* q) { q->p1_high = real.dl(); });
   for (const int32_t bad : {-1, 2})

@@ -1051,6 +1051,7 @@ public final class Builders {
               "\n        .then(b -> b.normalizer(constant(Normalizer.class, p.normalizer())))"
               + "\n        .then(b -> b.temperature(p.temperature()))"
               + "\n        .then(b -> b.softcap(p.softcap()))"
+              + "\n        .then(b -> b.labels(tensor(p.out().labels())))"
               + "\n        .then(b -> b.out(statistics(p.out())))");
         }
       }

@@ -19,19 +19,24 @@
  *   pow2_entropy  entropy of p_j^2 / sum p^2 (JEI-DNN)
  *   mean_log_p    (1/V) sum ln p_j, so that KL(U||p) = -mean_log_p - ln V (self-certainty); -inf if
  *                 some z is -inf
+ *   label_log_p   ln p_label of the row's label: z_label - lse, or ln s(z_label) - lse; -inf where
+ *                 z_label is -inf. Of a label of -1 it is NaN: the row is not scored
  *
  * A row with a NaN or +inf, or with nothing but -inf, is invalid: valid 0, argmax -1, every other
  * output NaN. Other rows are not affected. A -inf contributes exactly 0.
  *
+ * A label outside -1..V-1: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run cannot read it on
+ * the host, its label_log_p is NaN.
+ *
  * Errors. Weights w_j are exp z_j or s(z_j) of the z_j as stored; sums of them, and with them p1,
  * p2 and margin, are within 1e-6 (relative; of the margin, to p1 + p2), lse within 1e-6 and 2^-23
  * of |lse| + |ln w_max|, both entropies H within 1e-6 (1 + H), mean_log_p within 1e-6 times 1, plus
- * |lse|, plus the means of |ln w_j| and |ln w_j - ln w_max|: for every V up to 2^20, however many of
- * the z_j are equal, on every device. A softcap or a temperature rounds z_j in f32 first, and with
- * StableMax the logarithms are f32: what that moves z_j or ln w_j by (2^-22 |z_j|, 2^-22 |ln w_j|)
- * comes on top.
+ * |lse|, plus the means of |ln w_j| and |ln w_j - ln w_max|, label_log_p within 1e-6 and 2^-22 of
+ * itself: for every V up to 2^20, however many of the z_j are equal, on every device. A softcap or
+ * a temperature rounds z_j in f32 first, and with StableMax the logarithms are f32: what that moves
+ * z_j or ln w_j by (2^-22 |z_j|, 2^-22 |ln w_j|) comes on top.
  *
- * Bytes that must move: R * V * sizeof(element) read, a few bytes per row written.
+ * Bytes that must move: R * V * sizeof(element) read, a few bytes per row read and written.
  */
 #ifndef EXEUNT_ROW_STATS_H
 #define EXEUNT_ROW_STATS_H
@@ -46,9 +51,9 @@ extern "C" {
 enum { EXN_SOFTMAX = 0, EXN_STABLEMAX = 1 };
 
 /**
- * Outputs of row_stats and exit_head. Each is optional (NULL), compact, rank 1, shape [R], on the
- * device of the inputs; at least one must be given. You pay for what you ask: pow2_entropy and
- * mean_log_p add arithmetic per element.
+ * Outputs of row_stats and exit_head, and the labels that one of them is about. Each is optional
+ * (NULL), compact, rank 1, shape [R], on the device of the inputs; at least one output must be
+ * given. You pay for what you ask: pow2_entropy and mean_log_p add arithmetic per element.
  */
 typedef struct exn_stats {
   const DLTensor* argmax;       /**< out, i32 */
@@ -61,6 +66,8 @@ typedef struct exn_stats {
   const DLTensor* pow2_entropy; /**< out, f32 */
   const DLTensor* mean_log_p;   /**< out, f32 */
   const DLTensor* valid;        /**< out, u8 */
+  const DLTensor* labels;       /**< in, i32, -1..V-1; with label_log_p */
+  const DLTensor* label_log_p;  /**< out, f32; with labels */
 } exn_stats;
 
 typedef struct exn_row_stats_params {

@@ -584,6 +584,14 @@ StatsOut read_stats(Check& check, const exn_stats& stats, int64_t rows) {
   out.pow2_entropy = static_cast<float*>(output("out.pow2_entropy", stats.pow2_entropy, kF32Only));
   out.mean_log_p = static_cast<float*>(output("out.mean_log_p", stats.mean_log_p, kF32Only));
   out.valid = static_cast<uint8_t*>(output("out.valid", stats.valid, kU8Only));
+  out.labels = check.per_row<const int32_t>("out.labels", stats.labels, kI32Only, Role::kIn,
+                                            "the input", rows, Need::kOptional);
+  out.label_log_p = static_cast<float*>(output("out.label_log_p", stats.label_log_p, kF32Only));
+  if (stats.labels == nullptr) {
+    check.absent("out.label_log_p", stats.label_log_p, "out.labels is null");
+  } else if (stats.label_log_p == nullptr) {
+    check.fail_argument("out.labels is given, but out.label_log_p is null");
+  }
   if (given == 0) check.fail_argument("out has 0 outputs, expected at least 1");
   return out;
 }

@@ -66,6 +66,7 @@ void check_screen(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) 
   check.absent("out.entropy", p.out.entropy, kWhy);
   check.absent("out.pow2_entropy", p.out.pow2_entropy, kWhy);
   check.absent("out.mean_log_p", p.out.mean_log_p, kWhy);
+  check.absent("out.labels", p.out.labels, kWhy);
   const int64_t rows = a->hidden.rows;
   const auto output = [&](const char* name, const DLTensor* t, DTypes dtypes) {
     return check.per_row<void>(name, t, dtypes, Role::kOut, "hidden", rows, Need::kOptional);

@@ -175,6 +175,15 @@ EXN_INLINE int64_t row_bytes(const Matrix& m) {
   return m.cols / block.elements * block.bytes;
 }
 
+// Some rows of a matrix, which may be absent.
+EXN_INLINE Matrix rows_of(const Matrix& matrix, int64_t first, int64_t count) {
+  if (matrix.data == nullptr) return matrix;
+  Matrix slice = matrix;
+  slice.data = static_cast<char*>(matrix.data) + first * matrix.stride * size_of(matrix.dtype);
+  slice.rows = count;
+  return slice;
+}
+
 // A compact vector (or a compact tensor seen flat).
 struct Vector {
   void* data = nullptr;
@@ -242,6 +251,8 @@ struct StatsOut {
   float* pow2_entropy = nullptr;
   float* mean_log_p = nullptr;
   uint8_t* valid = nullptr;
+  const int32_t* labels = nullptr;  // with label_log_p
+  float* label_log_p = nullptr;
 };
 
 // How many columns of each row are kept, and where the list goes (exn_selection). indices is null

@@ -18,6 +18,8 @@ struct HeadOutput {
   StatsOptions options;
   StatsState* states;  // [R, tiles]
   int64_t tiles;
+  const int32_t* labels = nullptr;  // optional, [R], on the device
+  float* label_logits = nullptr;    // [R, tiles], with labels: -inf in tiles without the label
   // Optional, [R], on the device: 0 for a row whose statistics are not wanted. Blocks that have no
   // other rows leave at once.
   const int32_t* wanted = nullptr;
@@ -56,11 +58,31 @@ __device__ __forceinline__ LaneOutputs<PLACES> lane_outputs(const LinearInput<W>
   return lane;
 }
 
+// A row's label, if it is to be looked for in a tile.
+struct TileLabel {
+  int32_t id;
+  float* logit;  // where its raw logit goes; null: nowhere
+
+  template <int PLACES>
+  __device__ __forceinline__ void find(const float (&z)[PLACES],
+                                       const LaneOutputs<PLACES>& outputs) const {
+    if (logit == nullptr) return;
+    float found = -INFINITY;
+#pragma unroll
+    for (int i = 0; i < PLACES; ++i) {
+      if (outputs.id[i] == id) found = z[i];  // if it is listed twice, both are alike
+    }
+    found = warp_reduce<Max>(found);
+    if (threadIdx.x % kWarp == 0) *logit = found;
+  }
+};
+
 // Statistics of one row's products of a tile, by one warp.
 template <class Normalizer, int PLACES>
 __device__ __forceinline__ StatsState products_state(const float* products,
                                                      const LaneOutputs<PLACES>& outputs, int count,
-                                                     const StatsOptions& options) {
+                                                     const StatsOptions& options,
+                                                     const TileLabel& label) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   float z[PLACES];
   TopTwo top;
@@ -71,6 +93,7 @@ __device__ __forceinline__ StatsState products_state(const float* products,
     if (outputs.id[i] < 0) z[i] = outputs.exists[i] ? NAN : -INFINITY;
     top.add(z[i]);
   }
+  label.find(z, outputs);
   top = warp_top_two(top);
   StatsState state;
   state.largest = top.first;
@@ -99,19 +122,21 @@ __device__ __forceinline__ void store_states(const LinearInput<W>& input, const 
   for (int r = static_cast<int>(threadIdx.x) / kWarp; r < ROWS; r += THREADS / kWarp) {
     if (first_row + r >= input.rows) break;
     const float* row = products + r * kResultPitch<OUTPUTS>;
+    const int64_t at = (first_row + r) * output.tiles + tile;
+    TileLabel label = {-1, nullptr};
+    if (output.labels != nullptr) label = {output.labels[first_row + r], output.label_logits + at};
     const StatsState state =
         output.options.stablemax
-            ? products_state<StableMax<float>>(row, outputs, count, output.options)
-            : products_state<FastSoftmax>(row, outputs, count, output.options);
-    if (threadIdx.x % kWarp == 0)
-      store_state(output.states + (first_row + r) * output.tiles + tile, state);
+            ? products_state<StableMax<float>>(row, outputs, count, output.options, label)
+            : products_state<FastSoftmax>(row, outputs, count, output.options, label);
+    if (threadIdx.x % kWarp == 0) store_state(output.states + at, state);
   }
 }
 
 // Logits of 128 vocabulary rows (or list entries) for ROWS rows, and their statistics.
 //
 // Bytes: those of W once for each block of up to 64 rows; x from the L2 cache; 32 per (row, 128
-// logits) written; 4 per logit for each split of the depth, and as many read again. Grid: that of
+// logits) written, 36 with labels; 4 per logit for each split of the depth, and as many read again. Grid: that of
 // linear_kernel. A vocabulary of 32k gives 250 blocks, two or three of which run on an SM at once.
 template <class W, int ROWS>
 __global__ void EXN_LINEAR_BOUNDS(W, ROWS)

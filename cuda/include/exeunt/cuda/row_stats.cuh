@@ -25,6 +25,7 @@ struct RowStatsTask {
   int64_t tiles;   // per row: ceil(columns / kStatsTile<T>)
   StatsOptions options;
   StatsState* states;  // [rows, tiles]; unused when tiles is 1
+  float* labels;       // the raw logits of labels that are in a tile, the same
   StatsTargets out;
 };
 
@@ -380,7 +381,7 @@ class StatsTile {
 
 // Statistics of one tile of a row, into the workspace, or of the whole row if it fits into a tile.
 //
-// Bytes: every logit once, 32 per tile written. One block per tile and row, 64 KiB on their way on
+// Bytes: every logit once, 32 per tile written, 36 with labels. One block per tile and row, 64 KiB on their way on
 // an SM: a tile stays in registers between finding its maximum and adding up exponentials, so each
 // logit costs one exponential and nothing is rescaled. Tiles depend on the row's length alone,
 // hence a row's results have the same bits in every batch, and a single long row is spread over
@@ -421,10 +422,19 @@ __global__ __launch_bounds__(kTileThreads, 4) void row_stats_tile_kernel(RowStat
         if (first == state.largest) state.largest = first;
       }
       if (state.argmax != INT_MAX) state.argmax += static_cast<int32_t>(begin);
+      float label = NAN;
+      if (task.out.labels != nullptr) {
+        const int64_t place = task.out.labels[row] - begin;
+        const bool is_here = place >= 0 && place < count;
+        label = is_here           ? widen(task.logits[row * task.stride + begin + place])
+                : task.tiles == 1 ? NAN
+                                  : -INFINITY;
+      }
       if (task.tiles == 1) {
-        write_stats<AccurateNormalizer>(task.out, row, state, task.options);
+        write_stats<AccurateNormalizer>(task.out, row, state, task.options, label);
       } else {
         store_state(task.states + row * task.tiles + blockIdx.x, state);
+        if (task.labels != nullptr) task.labels[row * task.tiles + blockIdx.x] = label;
       }
     }
     // No barrier here: the next row writes `tops` only after all threads have passed the second

@@ -33,6 +33,9 @@ struct StatsTargets {
   float* pow2_entropy;
   float* mean_log_p;
   uint8_t* valid;
+  const int32_t* labels;  // with label_log_p
+  float* label_log_p;
+  int64_t vocabulary;  // that labels are of
 };
 
 // e = weight relative to that of the largest logit, d = ln e, both of treated logits. A tile
@@ -209,10 +212,17 @@ __device__ __forceinline__ void put(V* target, int64_t row, V value) {
   if (target != nullptr) target[row] = value;
 }
 
-// Writes the statistics of a complete row, and returns p1. `Normalizer` is an accurate one.
+// Whether a row has a label that is in the vocabulary.
+__device__ __forceinline__ bool has_label(const StatsTargets& out, int64_t row) {
+  return out.labels[row] >= 0 && out.labels[row] < out.vocabulary;
+}
+
+// Writes the statistics of a complete row, and returns p1. `Normalizer` is an accurate one. `label`
+// is the raw logit of the row's label, NaN if it has none.
 template <class Normalizer>
 __device__ __forceinline__ float write_stats(const StatsTargets& out, int64_t row,
-                                             const StatsState& state, const StatsOptions& options) {
+                                             const StatsState& state, const StatsOptions& options,
+                                             float label = NAN) {
   const bool valid =
       state.sum == state.sum && state.largest > -INFINITY && state.largest < INFINITY;
   if (!valid) {
@@ -226,6 +236,7 @@ __device__ __forceinline__ float write_stats(const StatsTargets& out, int64_t ro
     put(out.pow2_entropy, row, NAN);
     put(out.mean_log_p, row, NAN);
     put(out.valid, row, uint8_t(0));
+    put(out.label_log_p, row, NAN);
     return NAN;
   }
   const float largest = treat_logit(state.largest, options);
@@ -249,6 +260,9 @@ __device__ __forceinline__ float write_stats(const StatsTargets& out, int64_t ro
       fmaxf(logf(state.sum2) - 2.0f * state.weighted_log2 / state.sum2, 0.0f));
   put(out.mean_log_p, row, state.mean_log - lse);
   put(out.valid, row, uint8_t(1));
+  if (out.label_log_p != nullptr) {
+    out.label_log_p[row] = normalizer.relative_log_weight(treat_logit(label, options)) - log_sum;
+  }
   return p1;
 }
 
@@ -315,19 +329,43 @@ __device__ __forceinline__ StatsState merge_row(const StatsState* of_row, int64_
   return state;
 }
 
-// Merges the `tiles` states of each row, [rows, tiles], and writes the row's statistics.
+// The raw logit of a row's label, of those that its tiles have of it: -inf where it is not in one.
+__device__ __forceinline__ float merge_labels(const float* of_row, int64_t tiles,
+                                              MergeShared& shared) {
+  float label = -INFINITY;
+  for (int64_t tile = threadIdx.x; tile < tiles; tile += kMergeThreads) {
+    label = fmaxf(label, of_row[tile]);
+  }
+  return block_reduce<Max, kMergeThreads / kWarp>(label, shared.tops);
+}
+
+// The tiles of rows that follow each other, the first of which is `first` in the outputs.
+struct TileStates {
+  const StatsState* states;  // [rows, tiles]
+  const float* labels;       // of the labels, the same; null: not asked for
+  int64_t tiles;
+  int64_t rows;
+  int64_t first;
+};
+
+// Merges the states of each row and writes its statistics.
 //
-// Bytes: 32 per tile; the largest logits of all are looked at beforehand, so that each tile is
-// rescaled once. One block per row.
+// Bytes: 32 per tile, 36 with labels; the largest logits of all are looked at beforehand, so that
+// each tile is rescaled once. One block per row.
 template <class Normalizer>
-__global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(const StatsState* states,
-                                                                    int64_t tiles, int64_t rows,
+__global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(TileStates all,
                                                                     StatsOptions options,
                                                                     StatsTargets out) {
   __shared__ MergeShared shared;
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const StatsState state = merge_row<Normalizer>(states + row * tiles, tiles, options, shared);
-    if (threadIdx.x == 0) write_stats<Normalizer>(out, row, state, options);
+  for (int64_t row = blockIdx.x; row < all.rows; row += gridDim.x) {
+    const StatsState state =
+        merge_row<Normalizer>(all.states + row * all.tiles, all.tiles, options, shared);
+    float label = NAN;
+    if (all.labels != nullptr) {
+      label = merge_labels(all.labels + row * all.tiles, all.tiles, shared);
+      if (!has_label(out, all.first + row)) label = NAN;
+    }
+    if (threadIdx.x == 0) write_stats<Normalizer>(out, all.first + row, state, options, label);
     __syncthreads();  // the next row writes `shared` again
   }
 }

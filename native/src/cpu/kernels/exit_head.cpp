@@ -2,9 +2,7 @@
 // exit_head on the CPU: for each block of up to 64 rows, reads the weights once, V * D *
 // sizeof(element) bytes or V rows of blocks; the logits of a few hundred vocabulary rows at a time
 // stay in cache and are summarised there.
-#include "base/args/exit_head.h"
-#include "matrix_products.h"
-#include "normalise.h"
+#include "head_input.h"
 #include "screening.h"
 #include "stats.h"
 
@@ -29,35 +27,9 @@ int64_t vocab_tile(int64_t row_bytes) {
   return rows < 64 ? 64 : rows > kMaxVocabTile ? kMaxVocabTile : rows;
 }
 
-void load_row(const Matrix& m, int64_t row, float* x, int64_t stride) {
-  with_float_type(m.dtype,
-                  [&](auto type) { convert(row_of<EXN_TYPE_OF(type)>(m, row), m.cols, x); });
-  for (int64_t i = m.cols; i < stride; ++i) x[i] = 0;
-}
-
-// to[r] = translator * from[r] + bias for all rows; `from` is left in the order
-// of the translator's pairs.
-void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride, char* rounded,
-               HeadScratch* own) {
-  const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
-  with_weight_type(a.translator, [&](auto type) {
-    using T = EXN_TYPE_OF(type);
-    for (int64_t row = 0; row < rows; ++row) order_pairs<T>(from + row * stride, stride);
-    Inputs in;
-    in.f32 = from;
-    in.stride = stride;
-    into_blocks(a.translator, rows, rounded, &in);
-    matrix_products<T>(a.translator, in, rows, 64, to, stride, &own->products);
-  });
-  for (int64_t row = 0; row < rows; ++row) {
-    float* x = to + row * stride;
-    for (int64_t i = dim; i < stride; ++i) x[i] = 0;
-    if (a.translator_bias == nullptr) continue;
-    for_vectors(dim, [&](int64_t i, int n) {
-      store_part(x + i, add(load_part(x + i, n, 0.0f), load_part(a.translator_bias + i, n, 0.0f)),
-                 n);
-    });
-  }
+// Rows of the head that are looked at.
+int64_t entries_of(const ExitHeadArgs& a) {
+  return a.shortlist.data != nullptr ? a.shortlist.size : a.weight.rows;
 }
 
 // The place of an id outside the vocabulary in the shortlist, or -1.
@@ -80,12 +52,46 @@ void place_to_id(TileStats* tile, const float* z, int64_t n, const int32_t* ids)
   tile->index = best;
 }
 
+// The label of a row of hidden: its place among the entries, -1 if it has none, and its logit.
+struct Label {
+  int64_t place;
+  float logit;
+};
+
+// The first place of an id in a list, or -1.
+int64_t place_of(const int32_t* ids, int64_t n, int32_t id) {
+  constexpr int64_t kStep = 64;
+  int64_t i = 0;
+  for (; i + kStep <= n; i += kStep) {
+    int32_t found = 0;
+    for (int64_t k = 0; k < kStep; ++k) found |= ids[i + k] == id ? 1 : 0;
+    if (found != 0) break;
+  }
+  for (; i < n; ++i) {
+    if (ids[i] == id) return i;
+  }
+  return -1;
+}
+
+// Of rows that have the label -1, and of those whose label is not listed, no logit will be found.
+void find_labels(const int32_t* ids, const Vector& shortlist, int64_t rows, Label* labels) {
+  parallel_for(rows, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const auto* const list = static_cast<const int32_t*>(shortlist.data);
+      const int32_t id = ids[row];
+      labels[row].place = id < 0 || list == nullptr ? id : place_of(list, shortlist.size, id);
+      labels[row].logit = id < 0 ? NAN : -INFINITY;
+    }
+  });
+}
+
+// `labels` may be null.
 template <class T>
 void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int64_t tile_rows,
-          int64_t tiles, TileStats* stats, HeadScratch* own) {
+          int64_t tiles, TileStats* stats, Label* labels, HeadScratch* own) {
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
   const int32_t* ids = static_cast<const int32_t*>(a.shortlist.data);
-  const int64_t entries = ids != nullptr ? a.shortlist.size : a.weight.rows;
+  const int64_t entries = entries_of(a);
   const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock;
   const bool full = needs_full(a.out);
   const auto run = [&](int64_t begin, int64_t end, HeadScratch& scratch) {
@@ -110,6 +116,11 @@ void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int6
         }
         TileStats* out = stats + (first_row + r) * tiles + tile;
         *out = summarise(logits, n, first, map, full, scratch.mapped);
+        if (labels != nullptr) {
+          Label& label = labels[first_row + r];
+          if (label.place >= first && label.place < first + n)
+            label.logit = logits[label.place - first];
+        }
         if (ids != nullptr) {
           out->index -= static_cast<int32_t>(first);
           place_to_id(out, logits, n, ids + first);
@@ -561,7 +572,7 @@ void screened_head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& 
     if (to == 0) continue;
     ExitHeadArgs some = a;
     some.hidden.rows = to - from;
-    head<T>(some, inputs_from(inputs, first + from), map, tile_rows, tiles, stats, own);
+    head<T>(some, inputs_from(inputs, first + from), map, tile_rows, tiles, stats, nullptr, own);
     for (int64_t r = from; r < to; ++r) {
       if (full[r]) write_full(a, stats + (r - from) * tiles, tiles, map, first + r);
     }
@@ -579,91 +590,107 @@ exn_status check_shortlist(const ExitHeadArgs& a) {
               static_cast<long long>(a.weight.rows - 1));
 }
 
-// x = the rows in f32, translated where there is a translator, which needs `raw`.
-void load_rows(const ExitHeadArgs& a, float* x, float* raw, int64_t stride, char* rounded,
-               HeadScratch* own) {
-  const bool translated = a.translator.data != nullptr;
-  const int64_t dim = a.hidden.cols;
-  float* loaded = translated ? raw : x;
-  for (int64_t row = 0; row < a.hidden.rows; ++row) {
-    float* to = loaded + row * stride;
-    load_row(a.hidden, row, to, stride);
-    if (translated && a.translate == EXN_TRANSLATE_RMS) {
-      const f32v scale = set1(moments_of(to, dim, EXN_NORM_RMS, a.norm_eps).scale);
-      for_vectors(dim, [&](int64_t i, int n) {
-        store_part(to + i, mul(load_part(to + i, n, 0.0f), scale), n);
-      });
-    }
-  }
-  if (translated) translate(a, raw, x, stride, rounded, own);
+// What a call takes of the workspace.
+struct HeadSpace {
+  int64_t at_once;  // rows of hidden that go through it together
+  float* x;
+  float* raw;
+  bf16* narrowed;
+  char* rounded;
+  TileStats* stats;
+  Label* labels;
+  HeadScratch* own;
+  ScreenScratch screen;
+};
+
+// All rows with a screen. Without one whole blocks of rows, so that the workspace does not grow with
+// the batch beyond some 32 MB, unless one block takes more.
+int64_t rows_at_once(const ExitHeadArgs& a, int64_t tiles, int64_t row_bytes) {
+  constexpr int64_t kMost = int64_t{32} << 20;
+  const int64_t of_tiles = product(tiles, int64_t{sizeof(TileStats)});
+  if (a.screen != nullptr) return a.hidden.rows;
+  const int64_t fit = of_tiles < kMost && row_bytes < kMost ? kMost / (of_tiles + row_bytes) : 0;
+  const int64_t rows = fit < kRowBlock ? kRowBlock : fit / kRowBlock * kRowBlock;
+  return rows < a.hidden.rows ? rows : a.hidden.rows;
 }
 
-// Normalises the rows and rounds them to their own type, as the layer that follows does: in place,
-// or into `narrowed` if that is given.
-void normalise_rows(const ExitHeadArgs& a, float* x, bf16* narrowed, int64_t stride) {
-  const bool narrows = a.hidden.dtype == a.weight.dtype && a.hidden.dtype != DType::kF32;
-  const int64_t dim = a.hidden.cols;
-  for (int64_t row = 0; row < a.hidden.rows; ++row) {
-    float* to = x + row * stride;
-    if (a.norm != EXN_NORM_NONE) {
-      normalise_row(to, dim, moments_of(to, dim, a.norm, a.norm_eps), a.norm_weight, a.norm_bias,
-                    to);
+HeadSpace take_space(const ExitHeadArgs& a, int64_t tiles, bool pairs, Workspace& ws) {
+  const int64_t stride = padded(a.hidden.cols, ws.tiles());
+  const int64_t of_raw = a.translator.data != nullptr ? stride : 0, of_pairs = pairs ? stride : 0;
+  const int64_t of_blocks = rounded_bytes(a.weight, a.translator);
+  HeadSpace space;
+  const int64_t rows = space.at_once =
+      rows_at_once(a, tiles, product(stride, int64_t{10}) + of_blocks);
+  space.x = ws.take<float>(rows * stride);
+  space.raw = ws.take<float>(rows * of_raw);
+  space.narrowed = ws.take<bf16>(rows * of_pairs);
+  space.rounded = ws.take<char>(product(rows, of_blocks));
+  const bool few = a.screen != nullptr && rows > kScreenRows;
+  space.stats = ws.take<TileStats>((few ? kScreenRows : rows) * tiles);
+  space.labels = ws.take<Label>(a.out.labels != nullptr ? rows : 0);
+  space.own = ws.take<HeadScratch>(1);
+  space.screen = take_screen_scratch(a, ws);
+  return space;
+}
+
+// The rows of `a`, which are `first` and those that follow in the outputs.
+void run_rows(const ExitHeadArgs& a, int64_t first, int64_t tiles, bool pairs,
+              const HeadSpace& space, int64_t stride) {
+  const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
+  const int64_t tile_rows = vocab_tile(row_bytes(a.weight));
+  const bool screened = a.screen != nullptr;
+  float* const x = space.x;
+  load_rows(a, x, space.raw, stride, space.rounded, &space.own->products);
+  normalise_rows(a, x, pairs ? space.narrowed : nullptr, stride);
+  Inputs inputs;
+  inputs.f32 = x;
+  inputs.bf = pairs ? space.narrowed : nullptr;
+  inputs.stride = stride;
+  inputs.far = is_far(a.weight);
+  if (screened) {
+    for (int64_t row = 0; row < rows && pairs; ++row)
+      convert(space.narrowed + row * stride, dim, x + row * stride);
+    rotate(a, x, stride, space.screen, space.own);
+  }
+  const LogitMap map = logit_map(a.normalizer, a.temperature, a.softcap);
+  Label* const labels = a.out.labels != nullptr ? space.labels : nullptr;
+  if (labels != nullptr) find_labels(a.out.labels + first, a.shortlist, rows, labels);
+  into_blocks(a.weight, rows, space.rounded, &inputs);
+  with_weight_type(a.weight, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    for (int64_t row = 0; row < rows && !pairs; ++row) order_pairs<T>(x + row * stride, stride);
+    if (screened) {
+      screened_head<T>(a, inputs, map, tile_rows, tiles, space.screen, space.stats, space.own);
+    } else {
+      head<T>(a, inputs, map, tile_rows, tiles, space.stats, labels, space.own);
     }
-    if (narrowed != nullptr) {
-      convert(to, stride, narrowed + row * stride);
-    } else if (narrows) {
-      round_row(a.hidden.dtype, to, dim);
-    }
+  });
+  for (int64_t row = 0; row < rows && !screened; ++row) {
+    write_row(space.stats + row * tiles, tiles, entries_of(a), map, a.out, first + row,
+              labels != nullptr ? labels[row].logit : NAN);
   }
 }
 
 }  // namespace
 
 exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
-  const int64_t rows = a.hidden.rows, dim = a.hidden.cols, stride = padded(dim, ws.tiles());
   const bool pairs = in_pairs(ws, a.hidden.dtype, a.weight.dtype);
-  const int64_t entries = a.shortlist.data != nullptr ? a.shortlist.size : a.weight.rows;
   const int64_t tile_rows = vocab_tile(row_bytes(a.weight));
-  const int64_t tiles = (entries + tile_rows - 1) / tile_rows;
-  float* x = ws.take<float>(rows * stride);
-  float* raw = ws.take<float>(a.translator.data != nullptr ? rows * stride : 0);
-  bf16* narrowed = ws.take<bf16>(pairs ? rows * stride : 0);
-  char* rounded = ws.take<char>(product(rows, rounded_bytes(a.weight, a.translator)));
-  const bool screened = a.screen != nullptr;
-  TileStats* stats =
-      ws.take<TileStats>((screened && rows > kScreenRows ? kScreenRows : rows) * tiles);
-  HeadScratch* own = ws.take<HeadScratch>(1);
-  const ScreenScratch space = take_screen_scratch(a, ws);
+  const int64_t tiles = (entries_of(a) + tile_rows - 1) / tile_rows;
+  const HeadSpace space = take_space(a, tiles, pairs, ws);
   if (ws.counting()) return EXN_OK;
-  const exn_status status = check_shortlist(a);
+  exn_status status = check_shortlist(a);
+  if (status == EXN_OK) {
+    status = check_labels("exn_exit_head", a.out, a.hidden.rows, a.weight.rows);
+  }
   if (status != EXN_OK) return status;
 
   ran(EXN_CPU_PATH(ws, "exit_head"));
-  load_rows(a, x, raw, stride, rounded, own);
-  normalise_rows(a, x, pairs ? narrowed : nullptr, stride);
-  Inputs inputs;
-  inputs.f32 = x;
-  inputs.bf = pairs ? narrowed : nullptr;
-  inputs.stride = stride;
-  inputs.far = is_far(a.weight);
-  if (screened) {
-    for (int64_t row = 0; row < rows && pairs; ++row)
-      convert(narrowed + row * stride, dim, x + row * stride);
-    rotate(a, x, stride, space, own);
-  }
-  const LogitMap map = logit_map(a.normalizer, a.temperature, a.softcap);
-  into_blocks(a.weight, rows, rounded, &inputs);
-  with_weight_type(a.weight, [&](auto type) {
-    using T = EXN_TYPE_OF(type);
-    for (int64_t row = 0; row < rows && !pairs; ++row) order_pairs<T>(x + row * stride, stride);
-    if (screened) {
-      screened_head<T>(a, inputs, map, tile_rows, tiles, space, stats, own);
-    } else {
-      head<T>(a, inputs, map, tile_rows, tiles, stats, own);
-    }
-  });
-  for (int64_t row = 0; row < rows && !screened; ++row) {
-    write_row(stats + row * tiles, tiles, entries, map, a.out, row);
+  ExitHeadArgs some = a;
+  for (int64_t first = 0; first < a.hidden.rows; first += space.at_once) {
+    const int64_t left = a.hidden.rows - first;
+    some.hidden = rows_of(a.hidden, first, left < space.at_once ? left : space.at_once);
+    run_rows(some, first, tiles, pairs, space, padded(a.hidden.cols, ws.tiles()));
   }
   return EXN_OK;
 }

@@ -15,10 +15,14 @@ exn_status row_stats(const RowStatsArgs& a, Workspace& ws) {
   const int64_t tiles = (columns + kStatsTile - 1) / kStatsTile;
   const LogitMap map = logit_map(a.normalizer, a.temperature, a.softcap);
   TileStats* stats = ws.take<TileStats>(rows * tiles);
+  float* label = ws.take<float>(a.out.labels != nullptr ? rows : 0);  // its raw logit
   MappedTile* own = ws.take<MappedTile>(map.identity ? 0 : 1);
   if (ws.counting()) return EXN_OK;
+  const exn_status status = check_labels("exn_row_stats", a.out, rows, columns);
+  if (status != EXN_OK) return status;
   ran(EXN_CPU_PATH(ws, "row_stats"));
   const bool full = needs_full(a.out);
+  const int32_t* const labels = a.out.labels;
 
   with_float_type(a.logits.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
@@ -36,13 +40,17 @@ exn_status row_stats(const RowStatsArgs& a, Workspace& ws) {
         const Span<T> tile = tile_at(item), next = item + 1 < end ? tile_at(item + 1) : Span<T>{};
         stats[item] =
             summarise(tile.z, tile.n, item % tiles * kStatsTile, map, full, next, &peaks, mapped);
+        if (labels == nullptr) continue;
+        const int64_t place = labels[item / tiles] - item % tiles * kStatsTile;
+        if (place >= 0 && place < tile.n) label[item / tiles] = to_float(tile.z[place]);
       }
     });
   });
   // Afterwards, row upon row: in between, each would wait for its own logarithms.
   parallel_for(rows, 64, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      write_row(stats + row * tiles, tiles, columns, map, a.out, row);
+      write_row(stats + row * tiles, tiles, columns, map, a.out, row,
+                labels != nullptr && labels[row] >= 0 ? label[row] : NAN);
     }
   });
   return EXN_OK;

@@ -476,14 +476,28 @@ static EXN_SIMD TileStats merge(const TileStats* tiles, int64_t count) {
   return all;
 }
 
+// Every label names a column, or is -1: the row has none.
+static EXN_SIMD exn_status check_labels(const char* op, const StatsOut& out, int64_t rows,
+                                        int64_t columns) {
+  for (int64_t row = 0; row < rows && out.labels != nullptr; ++row) {
+    if (out.labels[row] >= -1 && out.labels[row] < columns) continue;
+    return fail(EXN_INVALID_ARGUMENT, "%s: out.labels[%lld] is %d, expected -1..%lld (V is %lld)",
+                op, static_cast<long long>(row), out.labels[row],
+                static_cast<long long>(columns - 1), static_cast<long long>(columns));
+  }
+  return EXN_OK;
+}
+
 template <class T>
 static EXN_SIMD void put(T* out, int64_t row, double value) {
   if (out != nullptr) out[row] = static_cast<T>(value);
 }
 
-// Writes the outputs of one row of `columns` logits from its tiles.
+// Writes the outputs of one row of `columns` logits from its tiles. `label` is the raw logit of its
+// label, NaN if it has none.
 static EXN_SIMD void write_row(const TileStats* tiles, int64_t count, int64_t columns,
-                               const LogitMap& map, const StatsOut& out, int64_t row) {
+                               const LogitMap& map, const StatsOut& out, int64_t row,
+                               float label = NAN) {
   const TileStats all = merge(tiles, count);
   const bool valid = !all.broken && all.top1 > -INFINITY;
   const double nothing = static_cast<double>(NAN);
@@ -506,6 +520,8 @@ static EXN_SIMD void write_row(const TileStats* tiles, int64_t count, int64_t co
   if (out.pow2_entropy != nullptr)
     put(out.pow2_entropy, row, entropy(::log(sum2) - 2 * all.weighted2 / sum2));
   put(out.mean_log_p, row, valid ? all.total / static_cast<double>(columns) - lse : nothing);
+  const bool labelled = valid && !std::isnan(label);
+  put(out.label_log_p, row, labelled ? level_of(map, label) - all.level - log_sum : nothing);
 }
 
 static EXN_SIMD LogitMap logit_map(int32_t normalizer, float temperature, float softcap) {

@@ -126,7 +126,8 @@ public final class Facade {
   static Statistics statistics(exn_stats s) {
     return unlessOmitted(new Statistics(tensor(s.argmax()), tensor(s.max_logit()), tensor(s.lse()),
         tensor(s.p1()), tensor(s.p2()), tensor(s.margin()), tensor(s.entropy()),
-        tensor(s.pow2_entropy()), tensor(s.mean_log_p()), tensor(s.valid())));
+        tensor(s.pow2_entropy()), tensor(s.mean_log_p()), tensor(s.valid()),
+        tensor(s.label_log_p())));
   }
 
   /** Null if the struct asks for none. */

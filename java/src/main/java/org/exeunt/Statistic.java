@@ -2,7 +2,7 @@
 package org.exeunt;
 
 /**
- * A confidence statistic of a row of logits; z is after soft cap and temperature, p after the
+ * A statistic of a row of logits; z is after soft cap and temperature, p after the
  * {@link Normalizer}.
  */
 public enum Statistic {
@@ -28,7 +28,12 @@ public enum Statistic {
    */
   MEAN_LOG_P(DType.F32, "mean_log_p"),
   /** 1, or 0 for a row with a NaN, +inf, or nothing but -inf. U8. */
-  VALID(DType.U8, "valid");
+  VALID(DType.U8, "valid"),
+  /**
+   * {@code ln p} of the row's label ({@link StatisticsBuilder#labels}); NaN where that is -1. F32,
+   * nats.
+   */
+  LABEL_LOG_P(DType.F32, "label_log_p");
 
   final DType dtype;
   final String field;

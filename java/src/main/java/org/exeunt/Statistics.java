@@ -21,16 +21,19 @@ import org.jspecify.annotations.Nullable;
  * @param pow2Entropy optional, F32, see {@link Statistic#POW2_ENTROPY}
  * @param meanLogP optional, F32, see {@link Statistic#MEAN_LOG_P}
  * @param valid optional, U8, see {@link Statistic#VALID}
+ * @param labelLogP optional, F32, with {@link StatisticsBuilder#labels}; see {@link
+ *     Statistic#LABEL_LOG_P}
  */
 public record Statistics(@Nullable Tensor argmax, @Nullable Tensor maxLogit, @Nullable Tensor lse,
     @Nullable Tensor p1, @Nullable Tensor p2, @Nullable Tensor margin, @Nullable Tensor entropy,
-    @Nullable Tensor pow2Entropy, @Nullable Tensor meanLogP, @Nullable Tensor valid) {
+    @Nullable Tensor pow2Entropy, @Nullable Tensor meanLogP, @Nullable Tensor valid,
+    @Nullable Tensor labelLogP) {
   /**
    * Allocates outputs on {@link Device#defaultDevice()}.
    *
    * @param scope owns the memory
    * @param rows R
-   * @param which the statistics wanted; none means all
+   * @param which the statistics wanted; none means all but {@link Statistic#LABEL_LOG_P}
    * @return the outputs
    */
   public static Statistics allocate(Scope scope, long rows, Statistic... which) {
@@ -43,7 +46,7 @@ public record Statistics(@Nullable Tensor argmax, @Nullable Tensor maxLogit, @Nu
    * @param scope owns the memory
    * @param device device of the inputs
    * @param rows R
-   * @param which the statistics wanted; none means all
+   * @param which the statistics wanted; none means all but {@link Statistic#LABEL_LOG_P}
    * @return the outputs
    */
   public static Statistics allocate(Scope scope, Device device, long rows, Statistic... which) {
@@ -51,8 +54,9 @@ public record Statistics(@Nullable Tensor argmax, @Nullable Tensor maxLogit, @Nu
     for (Statistic statistic : Named.present("which", which)) {
       Named.present("an element of which", statistic);
     }
-    EnumSet<Statistic> wanted =
-        which.length == 0 ? EnumSet.allOf(Statistic.class) : EnumSet.copyOf(List.of(which));
+    EnumSet<Statistic> wanted = which.length == 0
+        ? EnumSet.complementOf(EnumSet.of(Statistic.LABEL_LOG_P))
+        : EnumSet.copyOf(List.of(which));
     Tensor[] tensors = new Tensor[Statistic.values().length];
     try {
       for (Statistic statistic : wanted) {
@@ -70,7 +74,7 @@ public record Statistics(@Nullable Tensor argmax, @Nullable Tensor maxLogit, @Nu
   }
 
   private static Statistics of(Tensor[] t) {
-    return new Statistics(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9]);
+    return new Statistics(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9], t[10]);
   }
 
   /**
@@ -81,7 +85,7 @@ public record Statistics(@Nullable Tensor argmax, @Nullable Tensor maxLogit, @Nu
    */
   public @Nullable Tensor get(Statistic statistic) {
     Tensor[] inOrder = {
-        argmax, maxLogit, lse, p1, p2, margin, entropy, pow2Entropy, meanLogP, valid};
+        argmax, maxLogit, lse, p1, p2, margin, entropy, pow2Entropy, meanLogP, valid, labelLogP};
     return inOrder[Named.present("statistic", statistic).ordinal()];
   }
 

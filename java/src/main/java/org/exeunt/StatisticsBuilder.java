@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import org.exeunt.jni.exn_stats;
+import org.jspecify.annotations.Nullable;
+
 /**
  * The arguments that {@link RowStats} and {@link ExitHead} share: how logits become probabilities,
  * and which {@link Statistics} of them to compute.
@@ -13,6 +16,7 @@ public abstract sealed class StatisticsBuilder<O extends Op, B extends Statistic
   private Normalizer normalizer = Normalizer.SOFTMAX;
   private float temperature = 1;
   private float softcap;
+  private Tensor labels;
   private Statistics out;
 
   StatisticsBuilder() {}
@@ -53,6 +57,19 @@ public abstract sealed class StatisticsBuilder<O extends Op, B extends Statistic
   }
 
   /**
+   * The token of each row whose log-probability {@link Statistic#LABEL_LOG_P} is.
+   *
+   * @param value in, optional, [R], I32, compact, -1..V-1; -1: the row has none. An entry outside is
+   *     an {@link IllegalArgumentException} on the CPU and makes the row's log-probability NaN on
+   *     CUDA. null, the default: no log-probability can be asked for
+   * @return this
+   */
+  public final B labels(@Nullable Tensor value) {
+    labels = value;
+    return self();
+  }
+
+  /**
    * What to compute and where to write it.
    *
    * @param statistics at least one output of shape [R]
@@ -68,6 +85,7 @@ public abstract sealed class StatisticsBuilder<O extends Op, B extends Statistic
         .float32("temperature", temperature)
         .float32("softcap", softcap);
     Statistics.write(out, params);
+    params.inside("out", exn_stats.class).tensor("labels", labels);
     return params;
   }
 }
