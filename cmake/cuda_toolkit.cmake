@@ -8,7 +8,8 @@
 #   EXN_CUDA_DRIVER    the oldest driver family that what it compiles starts on
 #
 # Looked at in this order: EXN_CUDA_ROOT, the environment's CUDA_HOME and CUDA_PATH, nvcc on PATH,
-# /usr/local/cuda, and build/cuda/toolkit, where the launcher (`./exeunt`) puts a pinned one.
+# /usr/local/cuda, and build/cuda/toolkit, where the launcher (`./exeunt`) puts a pinned one, or its
+# headers alone into build/cuda/headers.
 
 set(EXN_CUDA AUTO CACHE STRING
   "Build libexeunt_cuda.so: AUTO (if a compiler is found), ON (or fail), OFF")
@@ -45,7 +46,8 @@ if(EXN_NVCC)
   list(APPEND exn_cuda_roots ${exn_cuda_home})
 endif()
 
-find_path(EXN_CUDA_HEADERS cuda_bf16.h HINTS ${exn_cuda_roots}
+find_path(EXN_CUDA_HEADERS cuda_bf16.h
+  HINTS ${exn_cuda_roots} ${CMAKE_SOURCE_DIR}/build/cuda/headers/nvidia/cu13
   PATH_SUFFIXES include targets/x86_64-linux/include NO_DEFAULT_PATH DOC "CUDA toolkit headers")
 if(EXN_CUDA_HEADERS)
   list(APPEND EXN_CUDA_INCLUDE ${EXN_CUDA_HEADERS})

@@ -5,6 +5,7 @@
 # through the link build/cuda/toolkit, where CMake looks too. Sourced by the launcher.
 
 CUDA_PINS=$ROOT/launcher/cuda-requirements.txt
+CUDA_HEADERS=$ROOT/launcher/cuda-headers.txt
 CUDA_TOOLKIT=$ROOT/build/cuda/toolkit
 
 # A toolkit that the machine already has, or nothing.
@@ -19,18 +20,20 @@ system_nvcc() {
   done
 }
 
+cuda_pins() { cat "$CUDA_PINS" "$CUDA_HEADERS" | sha256sum | cut -d' ' -f1; }
+
 # Lays the wheels out as a toolkit at $1; the compiler looks for lib64 and a shared
 # runtime for libcudart.so.
 install_cuda_wheels() {
   local folder=$1
   rm -rf "$folder"
   pip_run install --quiet --no-deps --require-hashes --only-binary :all: --target "$folder" \
-    -r "$CUDA_PINS" >"$ROOT/build/cuda/pip.log" 2>&1 || return 1
+    -r "$CUDA_PINS" -r "$CUDA_HEADERS" >"$ROOT/build/cuda/pip.log" 2>&1 || return 1
   local home=$folder/nvidia/cu13
   [[ -x $home/bin/nvcc ]] || return 1
   ln -sfn lib "$home/lib64"
   ln -sfn libcudart.so.13 "$home/lib/libcudart.so"
-  sha256sum "$CUDA_PINS" | cut -d' ' -f1 >"$folder/.pins"
+  cuda_pins >"$folder/.pins"
 }
 
 # Makes sure that CMake finds a CUDA compiler; says in one sentence why not if that is impossible.
@@ -45,7 +48,7 @@ ensure_cuda() {
     say "no CUDA compiler here, and none to fetch for $(uname -sm): building for the CPU only"
     return
   fi
-  pins=$(sha256sum "$CUDA_PINS" | cut -d' ' -f1)
+  pins=$(cuda_pins)
   local folder=$ROOT/build/cuda/wheels
   mkdir -p "$ROOT/build/cuda"
   if [[ $(cat "$folder/.pins" 2>/dev/null) != "$pins" || ! -x $CUDA_TOOLKIT/bin/nvcc ]]; then
@@ -58,4 +61,12 @@ ensure_cuda() {
     ln -sfn wheels/nvidia/cu13 "$CUDA_TOOLKIT"
   fi
   say "CUDA compiler: $CUDA_TOOLKIT/bin/nvcc"
+}
+
+# The headers alone, some MB: what the emulated device needs.
+ensure_cuda_headers() {
+  [[ $(uname -sm) == 'Linux x86_64' && -z $(system_nvcc) && ! -x $CUDA_TOOLKIT/bin/nvcc ]] || return 0
+  ensure_pinned "$CUDA_HEADERS" "$ROOT/build/cuda/headers" "$ROOT/build/cuda/pip.log" \
+    "fetching CUDA's headers into build/cuda" ||
+    say 'no CUDA headers could be fetched (see build/cuda/pip.log): the emulated device is left out'
 }

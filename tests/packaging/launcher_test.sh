@@ -125,6 +125,8 @@ with_launcher "have() { [[ \$1 != apt-get ]] && command -v \"\$1\" >/dev/null; }
 expect 'a missing package on another system' 2 'please install'
 with_launcher ensure_cuda
 expect 'no network for the CUDA compiler' 0 'building for the CPU only'
+with_launcher ensure_cuda_headers
+expect "no network for CUDA's headers" 0 'the emulated device is left out'
 with_launcher 'uname() { echo Linux riscv64; }; ensure_cuda'
 expect 'no CUDA compiler for this machine' 0 'building for the CPU only'
 # shellcheck disable=SC2016  # expands inside with_launcher
