@@ -231,6 +231,9 @@ started evaluate --model /own.gguf \
   --method "--speculate 'lookup+model:two words.gguf' --draft-translators \"it's\" --exit ''"
 expect_told 'evaluate knows files with blanks and quotes' "$evaluate --model /own.gguf --method \
 --speculate 'lookup+model:$WORK/two words.gguf' --draft-translators \"$WORK/it's\" --exit ''"
+started score --choices own.jsonl --model /own.gguf
+expect_told 'score knows its files from here' \
+  "${evaluate%Evaluate}Score --choices $WORK/own.jsonl --model /own.gguf"
 started evaluate --model /own.gguf --method '--exit fixed:2'
 expect_told 'evaluate leaves other methods as they are' \
   "$evaluate --model /own.gguf --method --exit fixed:2"
@@ -423,7 +426,7 @@ expect 'the demo says how long it takes' 1 'about a minute on two cores'
 # ---- help, from a tree that would have to be built ----------------------------------------------
 
 printf '#!/bin/sh\necho built >"%s/built"\n' "$WORK" >"$WORK/bin/mvn"
-for command in build docs test format demo generate evaluate spark bench fuzz completion release; do
+for command in build docs test format demo generate evaluate score spark bench fuzz completion release; do
   rm -f "$WORK/built"
   attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" $command --help
   expect "$command --help" 0 "$command"

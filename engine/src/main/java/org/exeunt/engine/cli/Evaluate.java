@@ -2,8 +2,6 @@
 package org.exeunt.engine.cli;
 
 import java.io.IOException;
-import java.nio.file.AccessDeniedException;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -14,7 +12,6 @@ import java.util.Locale;
 import java.util.regex.Pattern;
 import org.exeunt.Backend;
 import org.exeunt.DType;
-import org.exeunt.ExeuntException;
 import org.exeunt.cli.HelpPage;
 import org.exeunt.cli.HelpPage.Given;
 import org.exeunt.engine.decode.HeadScreen;
@@ -26,7 +23,6 @@ import org.exeunt.engine.model.LlamaConfig;
 import org.exeunt.engine.model.LlamaWeights;
 import org.exeunt.engine.model.Models;
 import org.exeunt.engine.model.gguf.GgufFile;
-import org.exeunt.engine.model.io.ModelChangedException;
 import org.exeunt.engine.model.text.Texts;
 import org.exeunt.engine.report.Report;
 import org.exeunt.engine.speculate.Speculation;
@@ -74,7 +70,7 @@ public final class Evaluate {
 
   /** Runs and returns the exit status. */
   static int run(Interruption interruption, String... arguments) {
-    try {
+    return Ending.of("evaluate", System.err, () -> {
       List<Given> given = HelpPage.parse("evaluate", arguments);
       if (HelpPage.has(given, "--help")) {
         System.out.print(HelpPage.text("evaluate"));
@@ -87,20 +83,7 @@ public final class Evaluate {
       Evaluate evaluate = new Evaluate(interruption);
       given.forEach(option -> evaluate.set(option.name(), option));
       return evaluate.run();
-    } catch (NoSuchFileException e) {
-      System.err.println("evaluate: there is no file " + e.getFile());
-    } catch (AccessDeniedException e) {
-      System.err.println("evaluate: " + e.getFile() + " may not be read");
-    } catch (IOException | IllegalArgumentException | UnsupportedOperationException e) {
-      System.err.println("evaluate: " + e.getMessage());
-    } catch (UnsatisfiedLinkError | ExeuntException | ModelChangedException e) {
-      System.err.println("evaluate: " + e.getMessage());
-      return 1;
-    } catch (OutOfMemoryError e) {
-      System.err.println("evaluate: there is not enough memory: " + e.getMessage());
-      return 1;
-    }
-    return 2;
+    });
   }
 
   private void set(String name, Given option) {

@@ -11,13 +11,10 @@ import java.io.InputStreamReader;
 import java.io.OutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.AccessDeniedException;
-import java.nio.file.NoSuchFileException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.stream.IntStream;
-import org.exeunt.ExeuntException;
 import org.exeunt.Screen;
 import org.exeunt.cli.HelpPage;
 import org.exeunt.engine.answer.Answer;
@@ -41,7 +38,6 @@ import org.exeunt.engine.model.LlamaConfig;
 import org.exeunt.engine.model.LlamaWeights;
 import org.exeunt.engine.model.Models;
 import org.exeunt.engine.model.gguf.GgufFile;
-import org.exeunt.engine.model.io.ModelChangedException;
 import org.exeunt.engine.model.io.ModelFormatException;
 import org.exeunt.engine.model.text.ChatTemplate;
 import org.exeunt.engine.model.text.Conversation;
@@ -118,29 +114,18 @@ public final class Generate {
 
   /** Runs and returns the exit status. */
   static int run(OutputStream out, PrintStream log, String... arguments) {
-    try {
-      new Generate(GenerateOptions.parse(arguments), out, log).runUnchanged();
-      return 0;
-    } catch (UnwrittenException e) {
-      if ("Broken pipe".equals(e.getMessage())) {
-        return CLOSED_PIPE; // as with `| head`: nothing to complain about
+    return Ending.of("generate", log, () -> {
+      try {
+        new Generate(GenerateOptions.parse(arguments), out, log).runUnchanged();
+        return 0;
+      } catch (UnwrittenException e) {
+        if ("Broken pipe".equals(e.getMessage())) {
+          return CLOSED_PIPE; // as with `| head`: nothing to complain about
+        }
+        log.println("generate: the answer could not be written: " + e.getMessage());
+        return 1;
       }
-      log.println("generate: the answer could not be written: " + e.getMessage());
-      return 1;
-    } catch (NoSuchFileException e) {
-      log.println("generate: there is no file " + e.getFile());
-    } catch (AccessDeniedException e) {
-      log.println("generate: " + e.getFile() + " may not be read");
-    } catch (IOException | IllegalArgumentException | UnsupportedOperationException e) {
-      log.println("generate: " + e.getMessage());
-    } catch (UnsatisfiedLinkError | ExeuntException | ModelChangedException e) {
-      log.println("generate: " + e.getMessage());
-      return 1;
-    } catch (OutOfMemoryError e) {
-      log.println("generate: there is not enough memory: " + e.getMessage());
-      return 1;
-    }
-    return 2;
+    });
   }
 
   /** Runs; where the model's file changes meanwhile, that is what is wrong, whatever else it is. */

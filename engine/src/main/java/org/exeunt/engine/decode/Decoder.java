@@ -330,6 +330,7 @@ public final class Decoder implements AutoCloseable {
   /** Forgets a sequence, so that another prompt may begin it. */
   public void restart(int sequence) {
     finish();
+    forks.leave(sequence);
     position[sequence] = 0;
     layersOf[sequence] = null;
     kv.clear(sequence);
