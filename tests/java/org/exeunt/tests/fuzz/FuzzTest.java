@@ -20,7 +20,7 @@ class FuzzTest {
   private static final boolean FULL = !Boolean.getBoolean("exeunt.quick");
 
   private static final int TRIALS =
-      Integer.getInteger("exeunt.fuzz.test.trials", (FULL ? 1_500 : 250) * Facade.ops().size());
+      Integer.getInteger("exeunt.fuzz.test.trials", (FULL ? 1_750 : 250) * Facade.ops().size());
   private static final int RACES = TRIALS / 15;
   private static final long MOST_MILLIS = 120_000;
 
