@@ -108,11 +108,6 @@ inline StatsTargets targets_of(const StatsOut& out, int64_t vocabulary) {
           out.labels, out.label_log_p, vocabulary};
 }
 
-// Room for the raw logits of labels, [rows, tiles]; null where none are asked for.
-inline float* take_labels(const StatsOut& out, int64_t rows, int64_t tiles, Workspace& workspace) {
-  return out.labels != nullptr ? workspace.take<float>(rows * tiles) : nullptr;
-}
-
 inline StatsOptions stats_options(const StatsOut& out, int32_t normalizer, float temperature,
                                   float softcap, int64_t count) {
   StatsOptions options;

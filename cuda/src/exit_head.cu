@@ -45,7 +45,9 @@ struct Space {
       translator.output.y = translated;
     }
     output.states = workspace.take<StatsState>(screened ? 0 : rows * output.tiles);
-    output.label_logits = take_labels(args.out, rows, output.tiles, workspace);
+    if (args.out.labels != nullptr) {
+      output.label_logits = workspace.take<float>(rows * output.tiles);
+    }
     output.partials =
         take_partials(head_splits(args), rows, output.tiles * tile_outputs(args.weight), workspace);
     screen = workspace.take<char>(screened ? screen_bytes(args) : 0);
@@ -87,9 +89,10 @@ void queue_head(const ExitHeadArgs& args, int64_t first, const Space& space, cud
   if (args.out.labels != nullptr) output.labels = args.out.labels + first;
   queue_logits(args, space.x, rows, output, stream);
   dispatch_normalizer<float>(args.normalizer, [&](auto normalizer) {
-    EXN_LAUNCH((merge_stats_kernel<type_of<decltype(normalizer)>>), grid_for(rows), kMergeThreads,
-               0, stream, TileStates{output.states, output.label_logits, output.tiles, rows, first},
-               output.options, targets_of(args.out, args.weight.rows));
+    EXN_LAUNCH((merge_stats_kernel<type_of<decltype(normalizer)>, TileLabels>), grid_for(rows),
+               kMergeThreads, 0, stream, TileStates{output.states, output.tiles, rows, first},
+               TileLabels{output.label_logits}, output.options,
+               targets_of(args.out, args.weight.rows));
   });
 }
 

@@ -18,9 +18,9 @@ void launch(const RowStatsTask<T>& task, cudaStream_t stream) {
                   static_cast<unsigned>(std::min(task.rows, kMostGridRows)));
   EXN_LAUNCH((row_stats_tile_kernel<T, Normalizer, Accurate>), grid, kTileThreads, 0, stream, task);
   if (task.tiles == 1) return;
-  EXN_LAUNCH((merge_stats_kernel<Accurate>), grid_for(task.rows), kMergeThreads, 0, stream,
-             TileStates{task.states, task.labels, task.tiles, task.rows, 0}, task.options,
-             task.out);
+  EXN_LAUNCH((merge_stats_kernel<Accurate, LogitLabels<T>>), grid_for(task.rows), kMergeThreads, 0,
+             stream, TileStates{task.states, task.tiles, task.rows, 0},
+             LogitLabels<T>{task.logits, task.stride}, task.options, task.out);
 }
 
 }  // namespace
@@ -38,7 +38,6 @@ exn_status row_stats(const RowStatsArgs& args, Workspace& workspace, exn_stream 
     task.options =
         stats_options(args.out, args.normalizer, args.temperature, args.softcap, task.columns);
     task.states = workspace.take<StatsState>(task.tiles > 1 ? task.rows * task.tiles : 0);
-    task.labels = take_labels(args.out, task.tiles > 1 ? task.rows : 0, task.tiles, workspace);
     task.out = targets_of(args.out, task.columns);
     if (workspace.counting()) return;
     status = run_on(args, "row_stats_tile_kernel, merge_stats_kernel", [&] {

@@ -89,7 +89,7 @@ constexpr Budget kBudgets[] = {
     {"attention_scores", "8b_32x*", 5470, 2.66, 2.86, kWavefronts, 20, kWindow},
     {"cross_entropy", "8b_*", 305, 1.53, 1.55, kWavefronts, kInFlight, kSecondReading},
     {"stablemax", "8b_*", 290, 1.53, 1.55, kWavefronts, 8, kSecondReading},
-    {"row_stats", "8b_*", 255, kRequested, kSectors, kWavefronts, 16, kStatistics},
+    {"row_stats", "8b_*", 252, kRequested, kSectors, kWavefronts, 16, kStatistics},
     {"kv_propagate", "8b_1x*", kInstructions, 1.19, 1.19, kWavefronts, kInFlight, kPropagation},
     {"kv_propagate", "8b_8x*", 265, 2.25, 2.25, kWavefronts, kInFlight, kPropagation},
     {"kv_propagate", "8b_16x*", 415, 3.41, 3.41, kWavefronts, kInFlight, kPropagation},

@@ -124,7 +124,10 @@ __device__ __forceinline__ void store_states(const LinearInput<W>& input, const 
     const float* row = products + r * kResultPitch<OUTPUTS>;
     const int64_t at = (first_row + r) * output.tiles + tile;
     TileLabel label = {-1, nullptr};
-    if (output.labels != nullptr) label = {output.labels[first_row + r], output.label_logits + at};
+    if (output.labels != nullptr) {
+      const int32_t id = threadIdx.x % kWarp == 0 ? output.labels[first_row + r] : 0;
+      label = {__shfl_sync(kFullWarp, id, 0), output.label_logits + at};
+    }
     const StatsState state =
         output.options.stablemax
             ? products_state<StableMax<float>>(row, outputs, count, output.options, label)
@@ -136,8 +139,9 @@ __device__ __forceinline__ void store_states(const LinearInput<W>& input, const 
 // Logits of 128 vocabulary rows (or list entries) for ROWS rows, and their statistics.
 //
 // Bytes: those of W once for each block of up to 64 rows; x from the L2 cache; 32 per (row, 128
-// logits) written, 36 with labels; 4 per logit for each split of the depth, and as many read again. Grid: that of
-// linear_kernel. A vocabulary of 32k gives 250 blocks, two or three of which run on an SM at once.
+// logits) written, 36 with labels; 4 per logit for each split of the depth, and as many read again.
+// Grid: that of linear_kernel. A vocabulary of 32k gives 250 blocks, two or three of which run on an
+// SM at once.
 template <class W, int ROWS>
 __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
     exit_head_kernel(LinearInput<W> input, HeadOutput output) {

@@ -25,7 +25,6 @@ struct RowStatsTask {
   int64_t tiles;   // per row: ceil(columns / kStatsTile<T>)
   StatsOptions options;
   StatsState* states;  // [rows, tiles]; unused when tiles is 1
-  float* labels;       // the raw logits of labels that are in a tile, the same
   StatsTargets out;
 };
 
@@ -379,9 +378,26 @@ class StatsTile {
   float largest_;
 };
 
+// Raw logits of labels where all logits are in memory.
+template <class T>
+struct LogitLabels {
+  const T* logits;
+  int64_t stride;
+
+  __device__ __forceinline__ float of(const StatsTargets& out, int64_t row) const {
+    const int32_t label = out.labels != nullptr ? label_of(out, row) : -1;
+    return label >= 0 ? widen(logits[row * stride + label]) : NAN;
+  }
+
+  __device__ __forceinline__ float find(const StatsTargets& out, int64_t row, int64_t /*place*/,
+                                        int64_t /*tiles*/, MergeShared& /*shared*/) const {
+    return threadIdx.x == 0 ? of(out, row) : NAN;
+  }
+};
+
 // Statistics of one tile of a row, into the workspace, or of the whole row if it fits into a tile.
 //
-// Bytes: every logit once, 32 per tile written, 36 with labels. One block per tile and row, 64 KiB on their way on
+// Bytes: every logit once, 32 per tile written. One block per tile and row, 64 KiB on their way on
 // an SM: a tile stays in registers between finding its maximum and adding up exponentials, so each
 // logit costs one exponential and nothing is rescaled. Tiles depend on the row's length alone,
 // hence a row's results have the same bits in every batch, and a single long row is spread over
@@ -422,19 +438,12 @@ __global__ __launch_bounds__(kTileThreads, 4) void row_stats_tile_kernel(RowStat
         if (first == state.largest) state.largest = first;
       }
       if (state.argmax != INT_MAX) state.argmax += static_cast<int32_t>(begin);
-      float label = NAN;
-      if (task.out.labels != nullptr) {
-        const int64_t place = task.out.labels[row] - begin;
-        const bool is_here = place >= 0 && place < count;
-        label = is_here           ? widen(task.logits[row * task.stride + begin + place])
-                : task.tiles == 1 ? NAN
-                                  : -INFINITY;
-      }
       if (task.tiles == 1) {
-        write_stats<AccurateNormalizer>(task.out, row, state, task.options, label);
+        const LogitLabels<T> labels = {task.logits, task.stride};
+        write_stats<AccurateNormalizer>(task.out, row, state, task.options,
+                                        labels.of(task.out, row));
       } else {
         store_state(task.states + row * task.tiles + blockIdx.x, state);
-        if (task.labels != nullptr) task.labels[row * task.tiles + blockIdx.x] = label;
       }
     }
     // No barrier here: the next row writes `tops` only after all threads have passed the second

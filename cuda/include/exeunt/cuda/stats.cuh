@@ -212,9 +212,10 @@ __device__ __forceinline__ void put(V* target, int64_t row, V value) {
   if (target != nullptr) target[row] = value;
 }
 
-// Whether a row has a label that is in the vocabulary.
-__device__ __forceinline__ bool has_label(const StatsTargets& out, int64_t row) {
-  return out.labels[row] >= 0 && out.labels[row] < out.vocabulary;
+// The label of a row; negative if it has none that is in the vocabulary.
+__device__ __forceinline__ int32_t label_of(const StatsTargets& out, int64_t row) {
+  const int32_t label = out.labels[row];
+  return label < out.vocabulary ? label : -1;
 }
 
 // Writes the statistics of a complete row, and returns p1. `Normalizer` is an accurate one. `label`
@@ -329,20 +330,27 @@ __device__ __forceinline__ StatsState merge_row(const StatsState* of_row, int64_
   return state;
 }
 
-// The raw logit of a row's label, of those that its tiles have of it: -inf where it is not in one.
-__device__ __forceinline__ float merge_labels(const float* of_row, int64_t tiles,
-                                              MergeShared& shared) {
-  float label = -INFINITY;
-  for (int64_t tile = threadIdx.x; tile < tiles; tile += kMergeThreads) {
-    label = fmaxf(label, of_row[tile]);
+// Raw logits of labels, of which each tile of a row has one: -inf where the label is not in it.
+struct TileLabels {
+  const float* of_tiles;  // [rows, tiles]; null: not asked for
+
+  // That of a row, which is `place` in the outputs, for thread 0; NaN if it has none. Called by all
+  // threads of a merge.
+  __device__ __forceinline__ float find(const StatsTargets& out, int64_t row, int64_t place,
+                                        int64_t tiles, MergeShared& shared) const {
+    if (of_tiles == nullptr) return NAN;
+    float label = -INFINITY;
+    for (int64_t tile = threadIdx.x; tile < tiles; tile += kMergeThreads) {
+      label = fmaxf(label, of_tiles[row * tiles + tile]);
+    }
+    label = block_reduce<Max, kMergeThreads / kWarp>(label, shared.tops);
+    return threadIdx.x == 0 && label_of(out, place) >= 0 ? label : NAN;
   }
-  return block_reduce<Max, kMergeThreads / kWarp>(label, shared.tops);
-}
+};
 
 // The tiles of rows that follow each other, the first of which is `first` in the outputs.
 struct TileStates {
   const StatsState* states;  // [rows, tiles]
-  const float* labels;       // of the labels, the same; null: not asked for
   int64_t tiles;
   int64_t rows;
   int64_t first;
@@ -350,21 +358,17 @@ struct TileStates {
 
 // Merges the states of each row and writes its statistics.
 //
-// Bytes: 32 per tile, 36 with labels; the largest logits of all are looked at beforehand, so that
-// each tile is rescaled once. One block per row.
-template <class Normalizer>
-__global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(TileStates all,
+// Bytes: 32 per tile, 36 with labels of tiles; the largest logits of all are looked at beforehand,
+// so that each tile is rescaled once. One block per row.
+template <class Normalizer, class Labels>
+__global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(TileStates all, Labels labels,
                                                                     StatsOptions options,
                                                                     StatsTargets out) {
   __shared__ MergeShared shared;
   for (int64_t row = blockIdx.x; row < all.rows; row += gridDim.x) {
     const StatsState state =
         merge_row<Normalizer>(all.states + row * all.tiles, all.tiles, options, shared);
-    float label = NAN;
-    if (all.labels != nullptr) {
-      label = merge_labels(all.labels + row * all.tiles, all.tiles, shared);
-      if (!has_label(out, all.first + row)) label = NAN;
-    }
+    const float label = labels.find(out, row, all.first + row, all.tiles, shared);
     if (threadIdx.x == 0) write_stats<Normalizer>(out, all.first + row, state, options, label);
     __syncthreads();  // the next row writes `shared` again
   }
