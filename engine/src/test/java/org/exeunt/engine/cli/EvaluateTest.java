@@ -5,11 +5,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.BufferedReader;
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.io.PrintStream;
 import java.io.StringReader;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -47,36 +44,21 @@ class EvaluateTest {
     }
   }
 
-  private record Result(int status, String out, String log) {}
-
-  private static Result evaluate(String... arguments) {
+  private static Said evaluate(String... arguments) {
     return evaluate(new Interruption(), arguments);
   }
 
-  private static Result evaluate(Interruption interruption, String... arguments) {
-    ByteArrayOutputStream out = new ByteArrayOutputStream();
-    ByteArrayOutputStream log = new ByteArrayOutputStream();
-    PrintStream outBefore = System.out;
-    PrintStream logBefore = System.err;
-    System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
-    System.setErr(new PrintStream(log, true, StandardCharsets.UTF_8));
-    try {
-      int status = Evaluate.run(interruption, arguments);
-      return new Result(
-          status, out.toString(StandardCharsets.UTF_8), log.toString(StandardCharsets.UTF_8));
-    } finally {
-      System.setOut(outBefore);
-      System.setErr(logBefore);
-    }
+  private static Said evaluate(Interruption interruption, String... arguments) {
+    return Said.by(() -> Evaluate.run(interruption, arguments));
   }
 
   private static List<?> methods(Path report, String... more) throws IOException {
     List<String> arguments = new ArrayList<>(List.of("--model", model.toString(), "--prompts",
         prompts.toString(), "--raw", "--max-tokens", "20", "--out", report.toString()));
     arguments.addAll(List.of(more));
-    Result result = evaluate(arguments.toArray(String[] ::new));
-    assertEquals(0, result.status, result.log);
-    assertTrue(result.out.endsWith("written: " + report + System.lineSeparator()), result.out);
+    Said result = evaluate(arguments.toArray(String[] ::new));
+    assertEquals(0, result.status(), result.log());
+    assertTrue(result.out().endsWith("written: " + report + System.lineSeparator()), result.out());
     Map<?, ?> json = (Map<?, ?>) StrictJson.parse(Files.readString(report.resolve("report.json")));
     assertEquals(3L, json.get("prompts"));
     return (List<?>) json.get("methods");
@@ -175,18 +157,18 @@ class EvaluateTest {
   @Test
   void fewerAreTriedUnlessAllAreWanted() throws IOException {
     Path report = folder.resolve("few");
-    Result result = evaluate("--model", model.toString(), "--prompts", prompts.toString(), "--raw",
+    Said result = evaluate("--model", model.toString(), "--prompts", prompts.toString(), "--raw",
         "--max-tokens", "3", "--out", report.toString(), "--limit", "1");
-    assertEquals(0, result.status, result.log);
+    assertEquals(0, result.status(), result.log());
     Map<?, ?> json = (Map<?, ?>) StrictJson.parse(Files.readString(report.resolve("report.json")));
     assertEquals(2L, json.get("prompts"));
     assertEquals(List.of(), json.get("problems"));
     int methods = ((List<?>) json.get("methods")).size() / 3;
     assertTrue(methods > 5 && methods < 11, methods + " methods");
-    assertTrue(
-        result.log.startsWith("1 of " + (methods + 1) + ": plain, to compare with"), result.log);
-    assertEquals(methods + 1, result.log.lines().count(), result.log);
-    assertTrue(result.log.contains(" left: --drop fastv"), result.log);
+    assertTrue(result.log().startsWith("1 of " + (methods + 1) + ": plain, to compare with"),
+        result.log());
+    assertEquals(methods + 1, result.log().lines().count(), result.log());
+    assertTrue(result.log().contains(" left: --drop fastv"), result.log());
   }
 
   /** Every draft by every rule, and where they differ from the plain decoder, which is nowhere. */
@@ -196,9 +178,9 @@ class EvaluateTest {
     // More of them than are answered side by side.
     Path six = Files.writeString(
         folder.resolve("six.txt"), "---\nabcabc\n---\nab\n---\nkqkqk\n---\na\n---\nfgfg\n---\nrst");
-    Result result = evaluate("--equality", "--model", model.toString(), "--prompts", six.toString(),
+    Said result = evaluate("--equality", "--model", model.toString(), "--prompts", six.toString(),
         "--raw", "--max-tokens", "7", "--out", report.toString());
-    assertEquals(0, result.status, result.log);
+    assertEquals(0, result.status(), result.log());
     List<String> rows = Files.readAllLines(report.resolve("equality.csv"));
     assertEquals("method,weights,at a time,answers,tokens,drafted,right,same", rows.remove(0));
     for (String storage : List.of("file", "bf16", "f32")) {
@@ -216,13 +198,13 @@ class EvaluateTest {
     }
     long drafted = rows.stream().filter(row -> !row.matches(".*,0,0,all")).count();
     assertTrue(drafted > rows.size() / 2, drafted + " of " + rows.size());
-    assertTrue(result.out.contains("* bf16, 4 at a time: "), result.out);
+    assertTrue(result.out().contains("* bf16, 4 at a time: "), result.out());
     String again = "--speculate selfdraft:4 --draft-rule fixed:4";
     for (String storage : List.of("file", "f32")) {
       result = evaluate("--equality", "--model", model.toString(), "--prompts", six.toString(),
           "--raw", "--max-tokens", "4", "--out", report.toString(), "--weights", storage,
           "--method", again);
-      assertEquals(0, result.status, result.log);
+      assertEquals(0, result.status(), result.log());
       rows = Files.readAllLines(report.resolve("equality.csv"));
       assertEquals(1 + 2 * 2, rows.size(), "of one storage alone");
       assertTrue(rows.get(4).startsWith(again + "," + storage + ",4,6,"), rows.get(4));
@@ -264,20 +246,21 @@ class EvaluateTest {
     Interruption interruption = new Interruption();
     interruption.interrupt();
     Path report = folder.resolve("not-whole");
-    Result result = evaluate(interruption, "--model", model.toString(), "--raw", "--prompts",
+    Said result = evaluate(interruption, "--model", model.toString(), "--raw", "--prompts",
         prompts.toString(), "--out", report.toString(), "--method", "--exit fixed:2");
-    assertEquals(1, result.status, result.log);
+    assertEquals(1, result.status(), result.log());
     String problem = "INTERRUPTED: 2 of 2 methods were not tried";
-    assertTrue(result.log.endsWith("evaluate: " + problem + System.lineSeparator()), result.log);
+    assertTrue(
+        result.log().endsWith("evaluate: " + problem + System.lineSeparator()), result.log());
     assertTrue(Files.readString(report.resolve("report.md")).contains("**" + problem + ".**"));
   }
 
   private static void assertRefused(String expected, String... arguments) {
-    Result result = evaluate(arguments);
-    assertEquals(2, result.status, result.log);
-    assertEquals(1, result.log.lines().count(), result.log);
-    assertTrue(result.log.startsWith("evaluate: "), result.log);
-    assertTrue(result.log.contains(expected), result.log);
+    Said result = evaluate(arguments);
+    assertEquals(2, result.status(), result.log());
+    assertEquals(1, result.log().lines().count(), result.log());
+    assertTrue(result.log().startsWith("evaluate: "), result.log());
+    assertTrue(result.log().contains(expected), result.log());
   }
 
   @Test
@@ -339,8 +322,8 @@ class EvaluateTest {
 
   @Test
   void explainsItself() {
-    Result result = evaluate("--help");
-    assertEquals(0, result.status);
-    assertTrue(result.out.startsWith("usage: evaluate"), result.out);
+    Said result = evaluate("--help");
+    assertEquals(0, result.status());
+    assertTrue(result.out().startsWith("usage: evaluate"), result.out());
   }
 }

@@ -4,10 +4,7 @@ package org.exeunt.engine.cli;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.io.PrintStream;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -35,32 +32,18 @@ class ScoreTest {
     model = TinyModel.write(folder.resolve("tiny.gguf"));
   }
 
-  private record Result(int status, String out, String log) {
-    /** The value of a line, by its first word. */
-    double value(String name) {
-      String line = out.lines().filter(l -> l.startsWith(name + " ")).findFirst().orElseThrow();
-      return Double.parseDouble(line.substring(name.length()).strip().split("[ ,]")[0]);
-    }
+  /** The value of a line, by what it begins with. */
+  private static double value(String name, Said said) {
+    String line =
+        said.out().lines().filter(l -> l.startsWith(name + " ")).findFirst().orElseThrow();
+    return Double.parseDouble(line.substring(name.length()).strip().split("[ ,]")[0]);
   }
 
-  private static Result score(String... arguments) {
-    ByteArrayOutputStream out = new ByteArrayOutputStream();
-    ByteArrayOutputStream log = new ByteArrayOutputStream();
-    PrintStream outBefore = System.out;
-    PrintStream logBefore = System.err;
-    System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
-    System.setErr(new PrintStream(log, true, StandardCharsets.UTF_8));
-    try {
-      int status = Score.run(arguments);
-      return new Result(
-          status, out.toString(StandardCharsets.UTF_8), log.toString(StandardCharsets.UTF_8));
-    } finally {
-      System.setOut(outBefore);
-      System.setErr(logBefore);
-    }
+  private static Said score(String... arguments) {
+    return Said.by(() -> Score.run(arguments));
   }
 
-  private static Result of(String option, String said, String... more) throws IOException {
+  private static Said of(String option, String said, String... more) throws IOException {
     Path file = Files.writeString(folder.resolve("said.txt"), said);
     List<String> all =
         new ArrayList<>(List.of("--model", model.toString(), option, file.toString()));
@@ -70,21 +53,21 @@ class ScoreTest {
 
   @Test
   void textIsListedAndSummedUp() throws IOException {
-    Result result = of("--text", TEXT, "--list");
-    assertEquals(0, result.status, result.log);
+    Said result = of("--text", TEXT, "--list");
+    assertEquals(0, result.status(), result.log());
     int tokens = TEXT.length() - 1; // a letter each, of which nothing comes before the first
-    assertEquals(tokens, result.value("tokens"));
-    double sum = result.value("log-probability");
-    assertEquals(Math.exp(-sum / tokens), result.value("perplexity"), 1e-3);
-    assertEquals(-sum / Math.log(2) / tokens, result.value("bits per byte"), 1e-3);
-    List<String> lines = result.out.lines().limit(tokens).toList();
+    assertEquals(tokens, value("tokens", result));
+    double sum = value("log-probability", result);
+    assertEquals(Math.exp(-sum / tokens), value("perplexity", result), 1e-3);
+    assertEquals(-sum / Math.log(2) / tokens, value("bits per byte", result), 1e-3);
+    List<String> lines = result.out().lines().limit(tokens).toList();
     double listed = 0;
     for (int t = 0; t < tokens; t++) {
       listed += Double.parseDouble(lines.get(t).strip().split(" ")[0]);
       assertTrue(lines.get(t).endsWith("\"" + TEXT.charAt(t + 1) + "\""), lines.get(t));
     }
     assertEquals(sum, listed, 1e-3);
-    assertTrue(of("--text", TEXT, "--context", "4").value("log-probability") != sum);
+    assertTrue(value("log-probability", of("--text", TEXT, "--context", "4")) != sum);
   }
 
   /** By sums and by lengths as they are computed here. */
@@ -122,12 +105,12 @@ class ScoreTest {
         file.append(String.join("\", \"", choices)).append("\"]}\n\n");
       }
     }
-    Result result = of("--choices", file.toString(), "--list");
-    assertEquals(0, result.status, result.log);
-    assertEquals(asked.size(), result.value("questions"));
-    assertEquals((double) right / asked.size(), result.value("acc"), 1e-4);
-    assertEquals((double) rightByLength / asked.size(), result.value("acc_norm"), 1e-4);
-    assertEquals(3, result.out.lines().filter(line -> line.contains(" * ")).count());
+    Said result = of("--choices", file.toString(), "--list");
+    assertEquals(0, result.status(), result.log());
+    assertEquals(asked.size(), value("questions", result));
+    assertEquals((double) right / asked.size(), value("acc", result), 1e-4);
+    assertEquals((double) rightByLength / asked.size(), value("acc_norm", result), 1e-4);
+    assertEquals(3, result.out().lines().filter(line -> line.contains(" * ")).count());
   }
 
   @Test
@@ -138,7 +121,7 @@ class ScoreTest {
         of("--text", TEXT, "--context", "1000"));
     assertRefused("has 1 tokens", of("--text", "a"));
     String sound = "{\"context\": \"a\", \"choices\": [\"b\"], \"answer\": 0}";
-    assertEquals(0, of("--choices", sound).status);
+    assertEquals(0, of("--choices", sound).status());
     assertRefused("line 2 of", of("--choices", sound + "\n{}"));
     assertRefused("\"answer\" is 1", of("--choices", sound.replace("0", "1")));
     assertRefused("\"context\" is blank", of("--choices", sound.replace("\"a\"", "\" \"")));
@@ -146,11 +129,11 @@ class ScoreTest {
     assertRefused("there is no question", of("--choices", "\n\n"));
     assertRefused("more than the 3 that --context allows",
         of("--choices", sound.replace("\"b\"", "\"bcdef\""), "--context", "3"));
-    assertEquals(0, score("--help").status);
+    assertEquals(0, score("--help").status());
   }
 
-  private static void assertRefused(String words, Result result) {
-    assertEquals(2, result.status, result.log);
-    assertTrue(result.log.startsWith("score: ") && result.log.contains(words), result.log);
+  private static void assertRefused(String words, Said result) {
+    assertEquals(2, result.status(), result.log());
+    assertTrue(result.log().startsWith("score: ") && result.log().contains(words), result.log());
   }
 }
