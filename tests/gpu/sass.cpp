@@ -65,6 +65,7 @@ const std::map<std::string, Op>& operations() {
                                                   {"HADD2", Op::kHalfToFloat},
                                                   {"HFMA2", Op::kHalves},
                                                   {"HMMA", Op::kMatrices},
+                                                  {"IMMA", Op::kMatrices},
                                                   {"F2FP", Op::kPack},
                                                   {"F2F", Op::kPack},
                                                   {"F2I", Op::kFloatToInt},
@@ -162,7 +163,9 @@ void parse_address(const std::string& sum, Operand* to) {
 }
 
 Operand parse_operand(std::string text) {
-  for (size_t at; (at = text.find(".reuse")) != std::string::npos;) text.erase(at, 6);
+  for (const std::string hint : {".reuse", ".ROW", ".COL"}) {
+    for (size_t at; (at = text.find(hint)) != std::string::npos;) text.erase(at, hint.size());
+  }
   Operand o;
   o.text = text;
   if (text.rfind("desc[", 0) == 0 || text[0] == '[') {
@@ -188,6 +191,10 @@ Operand parse_operand(std::string text) {
   if (rest[0] == '|') {
     o.absolute = true;
     rest = rest.substr(1, rest.find('|', 1) - 1);
+  }
+  if (rest[0] == 'R' && rest.size() > 3 && rest.compare(rest.size() - 3, 2, ".B") == 0) {
+    o.byte = rest.back() - '0';
+    rest.resize(rest.size() - 3);
   }
   const size_t dot = rest.find(".H");
   if (dot != std::string::npos && rest[0] == 'R') {

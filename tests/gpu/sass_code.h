@@ -33,6 +33,7 @@ struct Operand {
   Kind kind = Kind::kNone;
   bool negate = false, invert = false, absolute = false;
   int half = -1;               // of a register that holds two numbers
+  int byte = 0;                // of one that holds four
   int index = kZero;           // of the register, the predicate, the barrier
   int uniform = kUniformZero;  // added to an address
   int bank = 0;                // of a constant

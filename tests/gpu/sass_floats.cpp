@@ -115,7 +115,7 @@ bool Warp::calculate_floats(const SassInstruction& in) {
         read_pair(in, operand(1), values);
       } else {
         const Lanes& a = read(in, operand(1), &lanes_a);
-        for (int i = 0; i < kLanes; ++i) values[i] = a[i];
+        for (int i = 0; i < kLanes; ++i) values[i] = a[i] >> operand(1).byte * 8;
       }
       for (int i = 0; i < kLanes; ++i) out[i] = float_from_integer(in, values[i]);
       write(operand(0), out);
@@ -136,9 +136,13 @@ bool Warp::calculate_floats(const SassInstruction& in) {
   return true;
 }
 
-// D = A B + C of HMMA.16816: registers as mma.m16n8k16 has them, one after the other.
+// D = A B + C of HMMA.16816, or of signed bytes, IMMA.16832 and IMMA.16816: registers as
+// mma.m16n8k16 and mma.m16n8k32 have them, one after the other.
 void Warp::multiply_matrices(const SassInstruction& in) {
-  if (in.text.find("HMMA.16816.F32.BF16 ") == std::string::npos) refuse(in, "is of other matrices");
+  const auto is = [&](const char* name) { return in.text.find(name) != std::string::npos; };
+  const bool wide = is("IMMA.16832.S8.S8 "), narrow = is("IMMA.16816.S8.S8 ");
+  const bool bytes = wide || narrow;
+  if (!bytes && !is("HMMA.16816.F32.BF16 ")) refuse(in, "is of other matrices");
   if (active_ != kAll) refuse(in, "by a part of a warp");
   const auto word = [&](size_t i, int offset, int lane) {
     const Operand& o = operand(in, i);
@@ -148,20 +152,31 @@ void Warp::multiply_matrices(const SassInstruction& in) {
     return registers_[o.index + offset][lane];
   };
   uint32_t a[kLanes][4], b[kLanes][2];
+  int32_t counts[kLanes][4];
   float sums[kLanes][4];
-  std::array<simt::MmaLane, kLanes> lanes;
+  const int of_a = narrow ? 2 : 4, of_b = narrow ? 1 : 2;
   for (int lane = 0; lane < kLanes; ++lane) {
+    for (int i = 0; i < of_a; ++i) a[lane][i] = word(1, i, lane);
+    for (int i = 0; i < of_b; ++i) b[lane][i] = word(2, i, lane);
     for (int i = 0; i < 4; ++i) {
-      a[lane][i] = word(1, i, lane);
+      counts[lane][i] = static_cast<int32_t>(word(3, i, lane));
       sums[lane][i] = float_of(word(3, i, lane));
     }
-    for (int i = 0; i < 2; ++i) b[lane][i] = word(2, i, lane);
-    lanes[static_cast<size_t>(lane)] = {a[lane], b[lane], sums[lane]};
   }
-  simt::mma_m16n8k16_bf16(lanes);
+  if (bytes) {
+    std::array<simt::MmaBytesLane, kLanes> lanes;
+    for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] = {a[lane], b[lane], counts[lane]};
+    simt::mma_m16n8_s8(lanes, of_b);
+  } else {
+    std::array<simt::MmaLane, kLanes> lanes;
+    for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] = {a[lane], b[lane], sums[lane]};
+    simt::mma_m16n8k16_bf16(lanes);
+  }
   for (int i = 0; i < 4; ++i) {
     Lanes out;
-    for (int lane = 0; lane < kLanes; ++lane) out[lane] = bits_of(sums[lane][i]);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      out[lane] = bytes ? static_cast<uint32_t>(counts[lane][i]) : bits_of(sums[lane][i]);
+    }
     write(operand(in, 0), out, i);
   }
 }

@@ -54,11 +54,13 @@ void Warp::execute(const SassInstruction& in) {
       break;
     }
     case Op::kVote: {
-      if (!in.has(Mod::kANY)) refuse(in, "unknown vote");
-      const uint32_t votes = predicate(operand(2)) & active_;
+      if (!in.has(Mod::kANY) && !in.has(Mod::kALL)) refuse(in, "unknown vote");
+      const uint32_t votes = predicate(in.operands.back()) & active_;
       std::fill_n(out.v, kLanes, votes);
-      write(operand(0), out);
-      write_predicate(operand(1), votes != 0 ? kAll : 0);
+      const bool has_ballot = in.operands.size() == 3;
+      if (has_ballot) write(operand(0), out);
+      const bool is_so = in.has(Mod::kALL) ? votes == active_ : votes != 0;
+      write_predicate(operand(has_ballot ? 1 : 0), is_so ? kAll : 0);
       break;
     }
     case Op::kReduce: {

@@ -205,6 +205,54 @@ __global__ void mma_kernel(const unsigned* a, const unsigned* b, const float* be
   }
 }
 
+// The same of signed bytes, A [16, 16 * STEPS] and B [8, 16 * STEPS].
+template <int STEPS>
+__global__ void mma_bytes_kernel(const unsigned* a, const unsigned* b, const int* before, int* c) {
+  const int lane = static_cast<int>(threadIdx.x), g = lane / 4, t = lane % 4, words = 4 * STEPS;
+  unsigned of_a[STEPS][2], of_b[STEPS];
+  for (int step = 0; step < STEPS; ++step) {
+    of_a[step][0] = a[g * words + step * 4 + t];
+    of_a[step][1] = a[(g + 8) * words + step * 4 + t];
+    of_b[step] = b[g * words + step * 4 + t];
+  }
+  int sums[4], first[4];
+  const auto at = [&](int i) { return (g + i / 2 * 8) * kMmaColumns + 2 * t + i % 2; };
+  for (int i = 0; i < 4; ++i) first[i] = before[at(i)];
+  exn::cuda::mma_s8<STEPS>(sums, of_a, of_b, first);
+  for (int i = 0; i < 4; ++i) c[at(i)] = sums[i];
+}
+
+template <int STEPS>
+void check_products_of_bytes() {
+  constexpr int kRows = 16, kDepth = 16 * STEPS;
+  std::vector<int8_t> a(kRows * kDepth), b(kMmaColumns * kDepth);
+  for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<int8_t>(i * 7919 % 256);
+  for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<int8_t>(i * 104729 % 256);
+  std::vector<int> before(kRows * kMmaColumns);
+  for (size_t i = 0; i < before.size(); ++i) before[i] = static_cast<int>(i) * -1000;
+  DeviceArray<int8_t> of_a(a), of_b(b);
+  DeviceArray<int> of_before(before), c(before.size());
+  EXN_LAUNCH(mma_bytes_kernel<STEPS>, 1, 32, 0, nullptr,
+             reinterpret_cast<const unsigned*>(of_a.data()),
+             reinterpret_cast<const unsigned*>(of_b.data()), of_before.data(), c.data());
+  const std::vector<int> got = c.to_host();
+  for (int i = 0; i < kRows * kMmaColumns; ++i) {
+    int sum = before[static_cast<size_t>(i)];
+    for (int k = 0; k < kDepth; ++k) {
+      sum += a[static_cast<size_t>(i / kMmaColumns * kDepth + k)] *
+             b[static_cast<size_t>(i % kMmaColumns * kDepth + k)];
+    }
+    EXPECT_EQ(sum, got[static_cast<size_t>(i)]) << i;
+  }
+}
+
+TEST(Warp, ProductsOfBytes) {
+  under_all_schedules([] {
+    check_products_of_bytes<1>();
+    check_products_of_bytes<2>();
+  });
+}
+
 // Against double precision, and never rounded up: sums of positive products are cut.
 TEST(Warp, ProductsOfTensorCores) {
   std::vector<__nv_bfloat16> a(kMmaRows * kMmaDepth), b(kMmaColumns * kMmaDepth);

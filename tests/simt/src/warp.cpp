@@ -116,6 +116,14 @@ void multiply(const WarpGroup& group) {
     return reinterpret_cast<const MmaFragments*>(group.value[static_cast<size_t>(lane)]);
   };
   const int tiles = of_lane(0)->tiles, steps = of_lane(0)->steps;
+  if (of_lane(0)->counts != nullptr) {
+    std::array<MmaBytesLane, kWarpSize> lanes;
+    for (int lane = 0; lane < static_cast<int>(kWarpSize); ++lane) {
+      const MmaFragments* const own = of_lane(lane);
+      lanes[static_cast<size_t>(lane)] = {own->a, own->b, own->counts};
+    }
+    return mma_m16n8_s8(lanes, steps);
+  }
   for (int step = 0; step < steps; ++step) {
     for (int tile = 0; tile < tiles; ++tile) {
       std::array<MmaLane, kWarpSize> lanes;

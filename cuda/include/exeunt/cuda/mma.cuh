@@ -44,4 +44,33 @@ __device__ __forceinline__ void mma_bf16(float (&sums)[TILES][4],
 #endif
 }
 
+// sums = A B + before for A [16, 16 * STEPS] and B [16 * STEPS, 8] of signed bytes, STEPS being 1 or
+// 2. As above, a lane has of each step four neighbouring k in a word
+//
+//   a: rows g and g + 8 from column 4t on
+//   b: column g, from row 4t on
+template <int STEPS>
+__device__ __forceinline__ void mma_s8(int (&sums)[4], const unsigned (&a)[STEPS][2],
+                                       const unsigned (&b)[STEPS], const int (&before)[4]) {
+  static_assert(STEPS == 1 || STEPS == 2, "one instruction");
+#if defined(EXN_SIMT)
+  for (int i = 0; i < 4; ++i) sums[i] = before[i];
+  ::simt::mma_s8(__FILE__, __LINE__, sums, &a[0][0], b, STEPS);
+#else
+  if constexpr (STEPS == 2) {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, "
+                 "{%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"
+                 : "=r"(sums[0]), "=r"(sums[1]), "=r"(sums[2]), "=r"(sums[3])
+                 : "r"(a[0][0]), "r"(a[0][1]), "r"(a[1][0]), "r"(a[1][1]), "r"(b[0]), "r"(b[1]),
+                   "r"(before[0]), "r"(before[1]), "r"(before[2]), "r"(before[3]));
+  } else {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, "
+                 "{%6}, {%7, %8, %9, %10};"
+                 : "=r"(sums[0]), "=r"(sums[1]), "=r"(sums[2]), "=r"(sums[3])
+                 : "r"(a[0][0]), "r"(a[0][1]), "r"(b[0]), "r"(before[0]), "r"(before[1]),
+                   "r"(before[2]), "r"(before[3]));
+  }
+#endif
+}
+
 }  // namespace exn::cuda

@@ -93,4 +93,33 @@ inline void mma_m16n8k16_bf16(const std::array<MmaLane, 32>& lanes) {
   }
 }
 
+// The same of signed bytes, with sums of integers: so many steps of 16 columns of mma.m16n8k16, or
+// those of mma.m16n8k32.
+struct MmaBytesLane {
+  const uint32_t* a;
+  const uint32_t* b;
+  int32_t* sums;
+};
+
+inline void mma_m16n8_s8(const std::array<MmaBytesLane, 32>& lanes, int steps) {
+  for (int step = 0; step < steps; ++step) {
+    int8_t a[16][16], b[8][16];
+    for (int lane = 0; lane < 32; ++lane) {
+      const MmaBytesLane& own = lanes[lane];
+      for (int i = 0; i < 2; ++i)
+        std::memcpy(&a[lane / 4 + i * 8][lane % 4 * 4], own.a + 2 * step + i, 4);
+      std::memcpy(&b[lane / 4][lane % 4 * 4], own.b + step, 4);
+    }
+    for (int lane = 0; lane < 32; ++lane) {
+      for (int i = 0; i < 4; ++i) {
+        const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+        int32_t sum = 0;
+        for (int k = 0; k < 16; ++k) sum += a[row][k] * b[column][k];
+        auto& to = lanes[lane].sums[i];
+        to = static_cast<int32_t>(static_cast<uint32_t>(to) + static_cast<uint32_t>(sum));
+      }
+    }
+  }
+}
+
 }  // namespace simt
