@@ -4,12 +4,12 @@
 namespace exn::cuda {
 namespace {
 
-template <Blocks FORMAT, int ROWS>
+template <Blocks FORMAT>
 void launch(const LinearInput<uint8_t>& input, const HeadOutput& output, cudaStream_t stream) {
-  using Shape = BlockTileShape<FORMAT, ROWS>;
-  allow_shared(exit_head_blocks_kernel<FORMAT, ROWS>, Shape::kSharedBytes);
-  EXN_LAUNCH((exit_head_blocks_kernel<FORMAT, ROWS>),
-             linear_grid(input.rows, ROWS, output.tiles, input.splits), kBlockTileThreads,
+  using Shape = BlockTileShape<FORMAT>;
+  allow_shared(exit_head_blocks_kernel<FORMAT>, Shape::kSharedBytes);
+  EXN_LAUNCH(exit_head_blocks_kernel<FORMAT>,
+             linear_grid(input.rows, kBlockRows, output.tiles, input.splits), kBlockTileThreads,
              Shape::kSharedBytes, stream, input, output);
 }
 
@@ -17,11 +17,8 @@ void launch(const LinearInput<uint8_t>& input, const HeadOutput& output, cudaStr
 
 void queue_blocks_head(exn::Blocks blocks, const LinearInput<uint8_t>& input,
                        const HeadOutput& output, cudaStream_t stream) {
-  with_blocks(static_cast<Blocks>(blocks), [&](auto format) {
-    dispatch_block_rows(input.rows, [&](auto rows) {
-      launch<decltype(format)::value, decltype(rows)::value>(input, output, stream);
-    });
-  });
+  with_blocks(static_cast<Blocks>(blocks),
+              [&](auto format) { launch<decltype(format)::value>(input, output, stream); });
 }
 
 }  // namespace exn::cuda

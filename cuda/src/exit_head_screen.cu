@@ -59,13 +59,9 @@ bool wants_mass(const ExitHeadArgs& args) {
 }
 
 void queue_scores(const ScreenTask& task, cudaStream_t stream) {
-  dispatch_block_rows(task.rows, [&](auto rows) {
-    constexpr int kRows = decltype(rows)::value;
-    constexpr int kBytes = ScreenShape<kRows>::kSharedBytes;
-    allow_shared(screen_scores_kernel<kRows>, kBytes);
-    EXN_LAUNCH((screen_scores_kernel<kRows>), linear_grid(1, 1, task.tiles), kBlockTileThreads,
-               kBytes, stream, task);
-  });
+  allow_shared(screen_scores_kernel, kScreenBytes);
+  EXN_LAUNCH(screen_scores_kernel, linear_grid(1, 1, task.tiles), kBlockTileThreads, kScreenBytes,
+             stream, task);
 }
 
 // The logits of a list of at most `most` rows of the head, for each row of hidden.
@@ -77,7 +73,7 @@ void queue_exact(const ExitHeadArgs& args, const ScreenTask& task, int64_t most,
     const auto input = head_input<uint8_t>(args, task.x, task.rows);
     with_blocks(static_cast<Blocks>(args.weight.blocks), [&](auto format) {
       constexpr Blocks kFormat = decltype(format)::value;
-      constexpr int kBytes = BlockTileShape<kFormat, 1>::kSharedBytes;
+      constexpr int kBytes = BlockTileShape<kFormat>::kSharedBytes;
       allow_shared(screen_exact_blocks_kernel<kFormat>, kBytes);
       EXN_LAUNCH((screen_exact_blocks_kernel<kFormat>), grid, kBlockTileThreads, kBytes, stream,
                  input, task, second);
@@ -104,6 +100,7 @@ ScreenTask task_of(const ExitHeadArgs& args, Workspace& workspace) {
   task.factor = args.screen_factor;
   task.budget = args.screen_budget;
   task.bias = args.bias;
+  task.has_blocks = is_quantised(args.weight);
   task.x_stride = padded(args.hidden.cols);
   task.tiles = ceil_div(task.vocabulary, kBlockTile);
   task.sum_tiles = ceil_div(task.tiles * kBlockTile, kMassTile);

@@ -5,12 +5,11 @@ namespace exn::cuda {
 namespace {
 
 // Of a block that takes tiles of all these formats.
-template <int ROWS>
 int shared_bytes(const PropagateTask& task, const PropagateLayers& layers) {
   int most = 0;
   for (int64_t i = 0; i < task.layer_count; ++i) {
     for (const Blocks blocks : layers.layer[i].format) {
-      const int bytes = AnyBlockTile<ROWS>::shared_bytes(blocks);
+      const int bytes = AnyBlockTile::shared_bytes(blocks);
       if (bytes > most) most = bytes;
     }
   }
@@ -21,14 +20,11 @@ int shared_bytes(const PropagateTask& task, const PropagateLayers& layers) {
 
 void queue_blocks_propagation(const PropagateTask& task, const PropagateLayers& layers,
                               cudaStream_t stream) {
-  dispatch_block_rows(task.rows, [&](auto rows) {
-    constexpr int kRows = decltype(rows)::value;
-    const int bytes = shared_bytes<kRows>(task, layers);
-    allow_shared(kv_propagate_blocks_kernel<kRows>, bytes);
-    EXN_LAUNCH((kv_propagate_blocks_kernel<kRows>),
-               linear_grid(task.rows, kRows, task.layer_count * task.tiles, task.splits),
-               kBlockTileThreads, bytes, stream, task, layers);
-  });
+  const int bytes = shared_bytes(task, layers);
+  allow_shared(kv_propagate_blocks_kernel<BlockInputShape>, bytes);
+  EXN_LAUNCH(kv_propagate_blocks_kernel<BlockInputShape>,
+             linear_grid(task.rows, kBlockRows, task.layer_count * task.tiles, task.splits),
+             kBlockTileThreads, bytes, stream, task, layers);
 }
 
 }  // namespace exn::cuda

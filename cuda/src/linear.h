@@ -75,16 +75,6 @@ void dispatch_layer_rows(int64_t rows, F&& f) {
   f(std::integral_constant<int, MOST>{});
 }
 
-// As dispatch_rows, for quantised weights, each format of which has kernels of its own: so there
-// are fewer sizes. More rows are several blocks of 8, which take about a quarter more time than
-// larger ones would, for unpacking.
-template <class F>
-void dispatch_block_rows(int64_t rows, F&& f) {
-  if (rows <= 1) return f(std::integral_constant<int, 1>{});
-  if (rows <= 4) return f(std::integral_constant<int, 4>{});
-  f(std::integral_constant<int, 8>{});
-}
-
 // Rows that a launch takes at most, where there may be a whole prompt of them: this bounds the
 // workspace, and what a launch leaves there stays in the L2 cache.
 constexpr int64_t kRowsAtOnce = 256;

@@ -6,23 +6,20 @@
 namespace exn::cuda {
 namespace {
 
-template <Blocks FORMAT, int ROWS>
+template <Blocks FORMAT>
 void launch(const Product& product, const LinearInput<uint8_t>& input, cudaStream_t stream) {
-  using Shape = BlockTileShape<FORMAT, ROWS>;
+  using Shape = BlockTileShape<FORMAT>;
   const dim3 grid =
-      linear_grid(product.rows, ROWS, product.tiles() / input.tile_step, product.splits);
-  allow_shared(linear_blocks_kernel<FORMAT, ROWS>, Shape::kSharedBytes);
-  EXN_LAUNCH((linear_blocks_kernel<FORMAT, ROWS>), grid, kBlockTileThreads, Shape::kSharedBytes,
-             stream, input, product.output);
+      linear_grid(product.rows, kBlockRows, product.tiles() / input.tile_step, product.splits);
+  allow_shared(linear_blocks_kernel<FORMAT>, Shape::kSharedBytes);
+  EXN_LAUNCH(linear_blocks_kernel<FORMAT>, grid, kBlockTileThreads, Shape::kSharedBytes, stream,
+             input, product.output);
 }
 
 void queue_tiles(exn::Blocks blocks, const Product& product, const LinearInput<uint8_t>& input,
                  cudaStream_t stream) {
-  with_blocks(static_cast<Blocks>(blocks), [&](auto format) {
-    dispatch_block_rows(product.rows, [&](auto rows) {
-      launch<decltype(format)::value, decltype(rows)::value>(product, input, stream);
-    });
-  });
+  with_blocks(static_cast<Blocks>(blocks),
+              [&](auto format) { launch<decltype(format)::value>(product, input, stream); });
 }
 
 }  // namespace

@@ -17,10 +17,14 @@ DTYPES = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat1
           "i64": "int64", "i32": "int32", "u8": "uint8"}
 
 
+class NoComposition(TypeError):
+    pass
+
+
 def dtype_of(shape, key="dtype"):
     """PyTorch has no blocks, which other libraries unpack on the host."""
     if shape[key] not in DTYPES:
-        raise TypeError("no PyTorch composition unpacks " + shape[key])
+        raise NoComposition("no PyTorch composition unpacks " + shape[key])
     return getattr(torch, DTYPES[shape[key]])
 
 

@@ -81,6 +81,9 @@ constexpr const char* kDigits =
     "the digits of what a block holds are counted again and again in shared memory; each thread "
     "writes the indices that it has found, 4 bytes at a time";
 constexpr const char* kTeams = "as above; and blocks exchange counts through global memory";
+constexpr const char* kBlocksOfWeights =
+    "more weights in a KiB, whose integers are unpacked and scaled; each block of 64 outputs reads x, "
+    "and rounds it; a row's stage of some formats begins and ends within a sector";
 constexpr Budget kBudgets[] = {
     {"attention", "8b_1x?x4096", 505, 1.21, 1.20, kWavefronts, kInFlight, kShortParts},
     {"attention", "8b_*x4x*", 295, kRequested, kSectors, kWavefronts, kInFlight, kHeads},
@@ -96,6 +99,8 @@ constexpr Budget kBudgets[] = {
     {"kv_propagate", "8b_64x*", 1400, 11.53, 11.53, 1.13, kInFlight, kPropagation},
     {"select", "8b_*x4096x*", 1260, kRequested, 2.37, kWavefronts, kInFlight, kDigits},
     {"select", "8b_*", 2320, 1.34, 2.78, kWavefronts, 16, kTeams},
+    {"linear", "8b_q*_1x*", 300, 1.16, 1.52, 1.22, kInFlight, kBlocksOfWeights},
+    {"linear", "8b_q*_8x*", 377, 1.95, 2.30, 1.18, kInFlight, kBlocksOfWeights},
     {"*", "8b*_8x4096x*", 125, 1.22, 1.23, kWavefronts, kInFlight, kRows},
     {"*", "8b*_16x4096x*", 150, 1.65, 1.67, kWavefronts, kInFlight, kRows},
     {"*", "8b*_64x4096x*", 325, 3.42, 3.44, kWavefronts, kInFlight, kRows},

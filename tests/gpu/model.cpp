@@ -7,7 +7,7 @@ namespace exn::gpu {
 
 ModelShape rehearsal_shape() {
   ModelShape small;
-  small.dim = 96, small.vocab = 384, small.width = 112;
+  small.dim = 96, small.block_dim = 768, small.vocab = 384, small.width = 112;
   small.kv_heads = 2, small.head_dim = 32;
   small.shortlist = 48;
   small.batches = {1, 3};
@@ -53,6 +53,10 @@ std::vector<ModelWork> model_work(const ModelShape& m) {
   }
   for (const int64_t cols : {m.dim, keys, m.width}) {
     for (const int64_t rows : m.batches) all.push_back(linear(rows, m.dim, cols));
+  }
+  for (const char* format : m.formats) {
+    for (const int64_t rows : {m.batches[0], m.batches[1]})
+      all.push_back(linear_blocks(format, rows, m.block_dim, m.width));
   }
   for (const int64_t rows : {most, m.slots[0]}) all.push_back(norm(rows, m.dim));
   for (const int64_t rows : {most, m.slots[0]}) {

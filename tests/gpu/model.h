@@ -11,7 +11,9 @@
 namespace exn::gpu {
 
 struct ModelShape {
-  int64_t dim = 4096, vocab = 128256, width = 14336;
+  int64_t dim = 4096, block_dim = 4096, vocab = 128256, width = 14336;
+  std::vector<const char*> formats = {"q4_0", "q4_1", "q5_0", "q5_1",
+                                      "q8_0", "q4_k", "q5_k", "q6_k"};
   int64_t kv_heads = 8, head_dim = 128;
   int64_t shortlist = 2048;
   std::vector<int64_t> groups = {4, 8};

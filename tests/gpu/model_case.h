@@ -9,6 +9,8 @@
 #include <numeric>
 #include <thread>
 
+#include "blocks.h"
+#include "dense.h"
 #include "judge.h"
 #include "model.h"
 #include "reals.h"
@@ -49,6 +51,21 @@ struct Made {
   }
 };
 
+// Rows of blocks, whose bytes are those of f16 numbers: so every d, m and dmin is one of them.
+struct MadeBlocks {
+  Made made;
+  const BlockFormat* format;
+
+  int64_t row_bytes(int64_t cols) const { return cols / format->elements * format->bytes; }
+  std::vector<double> row(int64_t row, int64_t cols) const {
+    const int64_t bytes = row_bytes(cols);
+    HostTensor one = make_blocks(*format, 1, cols, 0, 0);
+    for (int64_t i = 0; i < bytes / 2; ++i)
+      store(one.bytes.data() + 2 * i, Type::kF16, made[row * bytes / 2 + i]);
+    return unpacked_row(one, 0);
+  }
+};
+
 inline int probe_type(Type type) {
   return type == Type::kF16    ? EXEUNT_PROBE_F16
          : type == Type::kBF16 ? EXEUNT_PROBE_BF16
@@ -80,9 +97,10 @@ class DeviceTensor {
   size_t bytes() const { return static_cast<size_t>(count_ * size_of(type_)); }
 
   void make(const Made& made) {
-    require_probe(
-        probes().fill(data(), probe_type(type_), count_, kSeed, made.stream, made.scale, nullptr),
-        "fill");
+    const auto count = static_cast<int64_t>(bytes()) / size_of(made.type);
+    require_probe(probes().fill(data(), probe_type(made.type), count, kSeed, made.stream,
+                                made.scale, nullptr),
+                  "fill");
     require(exn_stream_synchronize(kDLCUDA, 0, nullptr), "exn_stream_synchronize");
   }
   void write(const void* values) { copy(data(), kDLCUDA, values, kDLCPU, bytes()); }
@@ -124,6 +142,11 @@ class ModelRun : public Runnable {
   const DLTensor* made(const Made& values, std::vector<int64_t> shape) {
     tensors_.emplace_back(values.type, std::move(shape));
     tensors_.back().make(values);
+    return tensors_.back().dl();
+  }
+  const DLTensor* made(const MadeBlocks& blocks, int64_t rows, int64_t cols) {
+    tensors_.emplace_back(Type::kU8, std::vector<int64_t>{rows, blocks.row_bytes(cols)});
+    tensors_.back().make(blocks.made);
     return tensors_.back().dl();
   }
   const DLTensor* integers(const std::vector<int32_t>& values, std::vector<int64_t> shape) {
@@ -411,6 +434,7 @@ ModelWork stablemax(int64_t rows, int64_t vocab);
 ModelWork cross_entropy(int64_t rows, int64_t vocab);
 ModelWork select(int64_t rows, int64_t cols, int64_t k);
 ModelWork linear(int64_t rows, int64_t dim, int64_t cols);
+ModelWork linear_blocks(const char* format, int64_t rows, int64_t dim, int64_t cols);
 ModelWork exit_head(int64_t rows, int64_t dim, int64_t vocab, int64_t shortlist);
 ModelWork ffn(int64_t rows, int64_t dim, int64_t width);
 ModelWork norm(int64_t rows, int64_t dim);

@@ -37,6 +37,49 @@ ModelWork linear(int64_t rows, int64_t dim, int64_t cols) {
               });
 }
 
+ModelWork linear_blocks(const char* format, int64_t rows, int64_t dim, int64_t cols) {
+  const Made x{Type::kBF16, kX, 1};
+  const MadeBlocks w{{Type::kF16, kW, weight_scale(dim)}, block_format(format)};
+  return work("linear", sized(("8b_" + std::string(format)).c_str(), {rows, dim, cols}),
+              passes_over_weights(rows) * static_cast<double>(cols * w.row_bytes(dim)) +
+                  bytes_of(rows * (dim + cols), x.type),
+              {{"rows", text(rows)},
+               {"dim", text(dim)},
+               {"cols", text(cols)},
+               {"dtype", kBf16},
+               {"weight_dtype", quoted(format)},
+               {"out_dtype", kBf16},
+               {"residual", "0"}},
+              [=](ModelRun* run) -> Judge {
+                exn_linear_params p = {};
+                p.struct_size = sizeof p;
+                p.input = run->made(x, {rows, dim});
+                p.weight = run->made(w, cols, dim);
+                p.weight_blocks = w.format->tag;
+                p.out = run->output(x.type, {rows, cols});
+                run->call(EXN_TEST_OP(linear), p);
+                return [=](const ModelRun& done) {
+                  const std::vector<int64_t> seen = sample(rows);
+                  std::vector<Expected> expected(seen.size() * at(cols));
+                  for_each(cols, [&](int64_t n) {
+                    const std::vector<double> row = w.row(n, dim);
+                    for (size_t r = 0; r < seen.size(); ++r) {
+                      const Vector v(x.row(seen[r], dim));
+                      double sum = 0, magnitude = 0, error = 0;
+                      for (size_t i = 0; i < row.size(); ++i) {
+                        sum += row[i] * v.x[i];
+                        magnitude += std::fabs(row[i] * v.x[i]);
+                      }
+                      RoundedInput(v.x, v.error).meet(row, &sum, &error);
+                      expected[r * at(cols) + at(n)] =
+                          stored(x.type, sum, error + kUnit * sum_error(dim) * magnitude);
+                    }
+                  });
+                  return compare_rows("out", seen, expected, done.at(p.out).read(seen, cols));
+                };
+              });
+}
+
 ModelWork exit_head(int64_t rows, int64_t dim, int64_t vocab, int64_t shortlist) {
   const Made x{Type::kBF16, kX, 1}, w{Type::kBF16, kW, kLogitScale * weight_scale(dim)},
       gain{Type::kF32, kGain, 0.5f};

@@ -24,7 +24,7 @@
  * rounded to multiples of 2^(e - 14), e the exponent of the largest magnitude among them and at
  * least -88, or one more where that magnitude is at least 32639.5 / 32768 of 2^(e + 1); so bf16
  * elements of at least 2^(e - 6) are kept exactly. Their products with the integers of a block are
- * summed exactly, and scaled and added up in f32. (CUDA may keep the input as it is.) So
+ * summed exactly, and scaled and added up in f32. So
  *
  *   |out - W x| <= (2^-15 + 2^-22) * sum over 32s of (max(|x|, 2^-88) * sum |w|)
  *                  + what sums of D terms in f32 lose

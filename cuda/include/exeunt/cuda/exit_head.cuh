@@ -170,36 +170,36 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
 
 // The same for 64 rows of quantised blocks.
 //
-// Bytes: those of W once for each block of ROWS rows, of which several find them in the L2 cache
+// Bytes: those of W once for each block of 8 rows, of which several find them in the L2 cache
 // (where rows are not aligned, a piece of 16 bytes more of each row and stage comes from there); x
 // from the L2 cache; 32 per (row, 64 logits) written; 4 per logit for each split of the depth, and
 // as many read again. Grid: that of linear_blocks_kernel.
-template <Blocks FORMAT, int ROWS>
-__global__ void EXN_BLOCK_BOUNDS(ROWS)
-    exit_head_blocks_kernel(LinearInput<uint8_t> input, HeadOutput output) {
+template <Blocks FORMAT>
+__global__ void EXN_BLOCK_BOUNDS exit_head_blocks_kernel(LinearInput<uint8_t> input,
+                                                         HeadOutput output) {
+  constexpr int kRows = kBlockRows;
   EXN_DYN_SMEM(shared);
   __shared__ const uint8_t* rows_of_w[kBlockTile];
-  __shared__ StoredBlockTile<ROWS> own;
   __shared__ TilePlace place;  // registers are scarce while the tile is multiplied
-  const int64_t first_row = linear_first_row(ROWS);
+  const int64_t first_row = linear_first_row(kRows);
   const int64_t tile = linear_tile_index(input.splits);
   if (tile >= output.tiles) return;
-  if (!has_wanted_rows(output, first_row, tile_count(first_row, input.rows, ROWS))) return;
+  if (!has_wanted_rows(output, first_row, tile_count(first_row, input.rows, kRows))) return;
   const int split = linear_split(input.splits);
   if (threadIdx.x == 0) place = {first_row, tile * kBlockTile, split};
   find_block_rows(input, tile * kBlockTile, rows_of_w);
 
-  float results[kBlockOutputs][ROWS];
-  const TileRange range = split_of_block_depth<ROWS>(input, first_row, input.rows, split);
-  linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, own, shared, results);
-  float* const products = share_block_results<ROWS>(results, shared);
+  BlockResults results;
+  const TileRange range = split_of_block_depth(input, first_row, input.rows, split);
+  linear_blocks_tile<FORMAT>(input, rows_of_w, range, shared, results);
+  float* const products = share_block_results(results, shared);
   if (input.splits > 1 && !meet_splits<kBlockTileThreads, kBlockTile>(
                               output.partials, input.splits, input.rows, place.first_row,
-                              place.first_output, own.rows_of_x.rows, products)) {
+                              place.first_output, range.rows, products)) {
     return;
   }
-  store_states<kBlockTileThreads, kBlockTile, ROWS>(input, output, place.first_row,
-                                                    place.first_output / kBlockTile, products);
+  store_states<kBlockTileThreads, kBlockTile, kRows>(input, output, place.first_row,
+                                                     place.first_output / kBlockTile, products);
 }
 
 }  // namespace exn::cuda

@@ -173,6 +173,7 @@ __device__ __forceinline__ void copy_quad(void* to, const E* from, int count) {
 // copies their coefficients only once.
 template <class Shape, int ROWS>
 struct OwedRows {
+  static constexpr bool kShares = true;  // threads read what others have put
   static constexpr int kWarps = Shape::kThreads / kWarp;
   static constexpr int kQuads = Shape::kDepth / 4;  // of a row in a stage
   static constexpr int kWarpQuads = kQuads / kWarps > 2 ? kQuads / kWarps : 2;
@@ -223,6 +224,8 @@ struct OwedRows {
     return mine;
   }
 
+  __device__ __forceinline__ int count() const { return shared->rows; }
+
   __device__ __forceinline__ const PropagateLayer& layer() const {
     return layers.layer[shared->layer];
   }
@@ -254,7 +257,7 @@ struct OwedRows {
     copy_quad(to, from, mine.count);
   }
 
-  __device__ __forceinline__ void begin(float4* to, int stage) const {
+  __device__ __forceinline__ void begin(float4* to, int stage, int /*columns*/ = 0) const {
     const Share mine = share(stage);
     if (mine.copies_coefficients) {
       copy_coefficients(shared->factors, layer().norm_weight, mine);
@@ -446,14 +449,13 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
 // Bytes: those of kv_propagate_kernel, but that the rows and coefficients are read for each 64
 // outputs; where rows of weights are not aligned, a piece of 16 bytes more of each of them and
 // stage comes from the L2 cache. Grid: the same; of a layer's tiles, those of keys come first.
-template <int ROWS>
-__global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propagate_blocks_kernel(
+template <class Shape>
+__global__ __launch_bounds__(kBlockTileThreads, 3) void kv_propagate_blocks_kernel(
     const __grid_constant__ PropagateTask task, const __grid_constant__ PropagateLayers layers) {
-  using Rows = OwedRows<BlockInputShape<ROWS>, ROWS>;
+  using Rows = OwedRows<Shape, kBlockRows>;
   EXN_DYN_SMEM(shared);
   __shared__ const uint8_t* rows_of_w[kBlockTile];
   __shared__ HeadPlace places[kBlockTile];
-  __shared__ BlockBounds bounds;
   __shared__ BlockStage form;
   __shared__ typename Rows::Shared owed;
   __shared__ TilePlace place;
@@ -461,8 +463,8 @@ __global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propa
   if (tile >= task.layer_count * task.tiles) return;
   const int64_t which_layer = tile / task.tiles;
   const PropagateLayer& layer = layers.layer[which_layer];
-  const int rows = find_targets<kBlockTileThreads, ROWS>(task, layer, which_layer,
-                                                         linear_first_row(ROWS), owed.targets);
+  const int rows = find_targets<kBlockTileThreads, kBlockRows>(
+      task, layer, which_layer, linear_first_row(kBlockRows), owed.targets);
   if (rows == 0) return;
   const int64_t tiles_of_kind = task.tiles / 2, tile_of_layer = tile % task.tiles;
   const int kind = tile_of_layer < tiles_of_kind ? 0 : 1;
@@ -477,21 +479,20 @@ __global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propa
   input.depth = task.depth;
   input.vocabulary = static_cast<int64_t>(task.heads) * task.dim;
   input.splits = task.splits;
-  const TileRange range = split_of_block_depth<ROWS>(input, 0, rows, linear_split(task.splits));
+  const TileRange range = split_of_block_depth(input, 0, rows, linear_split(task.splits));
   if (threadIdx.x == 0) {
     owed.layer = static_cast<int>(which_layer);
     owed.rows = rows;
     owed.first_stage = range.first_stage;
-    place = {linear_first_row(ROWS), tile * kBlockTile, linear_split(task.splits)};
-    bounds = bounds_of(input, layer.format[kind]);
+    place = {linear_first_row(kBlockRows), tile * kBlockTile, linear_split(task.splits)};
     form = block_stage(layer.format[kind]);
   }
   find_places<kBlockTileThreads, kBlockTile>(task, layer, first, kind, places, rows_of_w);
 
-  float results[kBlockOutputs][ROWS];
-  linear_blocks_tile(AnyBlockTile<ROWS>{layer.format[kind], &form}, task.depth, bounds, rows_of_w,
-                     range, Rows{task, layers, &owed}, shared, results);
-  float* const products = share_block_results<ROWS>(results, shared);
+  BlockResults results;
+  linear_blocks_tile(AnyBlockTile{layer.format[kind], &form}, task.depth, rows_of_w, range,
+                     Rows{task, layers, &owed}, shared, results);
+  float* const products = share_block_results(results, shared);
   if (task.splits > 1 && !meet_splits<kBlockTileThreads, kBlockTile>(
                              task.partials, task.splits, task.rows, place.first_row,
                              place.first_output, owed.rows, products)) {

@@ -1,89 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// y = W x where W is made of quantised blocks, for a few rows x at a time; x stays f32.
+// y = W x where W is made of quantised blocks, for up to eight rows x at a time.
 //
-// A block of threads computes 64 outputs for ROWS rows, in stages of 256 elements. The bytes of a
-// stage come to shared memory as they are, in the pieces of 16 aligned bytes that enclose them:
-// rows of blocks are aligned to nothing. Four lanes share a row of W, each with 64 elements of a
-// stage, and two rows each. Every lane adds its products from left to right, the four sums are
-// added in pairs, whatever ROWS is: a row's result has the same bits in every batch.
-//
-// Elements are exact or rounded once, as blocks.cuh has them. Unpacking one takes three or four
-// instructions, its product one for each row: with one row, formats of four bits keep an H100's
-// schedulers about as busy as its memory; other GPUs have more time for a byte. From about four
-// rows on the FMA pipe is the limit.
+// A block of threads computes 64 outputs in stages of 256 elements, each of its four warps 16 of
+// them. A warp copies its rows' bytes of a stage to shared memory, as they are, and unpacks them to
+// signed bytes; x is rounded to integers of 16 bits there (block_inputs.cuh), as it is on the CPU.
+// Tensor cores multiply both exactly, whose eight columns are the rows of x: a row's result has the
+// same bits in every batch. What scales belong to is added up in f32, group by group.
 #pragma once
 
-#include "blocks.cuh"
+#include "block_products.cuh"
 #include "linear.cuh"
 
 namespace exn::cuda {
 
-constexpr int kBlockTileThreads = 128;
-constexpr int kBlockLanes = 4;    // that share a row of W
-constexpr int kBlockOutputs = 2;  // of a lane
-
-// Of x in shared memory, in floats: four more for each 32 keep the lanes off one another's banks.
-constexpr int kBlockInputPitch = kBlockDepth / 32 * 36;
-
-// Infinities become NaN: against some q they would vanish, or remain what they are.
-__device__ __forceinline__ float4 without_infinities(const float4& v) {
-  return make_float4(fmaf(v.x, 0.0f, v.x), fmaf(v.y, 0.0f, v.y), fmaf(v.z, 0.0f, v.z),
-                     fmaf(v.w, 0.0f, v.w));
-}
-
-// How rows of x come to a tile of blocks, whatever their format: as LinearShape has it.
-template <int ROWS>
+// How rows of x come to a tile of blocks, as LinearShape has it.
 struct BlockInputShape {
   using Element = float;
-  static constexpr bool kOnTensorCores = false;
+  static constexpr bool kOnTensorCores = true;
   static constexpr int kThreads = kBlockTileThreads;
   static constexpr int kDepth = kBlockDepth;
-  static constexpr int kStages = ROWS == 1 ? 3 : 2;  // of an AnyBlockTile
+  static constexpr int kStages = 2;  // of an AnyBlockTile
 
-  static __device__ __forceinline__ int place(int row, int quad) {
-    return row * (kBlockInputPitch / 4) + quad / 8 * 9 + quad % 8;
-  }
-
+  static __device__ __forceinline__ int place(int row, int quad) { return input_place(row, quad); }
   static __device__ __forceinline__ void put(float4* x, int row, int quad, const float4& v,
                                              bool /*is_rounded*/, bool /*again*/) {
-    x[place(row, quad)] = without_infinities(v);
+    x[place(row, quad)] = v;
   }
 };
 
-// How a stage of W lies in shared memory.
-struct BlockStage {
-  int elements;  // of a block
-  int bytes;     // of a block
-  int row_bytes;
-  int pieces;  // of 16 bytes that may enclose those of a row
-  int pitch;   // between rows: an odd number of pieces, so that they lie in different banks
-
-  // A piece's row; exact for the few there are.
-  constexpr __host__ __device__ int row_of(int piece) const {
-    return piece * ((65536 + pieces - 1) / pieces) >> 16;
-  }
-  constexpr __host__ __device__ int weight_bytes() const { return kBlockTile * pitch; }
-  constexpr __host__ __device__ int all_bytes(int rows) const {
-    return weight_bytes() + rows * kBlockInputPitch * static_cast<int>(sizeof(float));
-  }
-};
-
-constexpr __host__ __device__ BlockStage block_stage(Blocks format) {
-  const int elements = block_elements(format), bytes = block_bytes(format);
-  const int row_bytes = kBlockDepth / elements * bytes;
-  const int pieces = (row_bytes + 15 + 15) / 16;
-  return {elements, bytes, row_bytes, pieces, (pieces | 1) * 16};
-}
-static_assert(kBlockTile * (8 * 34 + 30) / 16 * 19 < 65536, "row_of() is exact");
+// Dynamic shared memory of a tile: x as it is multiplied, of this stage and of the next, then stages.
+constexpr int kBlockInputsBytes = 2 * static_cast<int>(sizeof(BlockInputs));
 
 // A tile whose format is known when it is compiled.
-template <Blocks FORMAT, int ROWS>
+template <Blocks FORMAT>
 struct BlockTileShape {
   static constexpr BlockStage kStage = block_stage(FORMAT);
-  static constexpr int kStages = 3 * kStage.all_bytes(ROWS) <= 64 * 1024 ? 3 : 2;
-  static constexpr int kSharedBytes = kStages * kStage.all_bytes(ROWS);
-  static_assert(ROWS * kResultPitch<kLinearOutputs> * 4 <= kSharedBytes,
+  static constexpr int kStages = 3 * kStage.all_bytes() <= 64 * 1024 ? 3 : 2;
+  static constexpr int kSharedBytes = kBlockInputsBytes + kStages * kStage.all_bytes();
+  static_assert(kBlockRows * kResultPitch<kLinearOutputs> * 4 <= kSharedBytes,
                 "results of a pair fit there");
 
   __device__ __forceinline__ BlockStage stage() const { return block_stage(FORMAT); }
@@ -94,15 +49,14 @@ struct BlockTileShape {
 };
 
 // One of any format.
-template <int ROWS>
 struct AnyBlockTile {
-  static constexpr int kStages = BlockInputShape<ROWS>::kStages;
+  static constexpr int kStages = BlockInputShape::kStages;
 
   Blocks format;
   const BlockStage* form;  // of the format, in shared memory: registers are scarce
 
   static constexpr int shared_bytes(Blocks format) {
-    return kStages * block_stage(format).all_bytes(ROWS);
+    return kBlockInputsBytes + kStages * block_stage(format).all_bytes();
   }
   __device__ __forceinline__ const BlockStage& stage() const { return *form; }
   template <class F>
@@ -111,435 +65,241 @@ struct AnyBlockTile {
   }
 };
 
-// The memory that pieces of W may be read from.
-struct BlockBounds {
-  const uint8_t* begin;
-  const uint8_t* end;
-};
+// ---- weights on their way -----------------------------------------------------------------------
 
-__device__ __forceinline__ BlockBounds bounds_of(const LinearInput<uint8_t>& input, Blocks format) {
-  const int64_t row_bytes = input.depth / block_elements(format) * block_bytes(format);
-  return {input.weight, input.weight + (input.vocabulary - 1) * input.weight_stride + row_bytes};
-}
-
-__device__ __forceinline__ int low_bits(const uint8_t* p) {
-  return static_cast<int>(reinterpret_cast<uintptr_t>(p) & 15u);
-}
-
-// Begins to copy 16 aligned bytes; what lies outside becomes zeros.
+// Begins to copy 16 aligned bytes; what is not of those between `begin` and `end` becomes zeros.
 __device__ __forceinline__ void stage_piece(uint8_t* shared, const uint8_t* from,
-                                            const BlockBounds& bounds) {
-  if (from >= bounds.begin && bounds.end - from >= 16) {
+                                            const uint8_t* begin, const uint8_t* end) {
+  if (from >= begin && end - from >= 16) {
     __pipeline_memcpy_async(shared, from, 16);
     return;
   }
 #pragma unroll 1
+  for (int i = 0; i < 16; ++i)
+    shared[i] = from + i >= begin && from + i < end ? from[i] : uint8_t{0};
+}
+
+// A lane copies so many pieces of a row at most.
+constexpr int kMostTurns = 5;
+static_assert((most_block_bytes(kBlockDepth) + 15 + 15) / 16 <= 4 * kMostTurns, "of Q8_0");
+
+// Begins to copy a lane's share of `bytes` of its rows: of the pieces that enclose them t, t + 4 and so
+// on. What there is not becomes zeros.
+__device__ __forceinline__ void begin_some_rows(const BlockStage& form,
+                                                const uint8_t* const (&rows)[kLaneRows],
+                                                int64_t place, int bytes, uint8_t* to) {
+#pragma unroll 1
+  for (int o = 0; o < kLaneRows; ++o) {
+    const uint8_t* const row = o == 0 ? rows[0] : rows[1];
+    const uint8_t* const from = row == nullptr ? nullptr : row + place;
+    const uint8_t* const end = row == nullptr ? nullptr : from + bytes;
+    const uint8_t* piece = from - low_bits(from);
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x) % 4; i < form.pieces; i += 4)
+      stage_piece(to + o * 8 * form.pitch + i * 16, piece + i * 16, from, end);
+  }
+}
+
+// The same where all lanes have rows, and what is copied besides is theirs, too.
+__device__ __forceinline__ void begin_whole_rows(const BlockStage& form,
+                                                 const uint8_t* const (&rows)[kLaneRows],
+                                                 int64_t place, uint8_t* to) {
+  const int t16 = static_cast<int>(threadIdx.x) % 4 * 16;
+#pragma unroll
+  for (int o = 0; o < kLaneRows; ++o) {
+    const uint8_t* const from = rows[o] + place;
+    const int before = form.row_bytes % 16 == 0 ? 0 : low_bits(from);
+    const uint8_t* const piece = from - before + t16;
+    uint8_t* const row = to + o * 8 * form.pitch + t16;
+#pragma unroll
+    for (int i = 0; i < kMostTurns; ++i) {
+      const int end = form.row_bytes - i * 64;
+      if (end < 64 && t16 >= before + end) break;
+      __pipeline_memcpy_async(row + i * 64, piece + i * 64, 16);
+    }
+  }
+}
+
+// Moves a warp's rows, of which a lane's begin at[o] bytes late, to where aligned ones begin.
+__device__ __forceinline__ void align_block_rows(const BlockStage& form, const int (&at)[kLaneRows],
+                                                 uint8_t* rows) {
+  constexpr int kMost = (most_block_bytes(kBlockDepth) / 4 + kWarp - 1) / kWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll 1
   for (int i = 0; i < 16; ++i) {
-    shared[i] = from + i >= bounds.begin && from + i < bounds.end ? from[i] : uint8_t{0};
-  }
-}
-
-// ---- a lane's elements --------------------------------------------------------------------------
-
-// N words from a byte of shared memory on, `base` aligned. Not a word is touched that has no byte
-// of them.
-template <int N>
-__device__ __forceinline__ void words_at(const uint8_t* base, int at, unsigned (&out)[N]) {
-  const auto* const words = reinterpret_cast<const unsigned*>(base + (at & ~3));
-  const unsigned shift = static_cast<unsigned>(at & 3) * 8;
-  unsigned low = words[0];
+    const int late = __shfl_sync(kFullWarp, i < 8 ? at[0] : at[1], i % 8 * 4);
+    if (late == 0) continue;
+    uint8_t* const row = rows + i * form.pitch;
+    unsigned words[kMost];
 #pragma unroll
-  for (int i = 0; i < N; ++i) {
-    unsigned high = 0;
-    if (i + 1 < N || shift != 0) high = words[i + 1];
-    out[i] = __funnelshift_r(low, high, shift);
-    low = high;
-  }
-}
-
-__device__ __forceinline__ float float_of_half(unsigned bits) {
-  return __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
-}
-__device__ __forceinline__ float half_of_bytes(const uint8_t* p) {
-  return float_of_half(p[0] | static_cast<unsigned>(p[1]) << 8);
-}
-
-// 32 elements of a row: two runs of 16.
-struct BlockUnit {
-  unsigned quants[8];  // bytes q + 128, in the order of elements, where q are those of the format
-  BlockScale scales[2];
-};
-
-// The middle of the q that a format without a shift has.
-constexpr __device__ int middle_of(Blocks format) {
-  return is_shifted(format) ? 0 : format == Blocks::kQ4_0 ? 8 : format == Blocks::kQ5_0 ? 16 : 32;
-}
-
-// Where in a stage the two runs of a lane's unit 0 or 1 begin.
-template <Blocks FORMAT>
-__device__ __forceinline__ int first_element(int lane, int unit, int run) {
-  if constexpr (FORMAT == Blocks::kQ6_K) {
-    return lane / 2 * 128 + lane % 2 * 32 + run * 64 + unit * 16;
-  } else if constexpr (block_elements(FORMAT) == 256) {
-    return lane * 64 + run * 32 + unit * 16;
-  } else {
-    return lane * 64 + unit * 32 + run * 16;
-  }
-}
-
-// As six_bits() has them, of both runs of a lane.
-__device__ __forceinline__ void group_scales(const uint8_t* base, int at, int lane,
-                                             BlockScale (&scales)[2]) {
-  unsigned head[4];
-  words_at(base, at, head);
-  unsigned s = head[1] & 0x3f3f3f3fu, t = head[2] & 0x3f3f3f3fu;
-  if (lane >= 2) {
-    s = (head[3] & 0x0f0f0f0fu) | (head[1] >> 2 & 0x30303030u);
-    t = (head[3] >> 4 & 0x0f0f0f0fu) | (head[2] >> 2 & 0x30303030u);
-  }
-  const float d = float_of_half(head[0] & 0xffffu), dmin = float_of_half(head[0] >> 16);
-#pragma unroll
-  for (int run = 0; run < 2; ++run) {
-    const int place = lane % 2 * 16 + run * 8;
-    scales[run] = {d * static_cast<float>(s >> place & 63u),
-                   -(dmin * static_cast<float>(t >> place & 63u))};
-  }
-}
-
-// Low and high halves of the bytes of a unit, and above each the bits that `more` has for it.
-template <class F>
-__device__ __forceinline__ void spread_halves(const unsigned (&raw)[4], BlockUnit& unit, F&& more) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    unit.quants[i] = (raw[i] & 0x0f0f0f0fu) | 0x80808080u | more(0, i);
-    unit.quants[4 + i] = (raw[i] >> 4 & 0x0f0f0f0fu) | 0x80808080u | more(1, i);
-  }
-}
-
-// Unit `index` of a lane, of a row whose stage begins at byte `at`. Of Q4_K and Q5_K the scales
-// are there already.
-template <Blocks FORMAT>
-__device__ __forceinline__ void read_unit(const uint8_t* base, int at, int lane, int index,
-                                          BlockUnit& unit) {
-  unsigned raw[4];
-  if constexpr (FORMAT == Blocks::kQ6_K) {
-    const int half = lane / 2, pair = lane % 2;
-    unsigned two[4];
-    words_at(base, at + half * 64 + pair * 32 + index * 16, raw);
-    words_at(base, at + 128 + half * 32 + index * 16, two);
-    spread_halves(raw, unit, [&](int run, int i) {
-      return (two[i] >> (pair * 2 + run * 4) & 0x03030303u) << 4;
-    });
-    const uint8_t* const s = base + at + 192 + half * 8 + pair * 2 + index;
-    const float d = half_of_bytes(base + at + 208);
-    unit.scales[0] = {d * static_cast<float>(static_cast<int8_t>(s[0])), 0.0f};
-    unit.scales[1] = {d * static_cast<float>(static_cast<int8_t>(s[4])), 0.0f};
-  } else if constexpr (FORMAT == Blocks::kQ5_K) {
-    unsigned fifth[4];
-    words_at(base, at + 48 + lane * 32 + index * 16, raw);
-    words_at(base, at + 16 + index * 16, fifth);
-    spread_halves(raw, unit, [&](int run, int i) {
-      return (fifth[i] >> (lane * 2 + run) & 0x01010101u) << 4;
-    });
-  } else if constexpr (FORMAT == Blocks::kQ4_K) {
-    words_at(base, at + 16 + lane * 32 + index * 16, raw);
-    spread_halves(raw, unit, [](int, int) { return 0u; });
-  } else {
-    const int block = at + (lane * 2 + index) * block_bytes(FORMAT);
-    if constexpr (FORMAT == Blocks::kQ8_0) {
-      words_at(base, block + 2, unit.quants);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) unit.quants[i] ^= 0x80808080u;
-      unit.scales[0] = {half_of_bytes(base + block), 0.0f};
-    } else {
-      constexpr bool kFive = FORMAT == Blocks::kQ5_0 || FORMAT == Blocks::kQ5_1;
-      constexpr int kHead = (is_shifted(FORMAT) ? 1 : 0) + (kFive ? 1 : 0);  // whole words of it
-      unsigned words[kHead + 4];
-      words_at(base, block + (is_shifted(FORMAT) ? 0 : 2), words);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) raw[i] = words[kHead + i];
-      const unsigned fifth = kFive ? words[kHead - (kFive ? 1 : 0)] : 0;
-      spread_halves(raw, unit, [&](int run, int i) {
-        return kFive ? fifth_bits(fifth >> (run * 16 + i * 4)) : 0u;
-      });
-      if constexpr (is_shifted(FORMAT)) {
-        unit.scales[0] = {float_of_half(words[0] & 0xffffu), float_of_half(words[0] >> 16)};
-      } else {
-        unit.scales[0] = {half_of_bytes(base + block), 0.0f};
-      }
+    for (int k = 0; k < kMost; ++k) {
+      const int byte = (lane + k * kWarp) * 4;
+      words[k] = byte < form.row_bytes ? loose_word(row, late + byte) : 0;
     }
-    unit.scales[1] = unit.scales[0];
-  }
-}
-
-// Four elements of one word of a unit. A byte becomes a float by its place in the mantissa of 1,
-// or, where it takes all eight bits, of 2^23. What a format without a shift subtracts is exact, so
-// that the element is.
-template <Blocks FORMAT>
-__device__ __forceinline__ void unit_elements(unsigned quants, const BlockScale& common,
-                                              float (&w)[4]) {
+    __syncwarp();
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if constexpr (FORMAT == Blocks::kQ8_0) {
-      const unsigned bits = __byte_perm(quants, 0x4b000000u, 0x7440u | static_cast<unsigned>(i));
-      w[i] = common.scale * (__uint_as_float(bits) - 8388736.0f);
-    } else {
-      const unsigned bits =
-          __byte_perm(quants, 0x3f000000u, 0x7044u | static_cast<unsigned>(i) << 8);
-      const float one = __uint_as_float(bits);  // 1 + q / 128
-      constexpr auto kMiddle = static_cast<float>(128 + middle_of(FORMAT));
-      w[i] = is_shifted(FORMAT) ? fmaf(one - 1.0f, 128.0f * common.scale, common.shift)
-                                : fmaf(one, 128.0f * common.scale, -kMiddle * common.scale);
+    for (int k = 0; k < kMost; ++k) {
+      const int byte = (lane + k * kWarp) * 4;
+      if (byte < form.row_bytes) *reinterpret_cast<unsigned*>(row + byte) = words[k];
     }
   }
+  __syncwarp();
 }
 
 // ---- a tile -------------------------------------------------------------------------------------
 
-// As StoredRows, for a tile of blocks.
-template <int ROWS>
+// As StoredRows, for a tile of blocks. Each thread rounds what it has copied.
 struct StoredBlockRows {
+  static constexpr bool kShares = false;
+
   const float* x;  // what the first stage multiplies of the first row
   int64_t stride;
-  int64_t depth;  // from there on
   int rows;
 
-  template <class F>
-  __device__ __forceinline__ void for_each_quad(int stage, F&& f) const {
-    constexpr int kQuads = kBlockDepth / 4;
-    const int count = tile_count(static_cast<int64_t>(stage) * kBlockDepth, depth, kBlockDepth);
-#pragma unroll 2
-    for (int i = threadIdx.x; i < ROWS * kQuads; i += kBlockTileThreads) {
-      const int row = i / kQuads, quad = i % kQuads;
-      if (quad * 4 < count) f(row, quad);
-    }
-  }
+  __device__ __forceinline__ int count() const { return rows; }
 
-  __device__ __forceinline__ void begin(float4* to, int stage) const {
-    const float* const from = x + static_cast<int64_t>(stage) * kBlockDepth;
-    for_each_quad(stage, [&](int row, int quad) {
-      // Rows past the end are copies of the last one: their results are not used.
-      const int64_t source = Min::apply(row, rows - 1);
-      __pipeline_memcpy_async(to + BlockInputShape<ROWS>::place(row, quad),
-                              from + source * stride + quad * 4, 16);
-    });
+  // Of a stage there are `columns`.
+  __device__ __forceinline__ void begin(float4* to, int stage, int columns) const {
+    const int quad = static_cast<int>(threadIdx.x) % kWarp / 4 * 8 + threadIdx.x % 4;
+    if (quad * 4 >= columns) return;
+#pragma unroll 1
+    for (int row = static_cast<int>(threadIdx.x) / kWarp; row < rows;
+         row += kBlockTileThreads / kWarp) {
+      const float* const from = x + row * stride + stage * kBlockDepth + quad * 4;
+      __pipeline_memcpy_async(to + input_place(row, quad), from, 16);
+      __pipeline_memcpy_async(to + input_place(row, quad + 4), from + 16, 16);
+    }
   }
 
   __device__ __forceinline__ void prepare() const {}
+  __device__ __forceinline__ void finish(float4* /*copied*/, int /*stage*/) const {}
+};
 
-  __device__ __forceinline__ void finish(float4* copied, int stage) const {
-    for_each_quad(stage, [&](int row, int quad) {
-      float4& v = copied[BlockInputShape<ROWS>::place(row, quad)];
-      const float zero = fmaf(v.x, 0.0f, v.y * 0.0f) + fmaf(v.z, 0.0f, v.w * 0.0f);
-      if (zero != 0.0f) v = without_infinities(v);
-    });
+// A lane's rows of W, null where there is none, of which a tile multiplies a part.
+struct LaneRows {
+  const uint8_t* rows[kLaneRows];
+  int first_stage;
+  int columns;  // from there on; the last stage may have fewer than 256
+  bool is_late;
+  // Stages of which all of 256 columns, and nothing but bytes of rows, are copied.
+  int whole_begin;
+  int whole_end;
+
+  __device__ __forceinline__ LaneRows(const BlockStage& form, const uint8_t* const* rows_of_w,
+                                      const TileRange& range, int64_t depth)
+      : rows{rows_of_w[block_output(0)], rows_of_w[block_output(1)]},
+        first_stage(range.first_stage) {
+    const int64_t first_column = static_cast<int64_t>(first_stage) * kBlockDepth;
+    columns = tile_count(first_column, depth, INT_MAX);
+    is_late = __any_sync(kFullWarp, (low_bits(rows[0]) | low_bits(rows[1])) != 0) != 0;
+    const bool lacks_some = __any_sync(kFullWarp, rows[0] == nullptr || rows[1] == nullptr) != 0;
+    const bool encloses = is_late || moves(form);
+    whole_begin = lacks_some ? INT_MAX : encloses && first_stage == 0 ? 1 : 0;
+    whole_end = columns / kBlockDepth - (encloses ? 1 : 0);
+  }
+
+  // Whether stages begin at other places of 16 bytes than rows do.
+  static __device__ __forceinline__ bool moves(const BlockStage& form) {
+    return form.row_bytes % 16 != 0;
+  }
+  __device__ __forceinline__ int count(int stage) const {
+    const int left = columns - stage * kBlockDepth;
+    return left < kBlockDepth ? left : kBlockDepth;
+  }
+  // Bytes of the first piece of a stage before row o.
+  __device__ __forceinline__ int late(const BlockStage& form, int o, int stage) const {
+    const int place = (first_stage + stage) % 16 * (form.row_bytes % 16);
+    return rows[o] == nullptr ? 0 : (low_bits(rows[o]) + place) & 15;
+  }
+  __device__ __forceinline__ void begin(const BlockStage& form, int stage, uint8_t* to) const {
+    const int64_t place = static_cast<int64_t>(first_stage + stage) * form.row_bytes;
+    if (stage >= whole_begin && stage < whole_end) {
+      begin_whole_rows(form, rows, place, to);
+    } else {
+      begin_some_rows(form, rows, place, count(stage) / form.elements * form.bytes, to);
+    }
   }
 };
 
-// Output `o` of a thread, in its tile.
-__device__ __forceinline__ int block_output(int o) {
-  const int thread = static_cast<int>(threadIdx.x);
-  return thread / kWarp * (kBlockTile / 4) + o * 8 + thread % kWarp / kBlockLanes;
-}
-
-// Adds the products of a lane's elements of a stage, of which there are `count` in each row. at[o]:
-// where output o begins in its row of the stage, or -1: there is none.
-template <Blocks FORMAT, int ROWS>
-__device__ __forceinline__ void add_stage(const uint8_t* weights, const float4* inputs, int count,
-                                          const int (&at)[kBlockOutputs],
-                                          float (&results)[kBlockOutputs][ROWS]) {
-  constexpr int kPitch = block_stage(FORMAT).pitch;
-  const int lane = static_cast<int>(threadIdx.x) % kBlockLanes;
-  const uint8_t* rows[kBlockOutputs];
-  BlockUnit units[kBlockOutputs];
-#pragma unroll
-  for (int o = 0; o < kBlockOutputs; ++o) {
-    rows[o] = weights + block_output(o) * kPitch;
-    if constexpr (FORMAT == Blocks::kQ4_K || FORMAT == Blocks::kQ5_K) {
-      if (at[o] >= 0) group_scales(rows[o], at[o], lane, units[o].scales);
-    }
-  }
-#pragma unroll 1
-  for (int index = 0; index < 2; ++index) {
-    if (first_element<FORMAT>(lane, index, 0) >= count) break;
-#pragma unroll
-    for (int o = 0; o < kBlockOutputs; ++o) {
-      if (at[o] >= 0) {
-        read_unit<FORMAT>(rows[o], at[o], lane, index, units[o]);
-        continue;
-      }
-      units[o].scales[0] = units[o].scales[1] = {0.0f, 0.0f};
-#pragma unroll
-      for (int i = 0; i < 8; ++i) units[o].quants[i] = 0x80808080u;
-    }
-#pragma unroll
-    for (int run = 0; run < 2; ++run) {
-      const int element = first_element<FORMAT>(lane, index, run);
-      const float4* const x = inputs + BlockInputShape<ROWS>::place(0, element / 4);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        float w[kBlockOutputs][4];
-#pragma unroll
-        for (int o = 0; o < kBlockOutputs; ++o) {
-          unit_elements<FORMAT>(units[o].quants[run * 4 + i], units[o].scales[run], w[o]);
-        }
-#pragma unroll
-        for (int r = 0; r < ROWS; ++r) {
-          const float4 v = x[BlockInputShape<ROWS>::place(r, i)];
-#pragma unroll
-          for (int o = 0; o < kBlockOutputs; ++o) {
-            results[o][r] = fmaf(w[o][0], v.x, results[o][r]);
-            results[o][r] = fmaf(w[o][1], v.y, results[o][r]);
-            results[o][r] = fmaf(w[o][2], v.z, results[o][r]);
-            results[o][r] = fmaf(w[o][3], v.w, results[o][r]);
-          }
-        }
-      }
-    }
-  }
-}
-
-// Adds the sums of the lanes that share a row; all of them get the result.
-template <int ROWS>
-__device__ __forceinline__ void add_lanes(float (&results)[kBlockOutputs][ROWS]) {
-#pragma unroll
-  for (int o = 0; o < kBlockOutputs; ++o) {
-#pragma unroll
-    for (int r = 0; r < ROWS; ++r) {
-#pragma unroll
-      for (int offset = 1; offset < kBlockLanes; offset *= 2) {
-        results[o][r] += __shfl_xor_sync(kFullWarp, results[o][r], offset);
-      }
-    }
-  }
-}
-
-// Bytes of the first piece before each row, or -1: there is no row.
-__device__ __forceinline__ void bytes_before(const uint8_t* const* rows_of_w,
-                                             int (&before)[kBlockOutputs]) {
-#pragma unroll
-  for (int o = 0; o < kBlockOutputs; ++o) {
-    const uint8_t* const row = rows_of_w[block_output(o)];
-    before[o] = row == nullptr ? -1 : low_bits(row);
-  }
-}
-
-// Begins to copy a stage's weights to `base`: `bytes` of each row, from `place` on.
-template <int ROWS>
-__device__ __forceinline__ void begin_block_rows(const BlockStage& form,
-                                                 const uint8_t* const* rows_of_w, int64_t place,
-                                                 int bytes, const BlockBounds& bounds,
-                                                 unsigned char* base) {
-  [[maybe_unused]] constexpr int kAtOnce = ROWS < 4 ? 4 : 2;  // pieces of W: registers are scarce
-#pragma unroll kAtOnce
-  for (int i = threadIdx.x; i < kBlockTile * form.pieces; i += kBlockTileThreads) {
-    const int output = form.row_of(i), piece = i - output * form.pieces;
-    const uint8_t* const row = rows_of_w[output];
-    if (row == nullptr) continue;
-    const uint8_t* const from = row + place;
-    const int before = low_bits(from);
-    if (piece * 16 >= before + bytes) continue;
-    stage_piece(base + output * form.pitch + piece * 16, from + (piece * 16 - before), bounds);
-  }
-}
-
-// results[o][r] = <row of W for output block_output(o), row r of x>, the same in all lanes that
-// share it. `rows_of_w` points to the tile's rows of W within `bounds`, null where there is none,
-// and is complete (a barrier has passed). `tile` is a BlockTileShape or an AnyBlockTile,
-// `rows_of_x` a StoredBlockRows, or has the same members.
-template <int ROWS, class Tile, class RowsOfX>
+// results[2 o + i] = <row of W for output block_output(o), row 2 t + i of x>, for lane 4 g + t of a
+// warp. `rows_of_w` points to the tile's rows of W, null where there is none, and is complete (a
+// barrier has passed). `tile` is a BlockTileShape or an AnyBlockTile, `rows_of_x` a StoredBlockRows,
+// or has the same members.
+template <class Tile, class RowsOfX>
 __device__ __forceinline__ void linear_blocks_tile(const Tile& tile, int64_t depth,
-                                                   const BlockBounds& bounds,
                                                    const uint8_t* const* rows_of_w,
                                                    const TileRange& range, const RowsOfX& rows_of_x,
-                                                   unsigned char* shared,
-                                                   float (&results)[kBlockOutputs][ROWS]) {
+                                                   unsigned char* shared, BlockResults& results) {
   constexpr int kStages = Tile::kStages;
   const BlockStage& form = tile.stage();
-  const int stages = range.stages;
-
-  const auto inputs_of = [&](unsigned char* stage_base) {
-    return reinterpret_cast<float4*>(stage_base + form.weight_bytes());
+  const LaneRows rows(form, rows_of_w, range, depth);
+  auto* const inputs = reinterpret_cast<BlockInputs*>(shared);
+  unsigned char* const buffers = shared + kBlockInputsBytes;
+  const auto after = [&](int buffer) {
+    return buffer == (kStages - 1) * form.all_bytes() ? 0 : buffer + form.all_bytes();
   };
-  const auto base_of = [&](int stage) { return shared + stage % kStages * form.all_bytes(ROWS); };
-  const auto count_of = [&](int stage) {
-    const int64_t first = static_cast<int64_t>(range.first_stage + stage) * kBlockDepth;
-    return tile_count(first, depth, kBlockDepth);
+  const auto x_of = [&](int buffer) {
+    return reinterpret_cast<float4*>(buffers + buffer + form.weight_bytes());
   };
-  const auto begin_stage = [&](int stage) {
-    unsigned char* const base = base_of(stage);
-    const int bytes = count_of(stage) / form.elements * form.bytes;
-    const int64_t place = static_cast<int64_t>(range.first_stage + stage) * form.row_bytes;
-    begin_block_rows<ROWS>(form, rows_of_w, place, bytes, bounds, base);
-    rows_of_x.begin(inputs_of(base), stage);
-  };
-
-  int before[kBlockOutputs];
-  bytes_before(rows_of_w, before);
-  clear(results);
+#pragma unroll
+  for (float& result : results) result = 0.0f;
+  clear_absent_inputs(inputs[0], rows_of_x.count());
+  clear_absent_inputs(inputs[1], rows_of_x.count());
+  int next = 0, now = 0;  // buffers
 #pragma unroll 1
-  for (int stage = 0; stage < kStages - 1; ++stage) {
-    if (stage < stages) begin_stage(stage);
-    __pipeline_commit();
-  }
-  rows_of_x.prepare();
-#pragma unroll 1
-  for (int stage = 0; stage < stages; ++stage) {
-    __pipeline_wait_prior(kStages - 2);
-    unsigned char* const base = base_of(stage);
-    rows_of_x.finish(inputs_of(base), stage);
+  for (int stage = 1 - kStages; stage < range.stages; ++stage) {
+    BlockInputs& of_x = inputs[stage & 1];
+    if (stage >= 0) {
+      __pipeline_wait_prior(kStages - 2);
+      rows_of_x.finish(x_of(now), stage);
+      if constexpr (RowsOfX::kShares) __syncthreads();
+      round_inputs(x_of(now), rows_of_x.count(), rows.count(stage), form.sums, of_x);
+    }
     // This stage is there for all, and all have left the one that is overwritten next.
     __syncthreads();
-    if (stage + kStages - 1 < stages) begin_stage(stage + kStages - 1);
-    __pipeline_commit();  // also when empty: the wait counts groups
-
-    const int64_t place = static_cast<int64_t>(range.first_stage + stage) * form.row_bytes;
-    int at[kBlockOutputs];
-#pragma unroll
-    for (int o = 0; o < kBlockOutputs; ++o) {
-      at[o] = before[o] < 0 ? -1 : (before[o] + static_cast<int>(place & 15)) & 15;
+    if (const int last = stage + kStages - 1; last < range.stages) {
+      rows.begin(form, last, buffers + next + block_output(0) * form.pitch);
+      rows_of_x.begin(x_of(next), last, rows.count(last));
     }
+    __pipeline_commit();  // also when empty: the wait counts groups
+    next = after(next);
+    if (stage == -1) rows_of_x.prepare();
+    if (stage < 0) continue;
+
+    unsigned char* const base = buffers + now;
+    now = after(now);
+    const int at[kLaneRows] = {rows.late(form, 0, stage), rows.late(form, 1, stage)};
+    if (rows.is_late && !LaneRows::moves(form))
+      align_block_rows(form, at, base + static_cast<int>(threadIdx.x) / kWarp * 16 * form.pitch);
     tile.with_format([&](auto format) {
-      add_stage<decltype(format)::value>(base, inputs_of(base), count_of(stage), at, results);
+      add_stage<decltype(format)::value>(base + block_output(0) * form.pitch, at, of_x, results);
     });
   }
   __pipeline_wait_prior(0);
-  add_lanes<ROWS>(results);
   __syncthreads();  // `shared` is free for the caller
 }
 
-// What a block that multiplies stored rows looks up for each stage: registers are scarce.
-template <int ROWS>
-struct StoredBlockTile {
-  BlockBounds bounds;
-  StoredBlockRows<ROWS> rows_of_x;
-};
-
-// The same of stored rows; `own` is in shared memory.
-template <Blocks FORMAT, int ROWS>
-__device__ __forceinline__ void linear_blocks_tile(
-    const LinearInput<uint8_t>& input, const uint8_t* const* rows_of_w, const TileRange& range,
-    StoredBlockTile<ROWS>& own, unsigned char* shared, float (&results)[kBlockOutputs][ROWS]) {
-  if (threadIdx.x == 0) {
-    const int64_t first_column = static_cast<int64_t>(range.first_stage) * kBlockDepth;
-    own.bounds = bounds_of(input, FORMAT);
-    own.rows_of_x = {static_cast<const float*>(range.x) + first_column, input.x_stride,
-                     input.depth - first_column, range.rows};
-  }
-  __syncthreads();
-  linear_blocks_tile(BlockTileShape<FORMAT, ROWS>(), input.depth, own.bounds, rows_of_w, range,
-                     own.rows_of_x, shared, results);
+// The same of stored rows.
+template <Blocks FORMAT>
+__device__ __forceinline__ void linear_blocks_tile(const LinearInput<uint8_t>& input,
+                                                   const uint8_t* const* rows_of_w,
+                                                   const TileRange& range, unsigned char* shared,
+                                                   BlockResults& results) {
+  const int64_t first_column = static_cast<int64_t>(range.first_stage) * kBlockDepth;
+  const StoredBlockRows rows_of_x = {static_cast<const float*>(range.x) + first_column,
+                                     input.x_stride, range.rows};
+  linear_blocks_tile(BlockTileShape<FORMAT>(), input.depth, rows_of_w, range, rows_of_x, shared,
+                     results);
 }
 
 // As split_of_depth(), in stages of blocks.
-template <int ROWS>
 __device__ __forceinline__ TileRange split_of_block_depth(const LinearInput<uint8_t>& input,
                                                           int64_t first_row, int64_t row_end,
                                                           int split) {
   const int64_t stages = (input.depth + kBlockDepth - 1) / kBlockDepth;
   const auto first_stage = static_cast<int>(stages * split / input.splits);
-  return {input.x + first_row * input.x_stride, tile_count(first_row, row_end, ROWS), first_stage,
-          static_cast<int>(stages * (split + 1) / input.splits) - first_stage};
+  return {input.x + first_row * input.x_stride, tile_count(first_row, row_end, kBlockRows),
+          first_stage, static_cast<int>(stages * (split + 1) / input.splits) - first_stage};
 }
 
 // Fills `rows_of_w` for a tile that begins at output `first`; complete for all when it returns.
@@ -552,42 +312,37 @@ __device__ __forceinline__ void find_block_rows(const LinearInput<uint8_t>& inpu
   __syncthreads();
 }
 
-// As share_results(): [ROWS][kResultPitch<kBlockTile>].
-template <int ROWS>
-__device__ __forceinline__ float* share_block_results(const float (&results)[kBlockOutputs][ROWS],
+// As share_results(): [kBlockRows][kResultPitch<kBlockTile>].
+__device__ __forceinline__ float* share_block_results(const BlockResults& results,
                                                       unsigned char* shared) {
   auto* const table = reinterpret_cast<float*>(shared);
-  if (threadIdx.x % kBlockLanes == 0) {
 #pragma unroll
-    for (int o = 0; o < kBlockOutputs; ++o) {
-#pragma unroll
-      for (int r = 0; r < ROWS; ++r)
-        table[r * kResultPitch<kBlockTile> + block_output(o)] = results[o][r];
-    }
+  for (int i = 0; i < 4; ++i) {
+    const int row = static_cast<int>(threadIdx.x) % 4 * 2 + i % 2;
+    table[row * kResultPitch<kBlockTile> + block_output(i / 2)] = results[i];
   }
   __syncthreads();
   return table;
 }
 
-#define EXN_BLOCK_BOUNDS(ROWS) __launch_bounds__(kBlockTileThreads, (ROWS) == 8 ? 3 : 4)
+#define EXN_BLOCK_BOUNDS __launch_bounds__(kBlockTileThreads, 3)
 
 // ---- a layer ------------------------------------------------------------------------------------
 
-// Bytes: W once for each block of ROWS rows (where rows are not aligned, a piece of 16 bytes more
-// of each row and stage comes from the L2 cache), x from the L2 cache for each block of outputs, y
+// Bytes: W once for each block of 8 rows (where rows are not aligned, a piece of 16 bytes more of
+// each row and stage comes from the L2 cache), x from the L2 cache for each block of outputs, y
 // once; besides, 4 per product for each split of the depth, as there always are of a second matrix,
 // and as many read again. Grid: that of linear_kernel, with tiles of 64 outputs.
-template <Blocks FORMAT, int ROWS>
-__global__ void EXN_BLOCK_BOUNDS(ROWS)
-    linear_blocks_kernel(LinearInput<uint8_t> input, LinearOutput output) {
+template <Blocks FORMAT>
+__global__ void EXN_BLOCK_BOUNDS linear_blocks_kernel(LinearInput<uint8_t> input,
+                                                      LinearOutput output) {
   EXN_DYN_SMEM(shared);
   __shared__ const uint8_t* rows_of_w[kBlockTile];
-  __shared__ StoredBlockTile<ROWS> own;
   __shared__ TilePlace place;
   const int split = linear_split(input.splits);
   const int64_t tile = linear_tile_index(input.splits) * input.tile_step + input.first_tile;
   int64_t first_output = tile * kBlockTile;
-  const int64_t first_row = linear_first_row(ROWS);
+  const int64_t first_row = linear_first_row(kBlockRows);
   if (threadIdx.x == 0) place = {first_row, first_output, split};
   if (input.second != nullptr) {
     first_output = tile / 2 * kBlockTile;
@@ -600,11 +355,11 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
   if (first_row >= row_end || first_output >= input.outputs) return;
   find_block_rows(input, first_output, rows_of_w);
 
-  const TileRange range = split_of_block_depth<ROWS>(input, first_row, row_end, split);
-  float results[kBlockOutputs][ROWS];
-  linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, own, shared, results);
-  float* const products = share_block_results<ROWS>(results, shared);
-  finish_tile<kBlockTileThreads, kBlockTile>(input, output, place, own.rows_of_x.rows, products);
+  const TileRange range = split_of_block_depth(input, first_row, row_end, split);
+  BlockResults results;
+  linear_blocks_tile<FORMAT>(input, rows_of_w, range, shared, results);
+  float* const products = share_block_results(results, shared);
+  finish_tile<kBlockTileThreads, kBlockTile>(input, output, place, range.rows, products);
 }
 
 }  // namespace exn::cuda

@@ -63,9 +63,30 @@ constexpr int kScreenRowThreads = 128;
 // Magnitudes below which no sum of a head overflows; what lies above is left to the full head.
 constexpr double kScreenMost = 0x1p96;
 
-// Sums of squares: of y / s by groups, then of x, of x - m, of m and of y.
+// Sums of squares: of y~ / s by groups, then of x, of x - m, of m and of y~.
 constexpr int kSumOfX = kScreenGroups, kSumOfD = kSumOfX + 1, kSumOfM = kSumOfX + 2,
               kSumOfY = kSumOfX + 3, kScreenSums = kScreenGroups + 4;
+
+// Rounds y of row r to y~, as it meets the stored rows. A thread's share of the squares of what that
+// moves, and of x~ - x, where the head is made of blocks.
+__device__ __forceinline__ void round_screen_row(const ScreenTask& task, int r,
+                                                 double (&moved)[2]) {
+  const auto rounded = [](float v) {
+    return rounded_input(v, input_scale(warp_reduce<Max>(larger_bits(0, v))));
+  };
+  const auto square = [](float a, float b) {
+    const double e = static_cast<double>(a) - static_cast<double>(b);
+    return e * e;
+  };
+  const float* const x = task.x + r * task.x_stride;
+  float* const y = task.y + r * task.x_stride;
+  for (int64_t i = threadIdx.x; i < task.x_stride; i += kScreenRowThreads) {
+    const float before = y[i], after = rounded(before);
+    moved[0] += square(after, before);
+    y[i] = after;
+    if (task.has_blocks) moved[1] += square(rounded(x[i]), x[i]);
+  }
+}
 
 // Adds a thread's share of those of row r.
 __device__ __forceinline__ void add_squares(const ScreenTask& task, const ScreenView& view, int r,
@@ -92,7 +113,7 @@ __device__ __forceinline__ void add_squares(const ScreenTask& task, const Screen
   }
 }
 
-// One block per row. y~ is y: it meets the stored rows as it is.
+// One block per row, whose y becomes y~.
 __global__ __launch_bounds__(kScreenRowThreads) void screen_row_kernel(ScreenTask task) {
   constexpr int kSums = kScreenSums, kOfX = kSumOfX, kOfD = kSumOfD, kOfM = kSumOfM, kOfY = kSumOfY;
   constexpr double kUnit = 0x1p-24, kSlack = 1 + 0x1p-16;
@@ -103,13 +124,17 @@ __global__ __launch_bounds__(kScreenRowThreads) void screen_row_kernel(ScreenTas
     if (threadIdx.x == 0) task.full[r] = 1;
     return;
   }
+  double moved[2] = {};
+  round_screen_row(task, r, moved);
+  block_reduce<Sum, kScreenRowThreads / kWarp, 2>(moved, scratch);
+  __syncthreads();  // all of y~ is there, and `scratch` is free
   double sums[kSums] = {};
   add_squares(task, view, r, sums);
   block_reduce<Sum, kScreenRowThreads / kWarp, kSums>(sums, scratch);
   if (threadIdx.x != 0) return;
 
-  // More than the additions that a term goes through: 64 in a lane for each 256 columns, where
-  // weights are blocks; 64, and one for each 64 columns, where they are not; and a few.
+  // More than the additions that a term goes through: one or two for each 32 columns, where weights
+  // are blocks; 64, and one for each 64 columns, where they are not; and a few.
   const double n = static_cast<double>(task.dim / 4 + 80);
   const double gamma = n * kUnit / (1 - n * kUnit);
   const double of_x = sqrt(sums[kOfX]), of_d = sqrt(sums[kOfD]) * (1 + 2 * kUnit);
@@ -127,10 +152,10 @@ __global__ __launch_bounds__(kScreenRowThreads) void screen_row_kernel(ScreenTas
     bounds += by;
   }
   const double residual = static_cast<double>(view.residual);
-  const double off = gamma * static_cast<double>(view.frobenius) * of_d;
+  const double off = sqrt(moved[0]) + gamma * static_cast<double>(view.frobenius) * of_d;
   const double unit = static_cast<double>(view.units[view.groups]);
   const double by = (residual * of_d + (1 + residual) * off + gamma * (of_y + of_x) +
-                     16 * kUnit * (of_m + of_x + of_y)) *
+                     16 * kUnit * (of_m + of_x + of_y) + sqrt(moved[1])) *
                     unit * kSlack;
   row.steps[view.groups] = static_cast<float>(by);
   bounds += by;
@@ -142,13 +167,9 @@ __global__ __launch_bounds__(kScreenRowThreads) void screen_row_kernel(ScreenTas
 
 // ---- all rows of the vocabulary -----------------------------------------------------------------
 
-template <int ROWS>
-struct ScreenShape {
-  static constexpr int kStages = BlockInputShape<ROWS>::kStages;
-  static constexpr int kWeightBytes = block_stage(screen_format(0)).weight_bytes();  // the widest
-  static constexpr int kStageBytes = block_stage(screen_format(0)).all_bytes(ROWS);
-  static constexpr int kSharedBytes = kStages * kStageBytes;
-};
+constexpr int kScreenStages = 2;
+constexpr BlockStage kWidestScreenStage = block_stage(screen_format(0));
+constexpr int kScreenBytes = kBlockInputsBytes + kScreenStages * kWidestScreenStage.all_bytes();
 
 // 256 columns of the stored rows, or what is left of a segment.
 struct ScreenStage {
@@ -157,6 +178,9 @@ struct ScreenStage {
   int64_t column;    // the first one
   int64_t pitch;     // of the segment's rows, in bytes
   const uint8_t* p;  // of row 0
+  bool inner;        // whether 16 bytes before and after are of the segment's row too
+
+  __device__ __forceinline__ const uint8_t* row(int64_t v) const { return p + v * pitch; }
 };
 
 __device__ __forceinline__ int screen_stages(const ScreenView& view, int segment) {
@@ -177,27 +201,38 @@ __device__ __forceinline__ ScreenStage screen_stage(const ScreenView& view, int 
   }
   const int64_t bytes = block_bytes(screen_format(segment)), units = view.segments[segment];
   const int64_t first = int64_t{stage} * kUnits;
-  return {segment, tile_count(first, units, kUnits) * 32, (before + first) * 32, units * bytes,
-          view.rows[segment] + first * bytes};
+  return {segment,
+          tile_count(first, units, kUnits) * 32,
+          (before + first) * 32,
+          units * bytes,
+          view.rows[segment] + first * bytes,
+          stage > 0 && first + 2 * kUnits <= units};
+}
+
+// Where a stage lies in shared memory, and its y, after as many bytes as the widest format takes.
+__device__ __forceinline__ unsigned char* screen_stage_at(unsigned char* shared, int index) {
+  return shared + kBlockInputsBytes + index % kScreenStages * kWidestScreenStage.all_bytes();
+}
+__device__ __forceinline__ float4* screen_y_at(unsigned char* shared, int index) {
+  return reinterpret_cast<float4*>(screen_stage_at(shared, index) +
+                                   kWidestScreenStage.weight_bytes());
 }
 
 // What a block keeps in shared memory of its tile of the vocabulary.
-template <int ROWS>
 struct ScreenTile {
   ScreenView view;
   __align__(16) uint8_t codes[kScreenGroups + 1][kBlockTile];
   float base[kBlockTile];
   float bias[kBlockTile];
-  float steps[ROWS][kScreenGroups + 1];
-  ScreenExtremes halves[ROWS][2];
+  float steps[kScreenRows][kScreenGroups + 1];
+  ScreenExtremes halves[kScreenRows][2];
 };
 
 // The bounds of a tile's rows for one row of hidden, by two warps: thread n of 64 has row n of the
 // tile's. `product` is Q y~.
-template <int ROWS>
 __device__ __forceinline__ ScreenExtremes bound_logit(const ScreenTask& task,
-                                                      const ScreenTile<ROWS>& tile, int r,
-                                                      int64_t first, float product) {
+                                                      const ScreenTile& tile, int r, int64_t first,
+                                                      float product) {
   const int n = static_cast<int>(threadIdx.x) % kBlockTile, groups = tile.view.groups;
   const int64_t v = first + n;
   const auto code = [&](int group) {
@@ -229,9 +264,8 @@ __device__ __forceinline__ ScreenExtremes bound_logit(const ScreenTask& task,
 }
 
 // What a block needs of its tile, which begins at row `first`, before any product.
-template <int ROWS>
 __device__ __forceinline__ void load_screen_tile(const ScreenTask& task, int64_t first, int rows,
-                                                 ScreenTile<ROWS>& own) {
+                                                 ScreenTile& own) {
   const ScreenView& view = own.view;
   const int thread = static_cast<int>(threadIdx.x);
   for (int i = thread; i < (view.groups + 1) * (kBlockTile / 16); i += kBlockTileThreads) {
@@ -251,59 +285,66 @@ __device__ __forceinline__ void load_screen_tile(const ScreenTask& task, int64_t
 }
 
 // Begins to load stage `index` of the tile's rows, and of y.
-template <int ROWS>
 __device__ __forceinline__ void begin_screen_stage(const ScreenTask& task, const ScreenView& view,
-                                                   const BlockBounds& bounds, int64_t first,
-                                                   int rows, int index, unsigned char* shared) {
-  using Shape = ScreenShape<ROWS>;
-  const int thread = static_cast<int>(threadIdx.x);
+                                                   int64_t first, int rows_of_hidden, int index,
+                                                   unsigned char* shared) {
   const ScreenStage stage = screen_stage(view, index);
   const BlockStage form = block_stage(screen_format(stage.segment));
-  unsigned char* const to = shared + index % Shape::kStages * Shape::kStageBytes;
-  const int bytes = stage.count / form.elements * form.bytes;
-#pragma unroll 4
-  for (int i = thread; i < kBlockTile * form.pieces; i += kBlockTileThreads) {
-    const int output = form.row_of(i), piece = i - output * form.pieces;
-    if (first + output >= task.vocabulary) continue;
-    const uint8_t* const from = stage.p + (first + output) * stage.pitch;
-    const int before = low_bits(from);
-    if (piece * 16 >= before + bytes) continue;
-    stage_piece(to + output * form.pitch + piece * 16, from + (piece * 16 - before), bounds);
+  unsigned char* const to = screen_stage_at(shared, index);
+  const uint8_t* rows[kLaneRows];
+#pragma unroll
+  for (int o = 0; o < kLaneRows; ++o) {
+    const int64_t v = first + block_output(o);
+    rows[o] = v < task.vocabulary ? stage.row(v) : nullptr;
   }
-  const StoredBlockRows<ROWS> rows_of_y{task.y + stage.column, task.x_stride, stage.count, rows};
-  rows_of_y.begin(reinterpret_cast<float4*>(to + Shape::kWeightBytes), 0);
+  uint8_t* const own = to + block_output(0) * form.pitch;
+  const bool is_late = __any_sync(kFullWarp, (low_bits(rows[0]) | low_bits(rows[1])) != 0);
+  if (first + kBlockTile <= task.vocabulary && stage.count == kBlockDepth && !is_late) {
+    begin_whole_rows(form, rows, 0, own);
+  } else {
+    begin_some_rows(form, rows, 0, stage.count / form.elements * form.bytes, own);
+  }
+  const StoredBlockRows rows_of_y{task.y + stage.column, task.x_stride, rows_of_hidden};
+  rows_of_y.begin(screen_y_at(shared, index), 0, stage.count);
+}
+
+template <Blocks FORMAT>
+__device__ __forceinline__ void add_screen_blocks(const int (&at)[kLaneRows], unsigned char* rows,
+                                                  const BlockInputs& inputs,
+                                                  BlockResults& results) {
+  constexpr BlockStage kForm = block_stage(FORMAT);
+  if (__any_sync(kFullWarp, (at[0] | at[1]) != 0)) {
+    const int warp = static_cast<int>(threadIdx.x) / kWarp;
+    align_block_rows(kForm, at, rows + warp * 16 * kForm.pitch);
+  }
+  add_stage<FORMAT>(rows + block_output(0) * kForm.pitch, at, inputs, results);
 }
 
 // Adds the products of stage `index`, which is there.
-template <int ROWS>
 __device__ __forceinline__ void add_screen_stage(const ScreenTask& task, const ScreenView& view,
-                                                 int64_t first, int index,
-                                                 const unsigned char* shared,
-                                                 float (&results)[kBlockOutputs][ROWS]) {
-  using Shape = ScreenShape<ROWS>;
+                                                 int64_t first, int index, unsigned char* shared,
+                                                 const BlockInputs& inputs, BlockResults& results) {
   const ScreenStage stage = screen_stage(view, index);
-  const unsigned char* const from = shared + index % Shape::kStages * Shape::kStageBytes;
-  const auto* const inputs = reinterpret_cast<const float4*>(from + Shape::kWeightBytes);
-  int at[kBlockOutputs];
+  unsigned char* const from = screen_stage_at(shared, index);
+  int at[kLaneRows];
 #pragma unroll
-  for (int o = 0; o < kBlockOutputs; ++o) {
+  for (int o = 0; o < kLaneRows; ++o) {
     const int64_t row = first + block_output(o);
-    at[o] = row < task.vocabulary ? low_bits(stage.p + row * stage.pitch) : -1;
+    at[o] = row < task.vocabulary ? low_bits(stage.row(row)) : 0;
   }
   if (stage.segment == 0) {
-    add_stage<screen_format(0)>(from, inputs, stage.count, at, results);
+    add_screen_blocks<screen_format(0)>(at, from, inputs, results);
   } else if (stage.segment == 1) {
-    add_stage<screen_format(1)>(from, inputs, stage.count, at, results);
+    add_screen_blocks<screen_format(1)>(at, from, inputs, results);
   } else {
-    add_stage<screen_format(2)>(from, inputs, stage.count, at, results);
+    add_screen_blocks<screen_format(2)>(at, from, inputs, results);
   }
 }
 
 // The bounds of a tile's logits, and their extremes by rows of hidden.
-template <int ROWS>
 __device__ __forceinline__ void bound_screen_tile(const ScreenTask& task, int64_t tile,
                                                   const float* products, int rows,
-                                                  ScreenTile<ROWS>& own) {
+                                                  ScreenTile& own) {
   const int64_t first = tile * kBlockTile;
   const int thread = static_cast<int>(threadIdx.x);
 #pragma unroll 1
@@ -323,16 +364,13 @@ __device__ __forceinline__ void bound_screen_tile(const ScreenTask& task, int64_
 // Bytes: those of the stored rows, of their codes and of w m once (where rows are not aligned, a
 // piece of 16 bytes more of each row and stage comes from the L2 cache), y from the L2 cache; 4 or
 // 8 written for each row of hidden and of the vocabulary. Grid: y and z count tiles of 64.
-template <int ROWS>
-__global__ void EXN_BLOCK_BOUNDS(ROWS) screen_scores_kernel(ScreenTask task) {
-  using Shape = ScreenShape<ROWS>;
-  constexpr int kStages = Shape::kStages;
+static __global__ void EXN_BLOCK_BOUNDS screen_scores_kernel(ScreenTask task) {
   EXN_DYN_SMEM(shared);
-  __shared__ ScreenTile<ROWS> own;
+  __shared__ ScreenTile own;
   const int64_t tile = linear_tile_index();
   if (tile >= task.tiles) return;
   const int64_t first = tile * kBlockTile;
-  const int thread = static_cast<int>(threadIdx.x), rows = tile_count(0, task.rows, ROWS);
+  const int thread = static_cast<int>(threadIdx.x), rows = task.rows;
   constexpr int kViewWords = static_cast<int>(sizeof(ScreenView) / sizeof(uint64_t));
   if (thread < kViewWords) {
     reinterpret_cast<uint64_t*>(&own.view)[thread] =
@@ -341,43 +379,35 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS) screen_scores_kernel(ScreenTask task) {
   __syncthreads();
   const ScreenView& view = own.view;
   if (view.sound == 0) return;
-  load_screen_tile<ROWS>(task, first, rows, own);
-  const BlockBounds bounds = {task.image, task.image + task.image_bytes};
+  load_screen_tile(task, first, rows, own);
   int stages = 0;
 #pragma unroll
   for (int segment = 0; segment < kScreenSegments; ++segment)
     stages += screen_stages(view, segment);
 
-  const auto begin_stage = [&](int index) {
-    begin_screen_stage<ROWS>(task, view, bounds, first, rows, index, shared);
-  };
-
-  float results[kBlockOutputs][ROWS];
-#pragma unroll
-  for (int o = 0; o < kBlockOutputs; ++o) {
-#pragma unroll
-    for (int r = 0; r < ROWS; ++r) results[o][r] = 0.0f;
-  }
-#pragma unroll 1
-  for (int index = 0; index < kStages - 1; ++index) {
-    if (index < stages) begin_stage(index);
-    __pipeline_commit();
-  }
+  auto* const inputs = reinterpret_cast<BlockInputs*>(shared);
+  clear_absent_inputs(inputs[0], rows);
+  clear_absent_inputs(inputs[1], rows);
+  BlockResults results = {};
+  begin_screen_stage(task, view, first, rows, 0, shared);
+  __pipeline_commit();
 #pragma unroll 1
   for (int index = 0; index < stages; ++index) {
-    __pipeline_wait_prior(kStages - 2);
+    static_assert(kScreenStages == 2, "one is on its way");
+    __pipeline_wait_prior(0);
+    BlockInputs& now = inputs[index % 2];
+    round_inputs(screen_y_at(shared, index), rows, screen_stage(view, index).count,
+                 block_stage(screen_format(screen_stage(view, index).segment)).sums, now);
     // This stage is there for all, and all have left the one that is overwritten next.
     __syncthreads();
-    if (index + kStages - 1 < stages) begin_stage(index + kStages - 1);
-    __pipeline_commit();  // also when empty: the wait counts groups
-
-    add_screen_stage<ROWS>(task, view, first, index, shared, results);
+    if (index + 1 < stages) begin_screen_stage(task, view, first, rows, index + 1, shared);
+    __pipeline_commit();
+    add_screen_stage(task, view, first, index, shared, now, results);
   }
   __pipeline_wait_prior(0);
-  add_lanes<ROWS>(results);
   __syncthreads();  // all have left the stages
-  const float* const products = share_block_results<ROWS>(results, shared);
-  bound_screen_tile<ROWS>(task, tile, products, rows, own);
+  const float* const products = share_block_results(results, shared);
+  bound_screen_tile(task, tile, products, rows, own);
 }
 
 }  // namespace exn::cuda

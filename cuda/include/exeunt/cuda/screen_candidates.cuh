@@ -261,11 +261,10 @@ __global__ void EXN_LINEAR_BOUNDS(W, kFewestRows<W>)
 
 // The same as exit_head_blocks_kernel does. Grid: x counts 64 of a list.
 template <Blocks FORMAT>
-__global__ void EXN_BLOCK_BOUNDS(1)
-    screen_exact_blocks_kernel(LinearInput<uint8_t> input, ScreenTask task, bool second) {
+__global__ void EXN_BLOCK_BOUNDS screen_exact_blocks_kernel(LinearInput<uint8_t> input,
+                                                            ScreenTask task, bool second) {
   EXN_DYN_SMEM(shared);
   __shared__ const uint8_t* rows_of_w[kBlockTile];
-  __shared__ StoredBlockTile<1> own;
   const ScreenSpan span = span_of(task, second, kBlockTile);
   if (span.count == 0) return;
   const int i = static_cast<int>(threadIdx.x);
@@ -274,10 +273,10 @@ __global__ void EXN_BLOCK_BOUNDS(1)
         i < span.count ? input.weight + task.ids[span.begin + i] * input.weight_stride : nullptr;
   }
   __syncthreads();
-  float results[kBlockOutputs][1];
-  const TileRange range = split_of_block_depth<1>(input, blockIdx.y, input.rows, 0);
-  linear_blocks_tile<FORMAT, 1>(input, rows_of_w, range, own, shared, results);
-  const float* const products = share_block_results<1>(results, shared);
+  BlockResults results;
+  const TileRange range = split_of_block_depth(input, blockIdx.y, blockIdx.y + 1, 0);
+  linear_blocks_tile<FORMAT>(input, rows_of_w, range, shared, results);
+  const float* const products = share_block_results(results, shared);
   if (i < span.count) store_exact(task, span, i, products[i]);
 }
 

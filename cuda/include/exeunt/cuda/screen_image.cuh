@@ -94,6 +94,7 @@ struct ScreenTask {
   float factor;  // 0: proven bounds
   int64_t budget;
   const float* bias;  // [V], optional
+  bool has_blocks;    // the full head
   const float* x;     // [rows, x_stride], zero padded
   int64_t x_stride;
   int rows;  // at most kScreenRows
