@@ -62,13 +62,12 @@ class Bound {
       d.push_back(static_cast<double>(static_cast<float>(x[i] - m[i])));
     }
     const std::vector<double> y = rotated(image_, image_.directions(), d);
-    const std::vector<double> met = device().cpu() ? rounded(y) : y;
+    const std::vector<double> met = rounded(y);
     parts.by_group = by_groups(image_, met, true);
     parts.x = length_of(x);
     parts.d = length_of(d);
     parts.m = length_of(m);
     parts.y = length_of(met);
-    if (!device().cpu()) return parts;
     parts.lost = distance(met, y);
     if (m_.head.blocks != EXN_BLOCKS_NONE) parts.of_x = distance(rounded(x), x);
     return parts;
@@ -220,7 +219,7 @@ TEST(ScreenSteps, OfNormsAreTheHeaders) {
     expect_now(1e-4);
   }
   b.set({}, 0.5, 0, 0);
-  expect_now(1e-3);  // on the CPU that is mostly |y~ - y|
+  expect_now(1e-3);  // mostly |y~ - y|
   b.directions(1e6);
   b.set({}, 0.5, 1, 0);
   expect_now(1e-3);  // and so is (1 + R) of it
