@@ -48,9 +48,6 @@ EXN_INLINE PhiloxBlock philox(PhiloxBlock counter, uint64_t key) {
   return counter;
 }
 
-// In (0, 1), and exact: (w / 512 + 1/2) / 2^23.
-EXN_INLINE float uniform_of(uint32_t w) { return (static_cast<float>(w >> 9) + 0.5f) * 0x1p-23f; }
-
 EXN_INLINE float share_of(uint32_t w) {
   return (static_cast<float>(w >> 16) * 65536.0f + (static_cast<float>(w & 0xffff) + 0.5f)) *
          0x1p-32f;

@@ -22,11 +22,6 @@ __device__ __forceinline__ uint4 philox(uint4 c, uint64_t key) {
   return c;
 }
 
-// In (0, 1), and exact: (w / 512 + 1/2) / 2^23.
-__device__ __forceinline__ float uniform_of(unsigned w) {
-  return __fmul_rn(__fadd_rn(static_cast<float>(w >> 9), 0.5f), 0x1p-23f);
-}
-
 __device__ __forceinline__ float share_of(unsigned w) {
   const float high = __fmul_rn(static_cast<float>(w >> 16), 65536.0f);
   return __fmul_rn(__fadd_rn(high, __fadd_rn(static_cast<float>(w & 0xffffu), 0.5f)), 0x1p-32f);
