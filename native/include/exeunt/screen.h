@@ -38,10 +38,9 @@
  *
  * and 16 u |bias_v| where there is a bias, and 2^-80 for what is subnormal. n = D/8 + 16 is more
  * than the additions that a term goes through in any instruction set: they have 4 lanes at least, or
- * two sums. CUDA adds up to 64 terms of P d and of a head without blocks one after the other, so there
- * n = D/4 + 80. Norms are taken in
- * double, and what comes of them is multiplied by 1 + 2^-16, which is more than f32 loses of a sum of
- * ten terms that are not negative.
+ * two sums. CUDA adds up to 64 terms of P d and of a head without blocks one after the other, so
+ * there n = D/4 + 80. Norms are taken in double, and what comes of them is multiplied by 1 + 2^-16,
+ * which is more than f32 loses of a sum of ten terms that are not negative.
  * With b_v their sum, the full head's computed logit lies within b_v of z_v = w_v m + Q_v y~ + bias_v.
  *
  * A calibrated bound replaces the first sum by c sqrt(sum over g of (|(e_v s)_g| |(y~ / s)_g|)^2 /

@@ -178,7 +178,6 @@ struct ScreenStage {
   int64_t column;    // the first one
   int64_t pitch;     // of the segment's rows, in bytes
   const uint8_t* p;  // of row 0
-  bool inner;        // whether 16 bytes before and after are of the segment's row too
 
   __device__ __forceinline__ const uint8_t* row(int64_t v) const { return p + v * pitch; }
 };
@@ -201,12 +200,8 @@ __device__ __forceinline__ ScreenStage screen_stage(const ScreenView& view, int 
   }
   const int64_t bytes = block_bytes(screen_format(segment)), units = view.segments[segment];
   const int64_t first = int64_t{stage} * kUnits;
-  return {segment,
-          tile_count(first, units, kUnits) * 32,
-          (before + first) * 32,
-          units * bytes,
-          view.rows[segment] + first * bytes,
-          stage > 0 && first + 2 * kUnits <= units};
+  return {segment, tile_count(first, units, kUnits) * 32, (before + first) * 32, units * bytes,
+          view.rows[segment] + first * bytes};
 }
 
 // Where a stage lies in shared memory, and its y, after as many bytes as the widest format takes.
