@@ -6,78 +6,76 @@ namespace exn::gpu::model {
 
 // ---- products -----------------------------------------------------------------------------------
 
-ModelWork linear(int64_t rows, int64_t dim, int64_t cols) {
-  const Made x{Type::kBF16, kX, 1}, w{Type::kBF16, kW, weight_scale(dim)};
-  return work("linear", sized("8b", {rows, dim, cols}),
-              passes_over_weights(rows) * bytes_of(cols * dim, w.type) +
-                  bytes_of(rows * (dim + cols), x.type),
+// Of bf16 inputs, by weights of so many bytes.
+static ModelWork linear_work(const std::string& name, int64_t rows, int64_t dim, int64_t cols,
+                             const std::string& weight_dtype, double weight_bytes,
+                             const Build& build) {
+  return work("linear", sized(name.c_str(), {rows, dim, cols}),
+              passes_over_weights(rows) * weight_bytes + bytes_of(rows * (dim + cols), Type::kBF16),
               {{"rows", text(rows)},
                {"dim", text(dim)},
                {"cols", text(cols)},
                {"dtype", kBf16},
-               {"weight_dtype", kBf16},
+               {"weight_dtype", weight_dtype},
                {"out_dtype", kBf16},
                {"residual", "0"}},
-              [=](ModelRun* run) -> Judge {
-                exn_linear_params p = {};
-                p.struct_size = sizeof p;
-                p.input = run->made(x, {rows, dim});
-                p.weight = run->made(w, {cols, dim});
-                p.out = run->output(x.type, {rows, cols});
-                run->call(EXN_TEST_OP(linear), p);
-                return [=](const ModelRun& done) {
-                  const std::vector<int64_t> seen = sample(rows);
-                  std::vector<Expected> expected;
-                  for (const auto& row : products(rows_of(x, seen, dim), w, cols)) {
-                    for (const Sum& sum : row)
-                      expected.push_back(stored(x.type, sum.value, sum.error));
-                  }
-                  return compare_rows("out", seen, expected, done.at(p.out).read(seen, cols));
-                };
-              });
+              build);
+}
+
+ModelWork linear(int64_t rows, int64_t dim, int64_t cols) {
+  const Made x{Type::kBF16, kX, 1}, w{Type::kBF16, kW, weight_scale(dim)};
+  return linear_work(
+      "8b", rows, dim, cols, kBf16, bytes_of(cols * dim, w.type), [=](ModelRun* run) -> Judge {
+        exn_linear_params p = {};
+        p.struct_size = sizeof p;
+        p.input = run->made(x, {rows, dim});
+        p.weight = run->made(w, {cols, dim});
+        p.out = run->output(x.type, {rows, cols});
+        run->call(EXN_TEST_OP(linear), p);
+        return [=](const ModelRun& done) {
+          const std::vector<int64_t> seen = sample(rows);
+          std::vector<Expected> expected;
+          for (const auto& row : products(rows_of(x, seen, dim), w, cols)) {
+            for (const Sum& sum : row) expected.push_back(stored(x.type, sum.value, sum.error));
+          }
+          return compare_rows("out", seen, expected, done.at(p.out).read(seen, cols));
+        };
+      });
 }
 
 ModelWork linear_blocks(const char* format, int64_t rows, int64_t dim, int64_t cols) {
   const Made x{Type::kBF16, kX, 1};
   const MadeBlocks w{{Type::kF16, kW, weight_scale(dim)}, block_format(format)};
-  return work("linear", sized(("8b_" + std::string(format)).c_str(), {rows, dim, cols}),
-              passes_over_weights(rows) * static_cast<double>(cols * w.row_bytes(dim)) +
-                  bytes_of(rows * (dim + cols), x.type),
-              {{"rows", text(rows)},
-               {"dim", text(dim)},
-               {"cols", text(cols)},
-               {"dtype", kBf16},
-               {"weight_dtype", quoted(format)},
-               {"out_dtype", kBf16},
-               {"residual", "0"}},
-              [=](ModelRun* run) -> Judge {
-                exn_linear_params p = {};
-                p.struct_size = sizeof p;
-                p.input = run->made(x, {rows, dim});
-                p.weight = run->made(w, cols, dim);
-                p.weight_blocks = w.format->tag;
-                p.out = run->output(x.type, {rows, cols});
-                run->call(EXN_TEST_OP(linear), p);
-                return [=](const ModelRun& done) {
-                  const std::vector<int64_t> seen = sample(rows);
-                  std::vector<Expected> expected(seen.size() * at(cols));
-                  for_each(cols, [&](int64_t n) {
-                    const std::vector<double> row = w.row(n, dim);
-                    for (size_t r = 0; r < seen.size(); ++r) {
-                      const Vector v(x.row(seen[r], dim));
-                      double sum = 0, magnitude = 0, error = 0;
-                      for (size_t i = 0; i < row.size(); ++i) {
-                        sum += row[i] * v.x[i];
-                        magnitude += std::fabs(row[i] * v.x[i]);
-                      }
-                      RoundedInput(v.x, v.error).meet(row, &sum, &error);
-                      expected[r * at(cols) + at(n)] =
-                          stored(x.type, sum, error + kUnit * sum_error(dim) * magnitude);
-                    }
-                  });
-                  return compare_rows("out", seen, expected, done.at(p.out).read(seen, cols));
-                };
-              });
+  return linear_work("8b_" + std::string(format), rows, dim, cols, quoted(format),
+                     static_cast<double>(cols * w.row_bytes(dim)), [=](ModelRun* run) -> Judge {
+                       exn_linear_params p = {};
+                       p.struct_size = sizeof p;
+                       p.input = run->made(x, {rows, dim});
+                       p.weight = run->made(w, cols, dim);
+                       p.weight_blocks = w.format->tag;
+                       p.out = run->output(x.type, {rows, cols});
+                       run->call(EXN_TEST_OP(linear), p);
+                       return [=](const ModelRun& done) {
+                         const std::vector<int64_t> seen = sample(rows);
+                         std::vector<Expected> expected(seen.size() * at(cols));
+                         for_each(cols, [&](int64_t n) {
+                           const std::vector<double> row = w.row(n, dim);
+                           for (size_t r = 0; r < seen.size(); ++r) {
+                             const Vector v(x.row(seen[r], dim));
+                             double sum = 0, magnitude = 0, error = 0;
+                             for (size_t i = 0; i < row.size(); ++i) {
+                               sum += row[i] * v.x[i];
+                               magnitude += std::fabs(row[i] * v.x[i]);
+                             }
+                             RoundedInput(v.x, v.error).meet(row, &sum, &error);
+                             expected[r * at(cols) + at(n)] =
+                                 stored(x.type, sum, error + kUnit * sum_error(dim) * magnitude);
+                           }
+                         });
+                         return compare_rows("out", seen, expected,
+                                             done.at(p.out).read(seen, cols));
+                       };
+                     });
 }
 
 ModelWork exit_head(int64_t rows, int64_t dim, int64_t vocab, int64_t shortlist) {

@@ -157,7 +157,7 @@ __device__ __forceinline__ void add_small_blocks(const uint8_t* row, const Block
         scales[o] = float_of_half(head & 0xffffu);
         shifts[o] = float_of_half(head >> 16);
       } else {
-        scales[o] = float_of_half(half_word(row + at));
+        scales[o] = half_float(row + at);
       }
       const unsigned word = even_word(mine, at + kLow);
       if constexpr (FORMAT == Blocks::kQ8_0) {
