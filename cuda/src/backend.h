@@ -102,10 +102,14 @@ void allow_shared(Kernel kernel, int bytes) {
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
 }
 
+inline DrawInputs draw_inputs(const StatsOut& out) {
+  return {out.draw_key, out.draw_counter, out.draw_temperature};
+}
+
 inline StatsTargets targets_of(const StatsOut& out, int64_t vocabulary) {
   return {out.argmax, out.max_logit,   out.lse,          out.p1,         out.p2,
           out.margin, out.entropy,     out.pow2_entropy, out.mean_log_p, out.valid,
-          out.labels, out.label_log_p, vocabulary};
+          out.labels, out.label_log_p, vocabulary,       out.draw,       draw_inputs(out)};
 }
 
 inline StatsOptions stats_options(const StatsOut& out, int32_t normalizer, float temperature,

@@ -15,7 +15,7 @@ int64_t rows_at_once(const ExitHeadArgs& args) {
   if (args.screen != nullptr) return rows;
   const int64_t of_x = product(padded(args.hidden.cols), int64_t{2 * sizeof(float)});
   const int64_t of_tiles = head_tiles(args.weight, head_outputs(args)) *
-                           static_cast<int64_t>(sizeof(StatsState) + sizeof(float));
+                           static_cast<int64_t>(sizeof(StatsState) + sizeof(float) + sizeof(Draw));
   const int64_t fit = of_x < kMost && of_tiles < kMost ? kMost / (of_x + of_tiles) : 0;
   int64_t most = fit < kBlock ? kBlock : fit / kBlock * kBlock;
   if (head_splits(args) > 1 && most > kRowsAtOnce) most = kRowsAtOnce;
@@ -48,6 +48,7 @@ struct Space {
     if (args.out.labels != nullptr) {
       output.label_logits = workspace.take<float>(rows * output.tiles);
     }
+    if (args.out.draw != nullptr) output.draws = workspace.take<Draw>(rows * output.tiles);
     output.partials =
         take_partials(head_splits(args), rows, output.tiles * tile_outputs(args.weight), workspace);
     screen = workspace.take<char>(screened ? screen_bytes(args) : 0);
@@ -87,10 +88,16 @@ void queue_head(const ExitHeadArgs& args, int64_t first, const Space& space, cud
   HeadOutput output = space.output;
   const int64_t rows = args.hidden.rows;
   if (args.out.labels != nullptr) output.labels = args.out.labels + first;
+  if (args.out.draw != nullptr) {
+    const DrawInputs all = draw_inputs(args.out);
+    output.draw_inputs = {all.key + first, all.counter + first,
+                          all.temperature != nullptr ? all.temperature + first : nullptr};
+  }
   queue_logits(args, space.x, rows, output, stream);
   dispatch_normalizer<float>(args.normalizer, [&](auto normalizer) {
     EXN_LAUNCH((merge_stats_kernel<type_of<decltype(normalizer)>, TileLabels>), grid_for(rows),
-               kMergeThreads, 0, stream, TileStates{output.states, output.tiles, rows, first},
+               kMergeThreads, 0, stream,
+               TileStates{output.states, output.draws, output.tiles, rows, first},
                TileLabels{output.label_logits}, output.options,
                targets_of(args.out, args.weight.rows));
   });

@@ -19,7 +19,7 @@ void launch(const RowStatsTask<T>& task, cudaStream_t stream) {
   EXN_LAUNCH((row_stats_tile_kernel<T, Normalizer, Accurate>), grid, kTileThreads, 0, stream, task);
   if (task.tiles == 1) return;
   EXN_LAUNCH((merge_stats_kernel<Accurate, LogitLabels<T>>), grid_for(task.rows), kMergeThreads, 0,
-             stream, TileStates{task.states, task.tiles, task.rows, 0},
+             stream, TileStates{task.states, task.draws, task.tiles, task.rows, 0},
              LogitLabels<T>{task.logits, task.stride}, task.options, task.out);
 }
 
@@ -38,6 +38,9 @@ exn_status row_stats(const RowStatsArgs& args, Workspace& workspace, exn_stream 
     task.options =
         stats_options(args.out, args.normalizer, args.temperature, args.softcap, task.columns);
     task.states = workspace.take<StatsState>(task.tiles > 1 ? task.rows * task.tiles : 0);
+    task.draws = nullptr;
+    if (args.out.draw != nullptr)
+      task.draws = workspace.take<Draw>(task.tiles > 1 ? task.rows * task.tiles : 0);
     task.out = targets_of(args.out, task.columns);
     if (workspace.counting()) return;
     status = run_on(args, "row_stats_tile_kernel, merge_stats_kernel", [&] {

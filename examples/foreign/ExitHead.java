@@ -43,7 +43,7 @@ public final class ExitHead {
       ADDRESS.withName("translator_weight"), ADDRESS.withName("translator_bias"),
       ADDRESS.withName("shortlist"), ADDRESS.withName("screen"), ADDRESS.withName("argmax"),
       ADDRESS.withName("max_logit"), ADDRESS.withName("lse"), ADDRESS.withName("p1"),
-      MemoryLayout.sequenceLayout(8, ADDRESS).withName("other_statistics"),
+      MemoryLayout.sequenceLayout(12, ADDRESS).withName("other_statistics"),
       MemoryLayout.sequenceLayout(4, ADDRESS).withName("of_the_screen"), JAVA_INT.withName("norm"),
       JAVA_FLOAT.withName("norm_eps"), JAVA_INT.withName("translate"),
       JAVA_INT.withName("normalizer"), JAVA_FLOAT.withName("temperature"),

@@ -74,6 +74,7 @@ struct TypeOf {
 constexpr TypeOf kF32{Type::kF32, only(Type::kF32), 0};
 constexpr TypeOf kI32{Type::kI32, only(Type::kI32), 0};
 constexpr TypeOf kU8{Type::kU8, only(Type::kU8), 0};
+constexpr TypeOf kI64{Type::kI64, only(Type::kI64), 0};
 
 enum Flags : unsigned {
   kPlain = 0,

@@ -37,7 +37,7 @@ void ranges(Maker& m, const DLTensor*& field, const char* name, const char* per_
 
 }  // namespace
 
-void stats(Maker& m, exn_stats& out, Dim rows, Dim columns) {
+void stats(Maker& m, exn_stats& out, Dim rows, Dim columns, bool softmax) {
   struct {
     exn_stats& out;
   } p{out};
@@ -57,6 +57,19 @@ void stats(Maker& m, exn_stats& out, Dim rows, Dim columns) {
   } else {
     m.none(FIELD(out.labels));
     m.none(FIELD(out.label_log_p));
+  }
+  if (softmax && m.some("draws", 2)) {
+    m.in(FIELD(out.draw_key), kI64, {rows});
+    m.in(FIELD(out.draw_counter), kI64, {rows});
+    Tensor* temperature = m.in(FIELD(out.draw_temperature), kF32, {rows}, kOptional);
+    for (int64_t i = 0; temperature != nullptr && i < temperature->elements; ++i)
+      temperature->data<float>()[i] = static_cast<float>(i % 5) / 2;
+    m.out(FIELD(out.draw), kI32, {rows});
+  } else {
+    m.none(FIELD(out.draw_key));
+    m.none(FIELD(out.draw_counter));
+    m.none(FIELD(out.draw_temperature));
+    m.none(FIELD(out.draw));
   }
 }
 

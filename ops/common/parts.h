@@ -8,7 +8,7 @@ namespace exn::test {
 
 // ---- statistics and norms -----------------------------------------------------------------------
 
-void stats(Maker& m, exn_stats& out, Dim rows, Dim columns);
+void stats(Maker& m, exn_stats& out, Dim rows, Dim columns, bool softmax);
 
 template <class Params>
 void normalizer(Maker& m, Params& p) {

@@ -2,14 +2,16 @@
 #include "stats.h"
 
 #include <algorithm>
+#include <cfloat>
 
+#include "base/philox.h"
 #include "distribution.h"
 
 namespace exn::test {
 
-const char* const kStatNames[kStats] = {"argmax",     "max_logit", "lse",        "p1",
-                                        "p2",         "margin",    "entropy",    "pow2_entropy",
-                                        "mean_log_p", "valid",     "label_log_p"};
+const char* const kStatNames[kStats] = {"argmax",     "max_logit", "lse",         "p1",
+                                        "p2",         "margin",    "entropy",     "pow2_entropy",
+                                        "mean_log_p", "valid",     "label_log_p", "draw"};
 
 namespace {
 
@@ -77,6 +79,7 @@ void find_argmax(const Logits& logits, const std::vector<double>& z,
 
 void invalid_row(StatsExpected* out) {
   for (Expected& e : out->stats) e = nan();
+  out->near_draw = {-1};
 }
 
 }  // namespace
@@ -154,10 +157,57 @@ StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float tempe
   return out;
 }
 
+float draw_noise(const StatsInputs& in, int64_t row, int64_t id) {
+  return noise_of(static_cast<uint64_t>(in.draw_key.integer_at(row)),
+                  static_cast<uint64_t>(in.draw_counter.integer_at(row)), static_cast<int32_t>(id));
+}
+
+namespace {
+
+// The ids whose score may be the largest, of logits that are treated by z.
+void find_draw(const Logits& logits, const std::vector<double>& z, const std::vector<double>& error,
+               const StatsInputs& in, int64_t row, StatsExpected* out) {
+  const double t = in.draw_temperature.given() ? in.draw_temperature.at(0, row) : 1;
+  std::vector<double> score(z.size()), slack(z.size());
+  double best = -kInf, best_slack = 0;
+  for (size_t j = 0; j < z.size() && t >= 0x1p-126; ++j) {
+    score[j] = z[j] / t + static_cast<double>(draw_noise(in, row, id_of(logits, j)));
+    slack[j] =
+        z[j] == -kInf ? 0 : error[j] / t + kUnit * (3 * std::fabs(z[j] / t) + std::fabs(score[j]));
+    if (score[j] <= best) continue;
+    best = score[j];
+    best_slack = slack[j];
+  }
+  if (best == -kInf || std::fabs(best) > static_cast<double>(FLT_MAX)) {
+    out->near_draw = out->near_argmax;
+    return;
+  }
+  out->near_draw.clear();
+  for (size_t j = 0; j < z.size(); ++j) {
+    if (score[j] + slack[j] >= best - best_slack) out->near_draw.push_back(id_of(logits, j));
+  }
+  std::sort(out->near_draw.begin(), out->near_draw.end());
+}
+
+}  // namespace
+
+StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float temperature,
+                           float softcap, const StatsInputs& in, int64_t row) {
+  const int64_t label = in.labels.given() ? in.labels.integer_at(row) : -1;
+  StatsExpected out = stats_oracle(logits, normalizer, temperature, softcap, label);
+  if (!in.draw_key.given() || !out.valid) return out;
+  std::vector<double> z = logits.z, error = logits.error;
+  error.resize(z.size(), 0);
+  transform(temperature, softcap, &z, &error);
+  find_draw(logits, z, error, in, row, &out);
+  return out;
+}
+
 // ---- outputs ------------------------------------------------------------------------------------
 
-uint32_t read_stats(const Row& row, const CaseBase& c) {
-  const uint32_t outputs = row.subset("outputs", {kStatNames, kStatNames + kStats});
+uint32_t read_stats(const Row& row, const CaseBase& c, int32_t normalizer) {
+  uint32_t outputs = row.subset("outputs", {kStatNames, kStatNames + kStats});
+  if (row.text("outputs") == "all" && normalizer == EXN_STABLEMAX) outputs &= ~(1u << kDraw);
   return c.bench && row.text("outputs") == "all" ? outputs & kUnlabelled : outputs;
 }
 
@@ -175,15 +225,48 @@ HostTensor make_labels(uint64_t seed, int64_t rows, int64_t vocabulary) {
   return labels;
 }
 
-exn_stats add_stats(Instance* instance, uint32_t outputs, int64_t rows, const HostTensor& labels) {
+StatsInputs make_stats_inputs(uint32_t outputs, uint64_t seed, int64_t rows, int64_t vocabulary) {
+  StatsInputs in;
+  if ((outputs >> kLabelLogP & 1) != 0) in.labels = make_labels(seed, rows, vocabulary);
+  if ((outputs >> kDraw & 1) == 0) return in;
+  constexpr uint64_t kStream = 23;
+  in.draw_key = make_tensor(Type::kI64, {rows});
+  in.draw_counter = make_tensor(Type::kI64, {rows});
+  if (seed % 2 == 0) in.draw_temperature = make_tensor(Type::kF32, {rows});
+  for (int64_t r = 0; r < rows; ++r) {
+    const auto at = static_cast<uint64_t>(r);
+    in.draw_key.set_integer(r, static_cast<int64_t>(word(seed, kStream, at / 2)));
+    in.draw_counter.set_integer(r, static_cast<int64_t>(word(seed, kStream + 1, at)));
+    constexpr double kTemperatures[] = {0.75, 3, 0, 1, 1e-39, 1e-30, 0.125};
+    if (in.draw_temperature.given()) in.draw_temperature.set(0, r, kTemperatures[at % 7]);
+  }
+  return in;
+}
+
+exn_stats add_stats(Instance* instance, uint32_t outputs, int64_t rows, const StatsInputs& in) {
   const DLTensor* tensors[kStats] = {};
   for (int i = 0; i < kStats; ++i) {
-    const Type type = i == kArgmax ? Type::kI32 : i == kValid ? Type::kU8 : Type::kF32;
+    const Type type = i == kArgmax || i == kDraw ? Type::kI32
+                      : i == kValid              ? Type::kU8
+                                                 : Type::kF32;
     if ((outputs >> i & 1) != 0) tensors[i] = instance->output(kStatNames[i], type, {rows});
   }
-  return {tensors[kArgmax],   tensors[kMaxLogit], tensors[kLse],           tensors[kP1],
-          tensors[kP2],       tensors[kMargin],   tensors[kEntropy],       tensors[kPow2Entropy],
-          tensors[kMeanLogP], tensors[kValid],    instance->input(labels), tensors[kLabelLogP]};
+  return {tensors[kArgmax],
+          tensors[kMaxLogit],
+          tensors[kLse],
+          tensors[kP1],
+          tensors[kP2],
+          tensors[kMargin],
+          tensors[kEntropy],
+          tensors[kPow2Entropy],
+          tensors[kMeanLogP],
+          tensors[kValid],
+          instance->input(in.labels),
+          tensors[kLabelLogP],
+          tensors[kDraw],
+          instance->input(in.draw_key),
+          instance->input(in.draw_counter),
+          instance->input(in.draw_temperature)};
 }
 
 namespace {
@@ -203,6 +286,12 @@ Complaint judge_stat(int stat, const StatsExpected& expected, const HostTensor& 
     if (argmax == expected.argmax || near) return "";
     return where + ": got " + std::to_string(argmax) + ", expected " +
            std::to_string(expected.argmax);
+  }
+  if (stat == kDraw) {
+    const int64_t draw = got.integer_at(row);
+    const std::vector<int64_t>& near = expected.near_draw;
+    if (std::binary_search(near.begin(), near.end(), draw)) return "";
+    return where + ": got " + std::to_string(draw) + ", expected " + std::to_string(near[0]);
   }
   const Expected& e = expected.stats[stat];
   return compare(kStatNames[stat], place(row, 0), e, got.at(0, row));

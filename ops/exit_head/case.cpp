@@ -56,7 +56,7 @@ void read_case(const Row& row, ExitHeadCase* c) {
   c->temperature = row.number("temperature");
   c->softcap = row.number("softcap");
   read_screen(row.text("screen"), c);
-  c->outputs = read_stats(row, *c);
+  c->outputs = read_stats(row, *c, c->normalizer);
 }
 
 }  // namespace
@@ -158,11 +158,11 @@ ExitHeadInputs make_inputs(const ExitHeadCase& c) {
   if (c.translator_bias) in.translator_bias = make_bell(Type::kF32, {d}, c.seed, 6, 0.125f);
   if (c.shortlist > 0) in.shortlist = make_shortlist(c);
   if (c.screen != "-") in.screen = screen_of(c, in);
-  if ((c.outputs >> kLabelLogP & 1) != 0) {
-    in.labels = make_labels(c.seed, c.hidden.rows, c.weight.rows);
+  in.stats = make_stats_inputs(c.outputs, c.seed, c.hidden.rows, c.weight.rows);
+  if (in.stats.labels.given()) {
     // Half of them are listed, whatever the list.
     for (int64_t r = 0; r < c.hidden.rows && c.shortlist > 0; r += 2)
-      in.labels.set_integer(r, in.shortlist.integer_at(r * 5 % c.shortlist));
+      in.stats.labels.set_integer(r, in.shortlist.integer_at(r * 5 % c.shortlist));
   }
   return in;
 }
@@ -377,8 +377,8 @@ std::vector<StatsExpected> exit_head_oracle(const ExitHeadCase& c, const ExitHea
   }
   std::vector<StatsExpected> rows;
   for (size_t r = 0; r < logits.size(); ++r) {
-    const int64_t label = in.labels.given() ? in.labels.integer_at(static_cast<int64_t>(r)) : -1;
-    rows.push_back(stats_oracle(logits[r], c.normalizer, c.temperature, c.softcap, label));
+    rows.push_back(stats_oracle(logits[r], c.normalizer, c.temperature, c.softcap, in.stats,
+                                static_cast<int64_t>(r)));
   }
   return rows;
 }
@@ -404,7 +404,7 @@ std::unique_ptr<Instance> instantiate(const ExitHeadCase& c, const ExitHeadInput
   params.normalizer = c.normalizer;
   params.temperature = c.temperature;
   params.softcap = c.softcap;
-  params.out = add_stats(instance.get(), c.outputs, in.hidden.rows, in.labels);
+  params.out = add_stats(instance.get(), c.outputs, in.hidden.rows, in.stats);
   if (in.screen.given()) {
     const std::vector<int64_t> rows = {in.hidden.rows};
     params.screen = instance->input(in.screen);
@@ -518,7 +518,7 @@ void describe(Maker& m, exn_exit_head_params& p) {
   m.ids(FIELD(shortlist), {m.dim("listed", 1, 9, 80)}, {0, vocabulary.size - 1, rows.size > 0},
         kOptional);
   normalizer(m, p);
-  stats(m, p.out, rows, vocabulary);
+  stats(m, p.out, rows, vocabulary, p.normalizer == EXN_SOFTMAX);
   m.none(FIELD(screen));  // an image is made of a head
   m.none(FIELD(certified));
   m.none(FIELD(p1_low));

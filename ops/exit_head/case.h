@@ -30,7 +30,8 @@ std::vector<ExitHeadCase> exit_head_cases();
 
 struct ExitHeadInputs {
   HostTensor hidden, weight, bias, norm_weight, norm_bias, translator, translator_bias, shortlist,
-      screen, labels;
+      screen;
+  StatsInputs stats;
 };
 
 ExitHeadInputs make_inputs(const ExitHeadCase& c);

@@ -24,10 +24,27 @@ TEST_P(ExitHead, RowsDoNotDependOnTheBatch) {
           target, EXN_TEST_OP(exit_head), instance.get(), all, c.hidden.rows, size,
           [](exn_exit_head_params* p, BlockOfRows& block) {
             exn_stats& out = p->out;
-            for (const DLTensor** field :
-                 {&p->hidden, &out.argmax, &out.max_logit, &out.lse, &out.p1, &out.p2, &out.margin,
-                  &out.entropy, &out.pow2_entropy, &out.mean_log_p, &out.valid, &out.labels,
-                  &out.label_log_p, &p->certified, &p->p1_low, &p->p1_high, &p->rows_read})
+            for (const DLTensor** field : {&p->hidden,
+                                           &out.argmax,
+                                           &out.max_logit,
+                                           &out.lse,
+                                           &out.p1,
+                                           &out.p2,
+                                           &out.margin,
+                                           &out.entropy,
+                                           &out.pow2_entropy,
+                                           &out.mean_log_p,
+                                           &out.valid,
+                                           &out.labels,
+                                           &out.label_log_p,
+                                           &out.draw,
+                                           &out.draw_key,
+                                           &out.draw_counter,
+                                           &out.draw_temperature,
+                                           &p->certified,
+                                           &p->p1_low,
+                                           &p->p1_high,
+                                           &p->rows_read})
               block(field);
           },
           [](int64_t) { return true; });
@@ -83,7 +100,7 @@ TEST(ExitHeadLabels, OutOfRange) {
       for (const int32_t bad : {-2, 40, INT32_MAX, INT32_MIN}) {
         SCOPED_TRACE(target.name() + ", label " + std::to_string(bad));
         ExitHeadInputs in = make_inputs(c);
-        in.labels.set_integer(66, bad);
+        in.stats.labels.set_integer(66, bad);
         const std::unique_ptr<Instance> instance = instantiate(c, in, target);
         const exn_status status = run_once(target, instance->calls()[0]);
         if (target.cpu()) {
@@ -95,7 +112,7 @@ TEST(ExitHeadLabels, OutOfRange) {
           continue;
         }
         ASSERT_EQ(status, EXN_OK) << exn_last_error();
-        in.labels.set_integer(66, -1);
+        in.stats.labels.set_integer(66, -1);
         EXPECT_EQ(judge_stats(c.outputs, exit_head_oracle(c, in), instance->outputs()), "");
       }
     }
@@ -113,13 +130,62 @@ TEST(ExitHeadLabels, Masked) {
     c.shortlist = listed;
     ExitHeadInputs in = make_inputs(c);
     in.bias.set(0, 12, -HUGE_VAL);
-    for (int64_t row = 0; row < 41; ++row) in.labels.set_integer(row, row - 1);
+    for (int64_t row = 0; row < 41; ++row) in.stats.labels.set_integer(row, row - 1);
     const std::vector<StatsExpected> expected = exit_head_oracle(c, in);
     EXPECT_EQ(expected[13].stats[kLabelLogP].value, -HUGE_VAL);
     for (const Target& target : targets()) {
       SCOPED_TRACE(target.name());
       const std::unique_ptr<Instance> instance = instantiate(c, in, target);
       EXPECT_EQ(judge_stats(c.outputs, expected, outputs_of(target, instance)), "");
+    }
+  }
+}
+
+// Of a list in any order that has ids twice, as of a row without the others; a mask is never drawn.
+// Products of small integers are exact, so every device draws the same.
+TEST(ExitHeadDraws, OfAListAndWithMasks) {
+  ExitHeadCase c;
+  c.hidden = {70, 16, Type::kF32, 0, 0, "ties", 1, "-"};
+  c.weight = {700, 16, Type::kF32, 0, 0, "ties", 1, "-"};
+  c.bias = "normal";
+  c.seed = 4;
+  c.outputs = 1u << kDraw;
+  for (const int64_t listed : {0, 5, 300}) {
+    c.shortlist = listed;
+    ExitHeadInputs in = make_inputs(c);
+    for (int64_t id = 0; id < 700; ++id)
+      in.bias.set(0, id, id % 5 == 0 ? -HUGE_VAL : static_cast<double>(id % 3));
+    for (int64_t i = 0; i < listed; ++i)
+      in.shortlist.set_integer(i,
+                               i % 7 == 6 ? in.shortlist.integer_at(i - 1) : (i * 389 + 1) % 700);
+    for (const Target& target : targets()) {
+      SCOPED_TRACE(target.name() + ", " + std::to_string(listed) + " listed");
+      const std::unique_ptr<Instance> instance = instantiate(c, in, target);
+      const Outputs got = outputs_of(target, instance);
+      EXPECT_EQ(judge_stats(c.outputs, exit_head_oracle(c, in), got), "");
+      for (int64_t row = 0; row < 70; ++row) EXPECT_NE(got[0].integer_at(row) % 5, 0) << row;
+    }
+  }
+}
+
+// Where the logits are so large that no noise moves them, whatever the order of the list.
+TEST(ExitHeadDraws, TiesGoToTheSmallestId) {
+  ExitHeadCase c;
+  c.hidden = {2, 16, Type::kF32, 0, 0, "ties", 1, "-"};
+  c.weight = {1500, 16, Type::kF32, 0, 0, "ties", 1, "-"};
+  c.bias = "normal";
+  c.outputs = 1u << kDraw;
+  for (const int64_t listed : {0, 1200}) {
+    c.shortlist = listed;
+    ExitHeadInputs in = make_inputs(c);
+    for (int64_t id = 0; id < 1500; ++id) in.bias.set(0, id, id < 37 ? 0 : 3e9);
+    for (int64_t i = 0; i < listed; ++i) in.shortlist.set_integer(i, 1499 - i);
+    for (const Target& target : targets()) {
+      SCOPED_TRACE(target.name());
+      const std::unique_ptr<Instance> instance = instantiate(c, in, target);
+      const Outputs got = outputs_of(target, instance);
+      for (int64_t row = 0; row < 2; ++row)
+        EXPECT_EQ(got[0].integer_at(row), listed == 0 ? 37 : 300);
     }
   }
 }

@@ -21,23 +21,22 @@ void read_case(const Row& row, RowStatsCase* c) {
   c->normalizer = row.choice("normalizer", {"softmax", "stablemax"});
   c->temperature = row.number("temperature");
   c->softcap = row.number("softcap");
-  c->outputs = read_stats(row, *c);
+  c->outputs = read_stats(row, *c, c->normalizer);
 }
 
 HostTensor make_logits(const RowStatsCase& c) { return make_matrix(c.logits, c.seed, 0); }
 
-HostTensor labels_of(const RowStatsCase& c) {
-  if ((c.outputs >> kLabelLogP & 1) == 0) return {};
-  return make_labels(c.seed, c.logits.rows, c.logits.cols);
+StatsInputs inputs_of(const RowStatsCase& c) {
+  return make_stats_inputs(c.outputs, c.seed, c.logits.rows, c.logits.cols);
 }
 
 std::vector<StatsExpected> row_stats_oracle(const RowStatsCase& c) {
-  const HostTensor logits = make_logits(c), labels = labels_of(c);
+  const HostTensor logits = make_logits(c);
+  const StatsInputs in = inputs_of(c);
   std::vector<StatsExpected> rows;
   for (int64_t r = 0; r < logits.rows; ++r) {
     const Logits row = {row_of<double>(logits, r), {}, {}};
-    rows.push_back(stats_oracle(row, c.normalizer, c.temperature, c.softcap,
-                                labels.given() ? labels.integer_at(r) : -1));
+    rows.push_back(stats_oracle(row, c.normalizer, c.temperature, c.softcap, in, r));
   }
   return rows;
 }
@@ -47,7 +46,7 @@ Case make_case(const RowStatsCase& c) {
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const DLTensor* logits = instance->input(make_logits(c));
-    const exn_stats out = add_stats(instance.get(), c.outputs, c.logits.rows, labels_of(c));
+    const exn_stats out = add_stats(instance.get(), c.outputs, c.logits.rows, inputs_of(c));
     const exn_row_stats_params params = {sizeof params, logits,    out, c.normalizer,
                                          c.temperature, c.softcap, 0};
     instance->call(EXN_TEST_OP(row_stats), params);
@@ -73,7 +72,7 @@ void describe(Maker& m, exn_row_stats_params& p) {
   m.in(FIELD(logits), m.type(kFloats), {rows, columns}, kRows);
   normalizer(m, p);
   m.zero(FIELD(reserved));
-  stats(m, p.out, rows, columns);
+  stats(m, p.out, rows, columns, p.normalizer == EXN_SOFTMAX);
 }
 
 const Described kDescribed = EXN_DESCRIBED(row_stats);

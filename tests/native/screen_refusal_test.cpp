@@ -83,11 +83,12 @@ TEST_F(Hostile, ArgumentsAreNamed) {
   std::vector<int32_t> integer(1);
   std::vector<uint8_t> byte(1);
   HostTensor x = make_tensor(Type::kF32, {1, 48}), other = make_tensor(Type::kF32, {199, 48}),
-             narrow = make_tensor(Type::kF32, {1, 47}), less = make_tensor(Type::kF32, {200, 47});
+             key = make_tensor(Type::kI64, {1}), narrow = make_tensor(Type::kF32, {1, 47}),
+             less = make_tensor(Type::kF32, {200, 47});
   View hidden = view_of(x), weight = view_of(m_.head), argmax = view_of(integer),
-       real = view_of(number, {1}), whole = view_of(integer), flag = view_of(byte),
-       image = m_.image->view(), rows = view_of(other), columns = view_of(narrow),
-       short_rows = view_of(less);
+       real = view_of(number, {1}), whole = view_of(integer), longer = view_of(key),
+       flag = view_of(byte), image = m_.image->view(), rows = view_of(other),
+       columns = view_of(narrow), short_rows = view_of(less);
   P p = {};
   p.struct_size = sizeof p;
   p.hidden = hidden.dl();
@@ -122,6 +123,10 @@ TEST_F(Hostile, ArgumentsAreNamed) {
   refused("out.labels is given, but screen", [&](P* q) {
     q->out.labels = whole.dl();
     q->out.label_log_p = real.dl();
+  });
+  refused("out.draw is given, but screen", [&](P* q) {
+    q->out.draw = whole.dl();
+    q->out.draw_key = q->out.draw_counter = longer.dl();
   });
   refused("p1_high is null", [&](P* q) { q->p1_low = real.dl(); });
   refused("p1_low is null", [&](P* q) { q->p1_high = real.dl(); });

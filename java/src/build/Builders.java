@@ -1052,6 +1052,9 @@ public final class Builders {
               + "\n        .then(b -> b.temperature(p.temperature()))"
               + "\n        .then(b -> b.softcap(p.softcap()))"
               + "\n        .then(b -> b.labels(tensor(p.out().labels())))"
+              + "\n        .then(b -> b.drawKey(tensor(p.out().draw_key())))"
+              + "\n        .then(b -> b.drawCounter(tensor(p.out().draw_counter())))"
+              + "\n        .then(b -> b.drawTemperature(tensor(p.out().draw_temperature())))"
               + "\n        .then(b -> b.out(statistics(p.out())))");
         }
       }

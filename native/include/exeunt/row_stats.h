@@ -21,12 +21,32 @@
  *                 some z is -inf
  *   label_log_p   ln p_label of the row's label: z_label - lse, or ln s(z_label) - lse; -inf where
  *                 z_label is -inf. Of a label of -1 it is NaN: the row is not scored
+ *   draw          an id that is drawn from softmax(z / draw_temperature), as below
  *
- * A row with a NaN or +inf, or with nothing but -inf, is invalid: valid 0, argmax -1, every other
- * output NaN. Other rows are not affected. A -inf contributes exactly 0.
+ * A row with a NaN or +inf, or with nothing but -inf, is invalid: valid 0, argmax and draw -1,
+ * every other output NaN. Other rows are not affected. A -inf contributes exactly 0.
  *
  * A label outside -1..V-1: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run cannot read it on
  * the host, its label_log_p is NaN.
+ *
+ * A draw is the smallest j with the largest z_j / t + g_j, t the row's draw_temperature, g_j Gumbel
+ * noise of the row and of j alone (Gumbel 1954): over keys and counters each j comes with its
+ * probability, to 2e-6 of it; and the same j comes wherever key, counter and z are the same bits,
+ * in every batch, on every device. With t = 0 (or below 2^-126, or so low that the largest of these
+ * sums is not finite) it is argmax. A negative t, a NaN or an infinity: EXN_INVALID_ARGUMENT on the
+ * CPU; on CUDA the draw is -1. All 2^64 keys and counters are sound; a key for each sequence and
+ * its position as the counter will do. Every operation is f32 and rounded to nearest by itself:
+ *
+ *   block   Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011) of the counter words
+ *           {j / 128 * 32 + j % 32, 0, draw_counter % 2^32, draw_counter / 2^32} with the key words
+ *           {draw_key % 2^32, draw_key / 2^32}, / rounding down and both taken for unsigned
+ *   w       word j / 32 % 4 of the block
+ *   share   share(w) = ((w / 65536) 65536 + (w % 65536 + .5)) 2^-32
+ *   g_j     -ln(-ln(share(~w)))
+ *   ln x    x = m 2^k, m from 0x3f3504f3 (.70710677) up to twice that, f = m - 1; but where
+ *           share(~w) has k = 0, f = -share(w). s = f / (2 + f), y = s s,
+ *           p = ((2/9 y + 2/7) y + 2/5) y + 2/3, ln x = k .69314718 + ((s + s) + s (y p))
+ *   z_j / t z_j times 1 / t
  *
  * Errors. Weights w_j are exp z_j or s(z_j) of the z_j as stored; sums of them, and with them p1,
  * p2 and margin, are within 1e-6 (relative; of the margin, to p1 + p2), lse within 1e-6 and 2^-23
@@ -51,23 +71,27 @@ extern "C" {
 enum { EXN_SOFTMAX = 0, EXN_STABLEMAX = 1 };
 
 /**
- * Outputs of row_stats and exit_head, and the labels that one of them is about. Each is optional
- * (NULL), compact, rank 1, shape [R], on the device of the inputs; at least one output must be
- * given. You pay for what you ask: pow2_entropy and mean_log_p add arithmetic per element.
+ * Outputs of row_stats and exit_head, and what two of them depend on. Each is optional (NULL),
+ * compact, rank 1, shape [R], on the device of the inputs; at least one output must be given. You
+ * pay for what you ask: pow2_entropy, mean_log_p and draw add arithmetic per element.
  */
 typedef struct exn_stats {
-  const DLTensor* argmax;       /**< out, i32 */
-  const DLTensor* max_logit;    /**< out, f32 */
-  const DLTensor* lse;          /**< out, f32 */
-  const DLTensor* p1;           /**< out, f32 */
-  const DLTensor* p2;           /**< out, f32 */
-  const DLTensor* margin;       /**< out, f32 */
-  const DLTensor* entropy;      /**< out, f32 */
-  const DLTensor* pow2_entropy; /**< out, f32 */
-  const DLTensor* mean_log_p;   /**< out, f32 */
-  const DLTensor* valid;        /**< out, u8 */
-  const DLTensor* labels;       /**< in, i32, -1..V-1; with label_log_p */
-  const DLTensor* label_log_p;  /**< out, f32; with labels */
+  const DLTensor* argmax;           /**< out, i32 */
+  const DLTensor* max_logit;        /**< out, f32 */
+  const DLTensor* lse;              /**< out, f32 */
+  const DLTensor* p1;               /**< out, f32 */
+  const DLTensor* p2;               /**< out, f32 */
+  const DLTensor* margin;           /**< out, f32 */
+  const DLTensor* entropy;          /**< out, f32 */
+  const DLTensor* pow2_entropy;     /**< out, f32 */
+  const DLTensor* mean_log_p;       /**< out, f32 */
+  const DLTensor* valid;            /**< out, u8 */
+  const DLTensor* labels;           /**< in, i32, -1..V-1; with label_log_p */
+  const DLTensor* label_log_p;      /**< out, f32; with labels */
+  const DLTensor* draw;             /**< out, i32; with draw_key and draw_counter; EXN_SOFTMAX */
+  const DLTensor* draw_key;         /**< in, i64; with draw */
+  const DLTensor* draw_counter;     /**< in, i64; with draw */
+  const DLTensor* draw_temperature; /**< in, f32, >= 0 and finite; with draw, but NULL is 1 each */
 } exn_stats;
 
 typedef struct exn_row_stats_params {

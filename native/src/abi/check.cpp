@@ -564,7 +564,30 @@ void Check::size(const char* name, const DLTensor* t, int32_t axis, int64_t expe
                 wide(expected));
 }
 
-StatsOut read_stats(Check& check, const exn_stats& stats, int64_t rows) {
+// What the draws of rows depend on.
+static void read_draws(Check& check, const exn_stats& stats, int64_t rows, int32_t normalizer,
+                       StatsOut* out) {
+  if (stats.draw == nullptr) {
+    constexpr const char* kWhy = "out.draw is null";
+    check.absent("out.draw_key", stats.draw_key, kWhy);
+    check.absent("out.draw_counter", stats.draw_counter, kWhy);
+    check.absent("out.draw_temperature", stats.draw_temperature, kWhy);
+    return;
+  }
+  const auto input = [&](const char* name, const DLTensor* t, DTypes dtypes, Need need) {
+    return check.per_row<const void>(name, t, dtypes, Role::kIn, "the input", rows, need);
+  };
+  out->draw_key =
+      static_cast<const int64_t*>(input("out.draw_key", stats.draw_key, kI64Only, Need::kRequired));
+  out->draw_counter = static_cast<const int64_t*>(
+      input("out.draw_counter", stats.draw_counter, kI64Only, Need::kRequired));
+  out->draw_temperature = static_cast<const float*>(
+      input("out.draw_temperature", stats.draw_temperature, kF32Only, Need::kOptional));
+  if (normalizer == EXN_STABLEMAX)
+    check.fail_argument("normalizer is EXN_STABLEMAX (1), but out.draw is given");
+}
+
+StatsOut read_stats(Check& check, const exn_stats& stats, int64_t rows, int32_t normalizer) {
   int given = 0;
   const auto output = [&](const char* name, const DLTensor* t, DTypes dtypes) -> void* {
     if (t == nullptr) return nullptr;
@@ -592,6 +615,8 @@ StatsOut read_stats(Check& check, const exn_stats& stats, int64_t rows) {
   } else if (stats.label_log_p == nullptr) {
     check.fail_argument("out.labels is given, but out.label_log_p is null");
   }
+  out.draw = static_cast<int32_t*>(output("out.draw", stats.draw, kI32Only));
+  read_draws(check, stats, rows, normalizer, &out);
   if (given == 0) check.fail_argument("out has 0 outputs, expected at least 1");
   return out;
 }

@@ -28,6 +28,7 @@ constexpr DTypes bit(DType t) { return 1u << static_cast<int32_t>(t); }
 constexpr DTypes kF32Only = bit(DType::kF32);
 constexpr DTypes kI32Only = bit(DType::kI32);
 constexpr DTypes kU8Only = bit(DType::kU8);
+constexpr DTypes kI64Only = bit(DType::kI64);
 constexpr DTypes kLabels = bit(DType::kI32) | bit(DType::kI64);
 constexpr DTypes kFloats = bit(DType::kF32) | bit(DType::kF16) | bit(DType::kBF16);
 constexpr DTypes kFloatsAndF64 = kFloats | bit(DType::kF64);
@@ -413,7 +414,7 @@ class Check {
 };
 
 // The outputs of row_stats and exit_head.
-StatsOut read_stats(Check& check, const exn_stats& stats, int64_t rows);
+StatsOut read_stats(Check& check, const exn_stats& stats, int64_t rows, int32_t normalizer);
 void check_normalizer(Check& check, int32_t normalizer, float temperature, float softcap);
 
 }  // namespace exn

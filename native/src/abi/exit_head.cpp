@@ -67,6 +67,7 @@ void check_screen(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) 
   check.absent("out.pow2_entropy", p.out.pow2_entropy, kWhy);
   check.absent("out.mean_log_p", p.out.mean_log_p, kWhy);
   check.absent("out.labels", p.out.labels, kWhy);
+  check.absent("out.draw", p.out.draw, kWhy);
   const int64_t rows = a->hidden.rows;
   const auto output = [&](const char* name, const DLTensor* t, DTypes dtypes) {
     return check.per_row<void>(name, t, dtypes, Role::kOut, "hidden", rows, Need::kOptional);
@@ -137,7 +138,7 @@ void check_args(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) {
   a->normalizer = p.normalizer;
   a->temperature = p.temperature;
   a->softcap = p.softcap;
-  a->out = read_stats(check, p.out, a->hidden.rows);
+  a->out = read_stats(check, p.out, a->hidden.rows, p.normalizer);
   check_screen(p, check, a);
 }
 

@@ -16,7 +16,7 @@ void check_args(const exn_row_stats_params& p, Check& check, RowStatsArgs* a) {
   a->normalizer = p.normalizer;
   a->temperature = p.temperature;
   a->softcap = p.softcap;
-  a->out = read_stats(check, p.out, a->logits.rows);
+  a->out = read_stats(check, p.out, a->logits.rows, p.normalizer);
 }
 
 }  // namespace

@@ -253,6 +253,10 @@ struct StatsOut {
   uint8_t* valid = nullptr;
   const int32_t* labels = nullptr;  // with label_log_p
   float* label_log_p = nullptr;
+  int32_t* draw = nullptr;  // with draw_key and draw_counter
+  const int64_t* draw_key = nullptr;
+  const int64_t* draw_counter = nullptr;
+  const float* draw_temperature = nullptr;  // null: 1 each
 };
 
 // How many columns of each row are kept, and where the list goes (exn_selection). indices is null

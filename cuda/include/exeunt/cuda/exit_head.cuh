@@ -18,6 +18,8 @@ struct HeadOutput {
   StatsOptions options;
   StatsState* states;  // [R, tiles]
   int64_t tiles;
+  DrawInputs draw_inputs;
+  Draw* draws = nullptr;            // [R, tiles], with draw_inputs
   const int32_t* labels = nullptr;  // optional, [R], on the device
   float* label_logits = nullptr;    // [R, tiles], with labels: -inf in tiles without the label
   // Optional, [R], on the device: 0 for a row whose statistics are not wanted. Blocks that have no
@@ -110,6 +112,29 @@ __device__ __forceinline__ StatsState products_state(const float* products,
   return state;
 }
 
+// The best score of one row's products of a tile, by one warp.
+template <int PLACES, class W>
+__device__ __forceinline__ Draw products_draw(const LinearInput<W>& input, const HeadOutput& output,
+                                              int64_t first, const float* products,
+                                              const RowDraw& row) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const auto id_at = [&](int place) {
+    return static_cast<int32_t>(weight_row(input, first + place));
+  };
+  Draw best = no_draw();
+  NoiseWords words(row, id_at(lane));
+#pragma unroll 1
+  for (int i = 0; i < PLACES; ++i) {
+    const int place = lane + i * kWarp;
+    const int32_t id = id_at(place);
+    if (input.list != nullptr && i > 0) words = NoiseWords(row, id);
+    const float bias = id >= 0 && output.bias != nullptr ? output.bias[id] : 0.0f;
+    const float score = words.score(treat_logit(products[place] + bias, output.options), row);
+    if (id >= 0) best.take(score, id);
+  }
+  return warp_best(best);
+}
+
 // Statistics of a tile's products, [ROWS][kResultPitch<OUTPUTS>] in shared memory.
 template <int THREADS, int OUTPUTS, int ROWS, class W>
 __device__ __forceinline__ void store_states(const LinearInput<W>& input, const HeadOutput& output,
@@ -133,13 +158,19 @@ __device__ __forceinline__ void store_states(const LinearInput<W>& input, const 
             ? products_state<StableMax<float>>(row, outputs, count, output.options, label)
             : products_state<FastSoftmax>(row, outputs, count, output.options, label);
     if (threadIdx.x % kWarp == 0) store_state(output.states + at, state);
+    if (output.draws == nullptr) continue;
+    const RowDraw of_row = row_draw(output.draw_inputs, first_row + r);
+    const Draw draw = of_row.inverse == 0.0f ? no_draw()
+                                             : products_draw<OUTPUTS / kWarp>(
+                                                   input, output, first_output, row, of_row);
+    if (threadIdx.x % kWarp == 0) output.draws[at] = draw;
   }
 }
 
 // Logits of 128 vocabulary rows (or list entries) for ROWS rows, and their statistics.
 //
 // Bytes: those of W once for each block of up to 64 rows; x from the L2 cache; 32 per (row, 128
-// logits) written, 36 with labels; 4 per logit for each split of the depth, and as many read again.
+// logits) written, 4 more with labels and 8 with draws; 4 per logit for each split of the depth, and as many read again.
 // Grid: that of linear_kernel. A vocabulary of 32k gives 250 blocks, two or three of which run on an
 // SM at once.
 template <class W, int ROWS>
@@ -148,24 +179,26 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   using Shape = LinearShape<W, ROWS>;
   EXN_DYN_SMEM(shared);
   __shared__ const W* rows_of_w[kLinearOutputs];
+  __shared__ TilePlace place;  // registers are scarce while the tile is multiplied
   const int64_t first_row = linear_first_row(ROWS);
   const int64_t tile = linear_tile_index(input.splits);
   if (tile >= output.tiles) return;
   if (!has_wanted_rows(output, first_row, tile_count(first_row, input.rows, ROWS))) return;
+  const int split = linear_split(input.splits);
+  if (threadIdx.x == 0) place = {first_row, tile * kLinearOutputs, split};
   find_weight_rows<W, ROWS>(input, tile * kLinearOutputs, rows_of_w);
 
   typename Shape::Results results;
-  const TileRange range =
-      split_of_depth<W, ROWS>(input, first_row, input.rows, linear_split(input.splits));
+  const TileRange range = split_of_depth<W, ROWS>(input, first_row, input.rows, split);
   linear_tile<W, ROWS>(input, rows_of_w, range, shared, results);
   float* const products = share_results<W, ROWS>(results, shared);
-  if (input.splits > 1 &&
-      !meet_splits<Shape::kThreads, kLinearOutputs>(
-          output.partials, input.splits, input.rows, first_row, tile * kLinearOutputs,
-          tile_count(first_row, input.rows, ROWS), products)) {
+  if (input.splits > 1 && !meet_splits<Shape::kThreads, kLinearOutputs>(
+                              output.partials, input.splits, input.rows, place.first_row,
+                              place.first_output, range.rows, products)) {
     return;
   }
-  store_states<Shape::kThreads, kLinearOutputs, ROWS>(input, output, first_row, tile, products);
+  store_states<Shape::kThreads, kLinearOutputs, ROWS>(
+      input, output, place.first_row, place.first_output / kLinearOutputs, products);
 }
 
 // The same for 64 rows of quantised blocks.
@@ -180,7 +213,7 @@ __global__ void EXN_BLOCK_BOUNDS exit_head_blocks_kernel(LinearInput<uint8_t> in
   constexpr int kRows = kBlockRows;
   EXN_DYN_SMEM(shared);
   __shared__ const uint8_t* rows_of_w[kBlockTile];
-  __shared__ TilePlace place;  // registers are scarce while the tile is multiplied
+  __shared__ TilePlace place;  // as above
   const int64_t first_row = linear_first_row(kRows);
   const int64_t tile = linear_tile_index(input.splits);
   if (tile >= output.tiles) return;

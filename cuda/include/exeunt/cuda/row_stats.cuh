@@ -25,6 +25,7 @@ struct RowStatsTask {
   int64_t tiles;   // per row: ceil(columns / kStatsTile<T>)
   StatsOptions options;
   StatsState* states;  // [rows, tiles]; unused when tiles is 1
+  Draw* draws;         // likewise; null where no draw is asked for
   StatsTargets out;
 };
 
@@ -223,6 +224,31 @@ class StatsTile {
     state.second = is_alone ? warp_reduce<Max>(second) : largest;
   }
 
+  // The best score of the warp's share of the tile, which begins at `begin` in its row. All threads
+  // of a block call it.
+  __device__ __forceinline__ Draw draw(const RowDraw& row, const StatsOptions& options,
+                                       int64_t begin) const {
+    constexpr int kNoiseIds = 4 * kWarp;  // that have the same blocks of words
+    static_assert(kStatsTile<T> % kNoiseIds == 0, "a tile begins with a block's first word");
+    to_lines();
+    __syncthreads();
+    const T* const tile = reinterpret_cast<const T*>(lines_);
+    const int warp = static_cast<int>(threadIdx.x) / kWarp;
+    Draw best = no_draw();
+#pragma unroll 1
+    for (int first = warp * kNoiseIds; first < count_; first += kNoiseIds * kTileThreads / kWarp) {
+      int place = first + static_cast<int>(threadIdx.x) % kWarp;
+      NoiseWords words(row, static_cast<int32_t>(begin + place));
+#pragma unroll 1
+      for (; place < first + kNoiseIds; place += kWarp) {
+        const float z = place < count_ ? widen(tile[place]) : -INFINITY;
+        best.take(words.score(treat_logit(z, options), row), static_cast<int32_t>(begin + place));
+      }
+    }
+    __syncthreads();
+    return warp_best(best);
+  }
+
   // Adds up the thread's elements relative to `largest`.
   template <class Normalizer>
   __device__ __forceinline__ void accumulate(float largest, const StatsOptions& options,
@@ -397,7 +423,7 @@ struct LogitLabels {
 
 // Statistics of one tile of a row, into the workspace, or of the whole row if it fits into a tile.
 //
-// Bytes: every logit once, 32 per tile written. One block per tile and row, 64 KiB on their way on
+// Bytes: every logit once, 32 per tile written, 40 with draws. One block per tile and row, 64 KiB on their way on
 // an SM: a tile stays in registers between finding its maximum and adding up exponentials, so each
 // logit costs one exponential and nothing is rescaled. Tiles depend on the row's length alone,
 // hence a row's results have the same bits in every batch, and a single long row is spread over
@@ -409,6 +435,7 @@ __global__ __launch_bounds__(kTileThreads, 4) void row_stats_tile_kernel(RowStat
   __shared__ uint4 words[kWarps][kStatsVectors];
   __shared__ float tops[kWarps];
   __shared__ StatsState states[kWarps];
+  __shared__ Draw draws[kWarps];
   const int64_t begin = int64_t{blockIdx.x} * kStatsTile<T>;
   const int count = tile_count(begin, task.columns, kStatsTile<T>);
 
@@ -425,6 +452,11 @@ __global__ __launch_bounds__(kTileThreads, 4) void row_stats_tile_kernel(RowStat
     for (int i = 1; i < kWarps; ++i) largest = fmaxf(largest, tops[i]);
 
     tile.find_largest(largest, words[warp], state);
+    if (task.out.draw != nullptr) {
+      const RowDraw of_row = row_draw(task.out.draw_inputs, row);
+      const Draw draw = of_row.inverse == 0.0f ? no_draw() : tile.draw(of_row, task.options, begin);
+      if (leads_warp) draws[warp] = draw;
+    }
     tile.template accumulate<Normalizer>(largest, task.options, state);
     add_lanes(state, task.options);
     if (leads_warp) store_state(&states[warp], state);
@@ -438,16 +470,21 @@ __global__ __launch_bounds__(kTileThreads, 4) void row_stats_tile_kernel(RowStat
         if (first == state.largest) state.largest = first;
       }
       if (state.argmax != INT_MAX) state.argmax += static_cast<int32_t>(begin);
+      Draw draw = no_draw();
+      for (int i = 0; i < kWarps && task.out.draw != nullptr; ++i)
+        draw.take(draws[i].score, draws[i].id);
       if (task.tiles == 1) {
         const LogitLabels<T> labels = {task.logits, task.stride};
         write_stats<AccurateNormalizer>(task.out, row, state, task.options,
-                                        labels.of(task.out, row));
+                                        labels.of(task.out, row), draw);
       } else {
         store_state(task.states + row * task.tiles + blockIdx.x, state);
+        if (task.draws != nullptr) task.draws[row * task.tiles + blockIdx.x] = draw;
       }
     }
     // No barrier here: the next row writes `tops` only after all threads have passed the second
-    // barrier, which follows the last read of `tops`, and `states` only after the first one.
+    // barrier, which follows the last read of `tops`, and `states` and `draws` only after the first
+    // one.
   }
 }
 

@@ -6,6 +6,7 @@
 #include <climits>
 #include <cstdint>
 
+#include "draw.cuh"
 #include "normalizer.cuh"
 #include "reduce.cuh"
 
@@ -36,6 +37,8 @@ struct StatsTargets {
   const int32_t* labels;  // with label_log_p
   float* label_log_p;
   int64_t vocabulary;  // that labels are of
+  int32_t* draw;
+  DrawInputs draw_inputs;
 };
 
 // e = weight relative to that of the largest logit, d = ln e, both of treated logits. A tile
@@ -223,7 +226,7 @@ __device__ __forceinline__ int32_t label_of(const StatsTargets& out, int64_t row
 template <class Normalizer>
 __device__ __forceinline__ float write_stats(const StatsTargets& out, int64_t row,
                                              const StatsState& state, const StatsOptions& options,
-                                             float label = NAN) {
+                                             float label = NAN, const Draw& draw = no_draw()) {
   const bool valid =
       state.sum == state.sum && state.largest > -INFINITY && state.largest < INFINITY;
   if (!valid) {
@@ -238,6 +241,7 @@ __device__ __forceinline__ float write_stats(const StatsTargets& out, int64_t ro
     put(out.mean_log_p, row, NAN);
     put(out.valid, row, uint8_t(0));
     put(out.label_log_p, row, NAN);
+    put(out.draw, row, -1);
     return NAN;
   }
   const float largest = treat_logit(state.largest, options);
@@ -264,6 +268,7 @@ __device__ __forceinline__ float write_stats(const StatsTargets& out, int64_t ro
   if (out.label_log_p != nullptr) {
     out.label_log_p[row] = normalizer.relative_log_weight(treat_logit(label, options)) - log_sum;
   }
+  if (out.draw != nullptr) out.draw[row] = drawn(out.draw_inputs, row, draw, state.argmax);
   return p1;
 }
 
@@ -348,9 +353,27 @@ struct TileLabels {
   }
 };
 
+// The best of a row's tiles, for all threads of a merge.
+__device__ __forceinline__ Draw best_draw(const Draw* of_row, int64_t tiles,
+                                          Draw (&warps)[kMergeThreads / kWarp]) {
+  Draw best = no_draw();
+  for (int64_t tile = threadIdx.x; tile < tiles; tile += kMergeThreads) {
+    const Draw draw = of_row[tile];
+    best.take(draw.score, draw.id);
+  }
+  best = warp_best(best);
+  if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = best;
+  __syncthreads();
+  best = warps[0];
+#pragma unroll
+  for (int i = 1; i < kMergeThreads / kWarp; ++i) best.take(warps[i].score, warps[i].id);
+  return best;
+}
+
 // The tiles of rows that follow each other, the first of which is `first` in the outputs.
 struct TileStates {
   const StatsState* states;  // [rows, tiles]
+  const Draw* draws;         // likewise; null: not asked for
   int64_t tiles;
   int64_t rows;
   int64_t first;
@@ -358,18 +381,23 @@ struct TileStates {
 
 // Merges the states of each row and writes its statistics.
 //
-// Bytes: 32 per tile, 36 with labels of tiles; the largest logits of all are looked at beforehand,
-// so that each tile is rescaled once. One block per row.
+// Bytes: 32 per tile, 4 more with labels of tiles and 8 with draws; the largest logits of all are
+// looked at beforehand, so that each tile is rescaled once. One block per row.
 template <class Normalizer, class Labels>
 __global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(TileStates all, Labels labels,
                                                                     StatsOptions options,
                                                                     StatsTargets out) {
   __shared__ MergeShared shared;
+  __shared__ Draw draws[kMergeThreads / kWarp];
   for (int64_t row = blockIdx.x; row < all.rows; row += gridDim.x) {
+    Draw draw = no_draw();
+    if (all.draws != nullptr) draw = best_draw(all.draws + row * all.tiles, all.tiles, draws);
     const StatsState state =
         merge_row<Normalizer>(all.states + row * all.tiles, all.tiles, options, shared);
     const float label = labels.find(out, row, all.first + row, all.tiles, shared);
-    if (threadIdx.x == 0) write_stats<Normalizer>(out, all.first + row, state, options, label);
+    if (threadIdx.x == 0) {
+      write_stats<Normalizer>(out, all.first + row, state, options, label, draw);
+    }
     __syncthreads();  // the next row writes `shared` again
   }
 }

@@ -21,9 +21,10 @@ import org.jspecify.annotations.Nullable;
  * subnormal elements, products and sums for 0. A row's result does not depend on the other rows.
  * With a shortlist only the listed vocabulary rows are read: the statistics are those of the
  * distribution renormalised over the list, and argmax is the vocabulary id, as labels are; the
- * log-probability of a label that is not listed is -inf. A list entry outside the vocabulary is an
- * {@link IllegalArgumentException} on the CPU and makes every row invalid on CUDA. Invalid rows:
- * {@link RowStats}.
+ * log-probability of a label that is not listed is -inf. A draw is one of the listed ids, by the
+ * noise of its vocabulary id; an id that is listed twice counts once. A list entry outside the
+ * vocabulary is an {@link IllegalArgumentException} on the CPU and makes every row invalid on CUDA.
+ * Invalid rows: {@link RowStats}.
  *
  * <p>Quantised weights ({@link Builder#weightBlocks}, {@link Builder#translatorBlocks}) meet an f32
  * x that is rounded as in {@link Linear}, whose bound holds for each logit; a row of x with an
@@ -35,9 +36,9 @@ import org.jspecify.annotations.Nullable;
  * argmax, maximum and valid are the full head's, bit for bit (with {@link Screen.Bounds#CALIBRATED}
  * unless a bound fails). Log-sum-exp and p1 are estimates: p1 lies in {@link Builder#p1Low} to
  * {@link Builder#p1High}, which hold the full head's, with proven bounds. Other statistics need all
- * logits and are refused, as are labels, a shortlist and StableMax. Of a row whose candidates are more than
- * {@link Builder#screenBudget}, whose input is not finite or beyond 2^96, or whose bounds are not
- * finite, the full head is read, and all outputs are its own. Whether the screen was made of this
+ * logits and are refused, as are labels, a draw, a shortlist and StableMax. Of a row whose
+ * candidates are more than {@link Builder#screenBudget}, whose input is not finite or beyond 2^96,
+ * or whose bounds are not finite, the full head is read, and all outputs are its own. Whether the screen was made of this
  * head is for {@link Screen#check}. On CUDA an image ({@link Builder#screenImage}) in device memory
  * is taken; where its header is damaged, or of another V, D or size, or lacks the level, the full
  * head is read for all rows, and rows read may be other numbers than on the CPU.

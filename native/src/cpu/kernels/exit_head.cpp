@@ -2,7 +2,9 @@
 // exit_head on the CPU: for each block of up to 64 rows, reads the weights once, V * D *
 // sizeof(element) bytes or V rows of blocks; the logits of a few hundred vocabulary rows at a time
 // stay in cache and are summarised there.
+#include "draw.h"
 #include "head_input.h"
+#include "head_labels.h"
 #include "screening.h"
 #include "stats.h"
 
@@ -52,43 +54,10 @@ void place_to_id(TileStats* tile, const float* z, int64_t n, const int32_t* ids)
   tile->index = best;
 }
 
-// The label of a row of hidden: its place among the entries, -1 if it has none, and its logit.
-struct Label {
-  int64_t place;
-  float logit;
-};
-
-// The first place of an id in a list, or -1.
-int64_t place_of(const int32_t* ids, int64_t n, int32_t id) {
-  constexpr int64_t kStep = 64;
-  int64_t i = 0;
-  for (; i + kStep <= n; i += kStep) {
-    int32_t found = 0;
-    for (int64_t k = 0; k < kStep; ++k) found |= ids[i + k] == id ? 1 : 0;
-    if (found != 0) break;
-  }
-  for (; i < n; ++i) {
-    if (ids[i] == id) return i;
-  }
-  return -1;
-}
-
-// Of rows that have the label -1, and of those whose label is not listed, no logit will be found.
-void find_labels(const int32_t* ids, const Vector& shortlist, int64_t rows, Label* labels) {
-  parallel_for(rows, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const auto* const list = static_cast<const int32_t*>(shortlist.data);
-      const int32_t id = ids[row];
-      labels[row].place = id < 0 || list == nullptr ? id : place_of(list, shortlist.size, id);
-      labels[row].logit = id < 0 ? NAN : -INFINITY;
-    }
-  });
-}
-
-// `labels` may be null.
+// `labels` and `draws` may be null.
 template <class T>
 void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int64_t tile_rows,
-          int64_t tiles, TileStats* stats, Label* labels, HeadScratch* own) {
+          int64_t tiles, TileStats* stats, Label* labels, RowDraw* draws, HeadScratch* own) {
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
   const int32_t* ids = static_cast<const int32_t*>(a.shortlist.data);
   const int64_t entries = entries_of(a);
@@ -120,6 +89,11 @@ void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int6
           Label& label = labels[first_row + r];
           if (label.place >= first && label.place < first + n)
             label.logit = logits[label.place - first];
+        }
+        if (draws != nullptr && ids == nullptr) {
+          draw_tile(logits, n, first, map, draws + first_row + r);
+        } else if (draws != nullptr) {
+          draw_listed(logits, n, ids + first, map, draws + first_row + r);
         }
         if (ids != nullptr) {
           out->index -= static_cast<int32_t>(first);
@@ -572,7 +546,8 @@ void screened_head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& 
     if (to == 0) continue;
     ExitHeadArgs some = a;
     some.hidden.rows = to - from;
-    head<T>(some, inputs_from(inputs, first + from), map, tile_rows, tiles, stats, nullptr, own);
+    head<T>(some, inputs_from(inputs, first + from), map, tile_rows, tiles, stats, nullptr, nullptr,
+            own);
     for (int64_t r = from; r < to; ++r) {
       if (full[r]) write_full(a, stats + (r - from) * tiles, tiles, map, first + r);
     }
@@ -599,6 +574,7 @@ struct HeadSpace {
   char* rounded;
   TileStats* stats;
   Label* labels;
+  RowDraw* draws;
   HeadScratch* own;
   ScreenScratch screen;
 };
@@ -628,6 +604,7 @@ HeadSpace take_space(const ExitHeadArgs& a, int64_t tiles, bool pairs, Workspace
   const bool few = a.screen != nullptr && rows > kScreenRows;
   space.stats = ws.take<TileStats>((few ? kScreenRows : rows) * tiles);
   space.labels = ws.take<Label>(a.out.labels != nullptr ? rows : 0);
+  space.draws = ws.take<RowDraw>(a.out.draw != nullptr ? rows : 0);
   space.own = ws.take<HeadScratch>(1);
   space.screen = take_screen_scratch(a, ws);
   return space;
@@ -655,6 +632,9 @@ void run_rows(const ExitHeadArgs& a, int64_t first, int64_t tiles, bool pairs,
   const LogitMap map = logit_map(a.normalizer, a.temperature, a.softcap);
   Label* const labels = a.out.labels != nullptr ? space.labels : nullptr;
   if (labels != nullptr) find_labels(a.out.labels + first, a.shortlist, rows, labels);
+  RowDraw* const draws = a.out.draw != nullptr ? space.draws : nullptr;
+  for (int64_t row = 0; row < rows && draws != nullptr; ++row)
+    draws[row] = row_draw(a.out, first + row);
   into_blocks(a.weight, rows, space.rounded, &inputs);
   with_weight_type(a.weight, [&](auto type) {
     using T = EXN_TYPE_OF(type);
@@ -662,12 +642,13 @@ void run_rows(const ExitHeadArgs& a, int64_t first, int64_t tiles, bool pairs,
     if (screened) {
       screened_head<T>(a, inputs, map, tile_rows, tiles, space.screen, space.stats, space.own);
     } else {
-      head<T>(a, inputs, map, tile_rows, tiles, space.stats, labels, space.own);
+      head<T>(a, inputs, map, tile_rows, tiles, space.stats, labels, draws, space.own);
     }
   });
   for (int64_t row = 0; row < rows && !screened; ++row) {
-    write_row(space.stats + row * tiles, tiles, entries_of(a), map, a.out, first + row,
-              labels != nullptr ? labels[row].logit : NAN);
+    const int32_t argmax = write_row(space.stats + row * tiles, tiles, entries_of(a), map, a.out,
+                                     first + row, labels != nullptr ? labels[row].logit : NAN);
+    if (draws != nullptr) a.out.draw[first + row] = draw_of(draws[row], argmax);
   }
 }
 
@@ -683,6 +664,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   if (status == EXN_OK) {
     status = check_labels("exn_exit_head", a.out, a.hidden.rows, a.weight.rows);
   }
+  if (status == EXN_OK) status = check_draws("exn_exit_head", a.out, a.hidden.rows);
   if (status != EXN_OK) return status;
 
   ran(EXN_CPU_PATH(ws, "exit_head"));

@@ -494,10 +494,10 @@ static EXN_SIMD void put(T* out, int64_t row, double value) {
 }
 
 // Writes the outputs of one row of `columns` logits from its tiles. `label` is the raw logit of its
-// label, NaN if it has none.
-static EXN_SIMD void write_row(const TileStats* tiles, int64_t count, int64_t columns,
-                               const LogitMap& map, const StatsOut& out, int64_t row,
-                               float label = NAN) {
+// label, NaN if it has none. Returns the row's argmax.
+static EXN_SIMD int32_t write_row(const TileStats* tiles, int64_t count, int64_t columns,
+                                  const LogitMap& map, const StatsOut& out, int64_t row,
+                                  float label = NAN) {
   const TileStats all = merge(tiles, count);
   const bool valid = !all.broken && all.top1 > -INFINITY;
   const double nothing = static_cast<double>(NAN);
@@ -522,6 +522,7 @@ static EXN_SIMD void write_row(const TileStats* tiles, int64_t count, int64_t co
   put(out.mean_log_p, row, valid ? all.total / static_cast<double>(columns) - lse : nothing);
   const bool labelled = valid && !std::isnan(label);
   put(out.label_log_p, row, labelled ? level_of(map, label) - all.level - log_sum : nothing);
+  return valid ? all.index : -1;
 }
 
 static EXN_SIMD LogitMap logit_map(int32_t normalizer, float temperature, float softcap) {

@@ -127,7 +127,7 @@ public final class Facade {
     return unlessOmitted(new Statistics(tensor(s.argmax()), tensor(s.max_logit()), tensor(s.lse()),
         tensor(s.p1()), tensor(s.p2()), tensor(s.margin()), tensor(s.entropy()),
         tensor(s.pow2_entropy()), tensor(s.mean_log_p()), tensor(s.valid()),
-        tensor(s.label_log_p())));
+        tensor(s.label_log_p()), tensor(s.draw())));
   }
 
   /** Null if the struct asks for none. */

@@ -265,7 +265,7 @@ class DefaultsTest {
   }
 
   private static Statistics lse(Tensor out) {
-    return new Statistics(null, null, out, null, null, null, null, null, null, null, null);
+    return new Statistics(null, null, out, null, null, null, null, null, null, null, null, null);
   }
 
   /** The table of a schedule holds what its tensors get. */

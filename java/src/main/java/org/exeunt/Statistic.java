@@ -33,7 +33,12 @@ public enum Statistic {
    * {@code ln p} of the row's label ({@link StatisticsBuilder#labels}); NaN where that is -1. F32,
    * nats.
    */
-  LABEL_LOG_P(DType.F32, "label_log_p");
+  LABEL_LOG_P(DType.F32, "label_log_p"),
+  /**
+   * An id that is drawn from softmax(z / t) by the noise of the row's key and counter ({@link
+   * StatisticsBuilder#drawKey}); -1 for an invalid row. I32.
+   */
+  DRAW(DType.I32, "draw");
 
   final DType dtype;
   final String field;

@@ -23,17 +23,20 @@ import org.jspecify.annotations.Nullable;
  * @param valid optional, U8, see {@link Statistic#VALID}
  * @param labelLogP optional, F32, with {@link StatisticsBuilder#labels}; see {@link
  *     Statistic#LABEL_LOG_P}
+ * @param draw optional, I32, with {@link StatisticsBuilder#drawKey} and {@link
+ *     StatisticsBuilder#drawCounter}; see {@link Statistic#DRAW}
  */
 public record Statistics(@Nullable Tensor argmax, @Nullable Tensor maxLogit, @Nullable Tensor lse,
     @Nullable Tensor p1, @Nullable Tensor p2, @Nullable Tensor margin, @Nullable Tensor entropy,
     @Nullable Tensor pow2Entropy, @Nullable Tensor meanLogP, @Nullable Tensor valid,
-    @Nullable Tensor labelLogP) {
+    @Nullable Tensor labelLogP, @Nullable Tensor draw) {
   /**
    * Allocates outputs on {@link Device#defaultDevice()}.
    *
    * @param scope owns the memory
    * @param rows R
-   * @param which the statistics wanted; none means all but {@link Statistic#LABEL_LOG_P}
+   * @param which the statistics wanted; none means all that need no other inputs, as
+   *     {@link Statistic#LABEL_LOG_P} and {@link Statistic#DRAW} do
    * @return the outputs
    */
   public static Statistics allocate(Scope scope, long rows, Statistic... which) {
@@ -46,7 +49,8 @@ public record Statistics(@Nullable Tensor argmax, @Nullable Tensor maxLogit, @Nu
    * @param scope owns the memory
    * @param device device of the inputs
    * @param rows R
-   * @param which the statistics wanted; none means all but {@link Statistic#LABEL_LOG_P}
+   * @param which the statistics wanted; none means all that need no other inputs, as
+   *     {@link Statistic#LABEL_LOG_P} and {@link Statistic#DRAW} do
    * @return the outputs
    */
   public static Statistics allocate(Scope scope, Device device, long rows, Statistic... which) {
@@ -55,7 +59,7 @@ public record Statistics(@Nullable Tensor argmax, @Nullable Tensor maxLogit, @Nu
       Named.present("an element of which", statistic);
     }
     EnumSet<Statistic> wanted = which.length == 0
-        ? EnumSet.complementOf(EnumSet.of(Statistic.LABEL_LOG_P))
+        ? EnumSet.complementOf(EnumSet.of(Statistic.LABEL_LOG_P, Statistic.DRAW))
         : EnumSet.copyOf(List.of(which));
     Tensor[] tensors = new Tensor[Statistic.values().length];
     try {
@@ -74,7 +78,7 @@ public record Statistics(@Nullable Tensor argmax, @Nullable Tensor maxLogit, @Nu
   }
 
   private static Statistics of(Tensor[] t) {
-    return new Statistics(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9], t[10]);
+    return new Statistics(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9], t[10], t[11]);
   }
 
   /**
@@ -84,8 +88,8 @@ public record Statistics(@Nullable Tensor argmax, @Nullable Tensor maxLogit, @Nu
    * @return its tensor, or null if it was left out
    */
   public @Nullable Tensor get(Statistic statistic) {
-    Tensor[] inOrder = {
-        argmax, maxLogit, lse, p1, p2, margin, entropy, pow2Entropy, meanLogP, valid, labelLogP};
+    Tensor[] inOrder = {argmax, maxLogit, lse, p1, p2, margin, entropy, pow2Entropy, meanLogP,
+        valid, labelLogP, draw};
     return inOrder[Named.present("statistic", statistic).ordinal()];
   }
 

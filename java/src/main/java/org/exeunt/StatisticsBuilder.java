@@ -17,6 +17,9 @@ public abstract sealed class StatisticsBuilder<O extends Op, B extends Statistic
   private float temperature = 1;
   private float softcap;
   private Tensor labels;
+  private Tensor drawKey;
+  private Tensor drawCounter;
+  private Tensor drawTemperature;
   private Statistics out;
 
   StatisticsBuilder() {}
@@ -70,6 +73,54 @@ public abstract sealed class StatisticsBuilder<O extends Op, B extends Statistic
   }
 
   /**
+   * The key of each row's noise, by which {@link Statistic#DRAW} is drawn. Rows of the same key,
+   * counter, temperature and logits draw the same id, in every batch and on every device; a key for
+   * each sequence, with the position as counter, will do.
+   *
+   * <pre>{@code
+   * Statistics out = Statistics.allocate(scope, 1, Statistic.DRAW);
+   * ExitHead.builder().hidden(hidden).weight(weight).out(out)
+   *     .drawKey(scope.allocate(DType.I64, 1).copyFrom(new int[] {seed}))
+   *     .drawCounter(scope.allocate(DType.I64, 1).copyFrom(new int[] {position}))
+   *     .runOnce();
+   * int token = out.draw().toIntArray()[0];
+   * }</pre>
+   *
+   * @param value in, optional, [R], I64, compact; every number will do. With {@link #drawCounter}
+   *     and the output. null, the default: nothing can be drawn
+   * @return this
+   */
+  public final B drawKey(@Nullable Tensor value) {
+    drawKey = value;
+    return self();
+  }
+
+  /**
+   * The counter of each row's noise; see {@link #drawKey}.
+   *
+   * @param value in, optional, [R], I64, compact; every number will do. With {@link #drawKey}
+   * @return this
+   */
+  public final B drawCounter(@Nullable Tensor value) {
+    drawCounter = value;
+    return self();
+  }
+
+  /**
+   * Divisor of each row's logits before one is drawn, after {@link #temperature}. The other
+   * statistics do not notice.
+   *
+   * @param value in, optional, [R], F32, compact, 0 or more and finite; 0 draws the argmax. Another
+   *     number is an {@link IllegalArgumentException} on the CPU and makes the draw -1 on CUDA.
+   *     With {@link #drawKey}; null, the default: 1 each
+   * @return this
+   */
+  public final B drawTemperature(@Nullable Tensor value) {
+    drawTemperature = value;
+    return self();
+  }
+
+  /**
    * What to compute and where to write it.
    *
    * @param statistics at least one output of shape [R]
@@ -85,7 +136,11 @@ public abstract sealed class StatisticsBuilder<O extends Op, B extends Statistic
         .float32("temperature", temperature)
         .float32("softcap", softcap);
     Statistics.write(out, params);
-    params.inside("out", exn_stats.class).tensor("labels", labels);
+    params.inside("out", exn_stats.class)
+        .tensor("labels", labels)
+        .tensor("draw_key", drawKey)
+        .tensor("draw_counter", drawCounter)
+        .tensor("draw_temperature", drawTemperature);
     return params;
   }
 }
