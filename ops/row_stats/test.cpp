@@ -203,14 +203,14 @@ TEST(RowStatsDraws, AreThoseOfTheRule) {
 
 // At 0, below the smallest normal number, and where scores overflow.
 TEST(RowStatsDraws, ColdRowsDrawTheArgmax) {
-  const double cold[] = {0, -0.0, 1e-40, 1.1e-38, 1e-37};
+  const double cold[] = {0, 1e-40, 1.1e-38, 2e-38, 1e-37};
   StatsInputs in = draw_inputs(5);
   in.draw_temperature = make_tensor(Type::kF32, {5});
   HostTensor values = make_tensor(Type::kF32, {5, 5000});
   fill(&values, 3, 0, "normal", 8, "-");
   for (int64_t r = 0; r < 5; ++r) {
     in.draw_temperature.set(0, r, cold[r]);
-    for (int64_t j = 0; j < 5000 && r == 4; ++j) values.set(r, j, -20 - values.at(r, j) / 8);
+    for (int64_t j = 0; j < 5000 && r == 4; ++j) values.set(r, j, -60 - values.at(r, j) / 8);
   }
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());
