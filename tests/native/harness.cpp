@@ -204,45 +204,46 @@ void refuses_short_workspace(const Target& target, const BoundCall& call, size_t
 }
 
 constexpr uint64_t kPaint = 0xA5A5A5A5A5A5A5A5u;
+constexpr size_t kPainted = size_t{1} << 16;
 
 // Paints the stack below its caller's frame; where that begins.
 __attribute__((noinline)) uintptr_t paint_stack() {
-  volatile uint64_t painted[(size_t{1} << 18) / sizeof kPaint];
+  volatile uint64_t painted[kPainted / sizeof kPaint];
   for (volatile uint64_t& word : painted) word = kPaint;
   volatile auto begin = reinterpret_cast<uintptr_t>(&painted[0]);
   return begin;
 }
 
-// Bytes of stack that f() takes, on one that was painted before.
-size_t stack_taken(const std::function<void()>& f) {
-  size_t taken = 0;
-  std::thread([&] {
-    const auto from = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
-    const auto* touched = reinterpret_cast<const volatile uint64_t*>(paint_stack());
-    f();
-    while (*touched == kPaint) ++touched;
-    taken = from - reinterpret_cast<uintptr_t>(touched);
-  }).join();
-  return taken;
+// Bytes of stack that f() takes, at most kPainted, on one that was painted before.
+__attribute__((noinline)) size_t stack_taken(const std::function<void()>& f) {
+  const auto from = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+  const auto* touched = reinterpret_cast<const volatile uint64_t*>(paint_stack());
+  f();
+  while (*touched == kPaint) ++touched;
+  return from - reinterpret_cast<uintptr_t>(touched);
 }
 
 // A thread of Java may have 80 KiB of stack left when it calls, so no call takes more than 16. A
 // sanitizer's frames are larger, and so are those of emulated vectors.
-void expect_small_stack(const Target& target, const BoundCall& call) {
+void expect_small_stack(const Target& target, const std::vector<BoundCall>& calls) {
   if (!target.cpu() || allocations() == 0 || target.isa == "avx512_emulated") return;
-  size_t bytes = 0;
-  ASSERT_EQ(call.workspace_size(&bytes), EXN_OK) << exn_last_error();
-  GuardedMemory workspace(target, bytes, 0xFF);
-  const size_t taken = stack_taken([&] {
-    size_t size = 0;
-    (void)call.supported();
-    (void)call.workspace_size(&size);
-    (void)call.run(workspace.data(), bytes, nullptr);
-  });
-  constexpr size_t kMost = size_t{16} << 10;
-  EXPECT_LE(taken, kMost) << call.op << " takes " << taken << " bytes of stack";
-  size_t& most = summary().stack[std::string(call.op) + " " + target.isa];
-  most = std::max(most, taken);
+  std::thread([&] {
+    for (const BoundCall& call : calls) {
+      size_t bytes = 0;
+      ASSERT_EQ(call.workspace_size(&bytes), EXN_OK) << exn_last_error();
+      GuardedMemory workspace(target, bytes, 0xFF);
+      const size_t taken = stack_taken([&] {
+        size_t size = 0;
+        (void)call.supported();
+        (void)call.workspace_size(&size);
+        (void)call.run(workspace.data(), bytes, nullptr);
+      });
+      constexpr size_t kMost = size_t{16} << 10;
+      EXPECT_LE(taken, kMost) << call.op << " takes " << taken << " bytes of stack";
+      size_t& most = summary().stack[std::string(call.op) + " " + target.isa];
+      most = std::max(most, taken);
+    }
+  }).join();
 }
 
 // The first run after exn_cpu_set_threads() does, which allocates.
@@ -311,7 +312,7 @@ void exercise(const Target& target, const Subject& subject) {
         << "other bits in a further run, with " << threads << " threads";
     if (threads == 1) {
       subject.reset();
-      for (const BoundCall& call : subject.calls) expect_small_stack(target, call);
+      expect_small_stack(target, subject.calls);
     }
   }
   ASSERT_EQ(exn_cpu_set_threads(before), EXN_OK) << exn_last_error();
