@@ -249,10 +249,10 @@ class ConcurrentCloseTest {
     private static final AtomicReference<Stream> STREAM = new AtomicReference<>();
 
     public static void main(String[] args) throws Exception {
-      EVENT.set(recorded());
       STREAM.set(Stream.create(DEVICE));
       try (Scope scope = Scope.open(); Event start = Event.create(DEVICE)) {
         start.record(Stream.DEFAULT);
+        EVENT.set(recorded()); // none that `elapsed` may see is older than `start`
         Tensor row = scope.allocate(DType.F32, 1, 8).copyFrom(new float[8]);
         Tensor other = scope.allocate(DType.F32, 1, 8);
         Tensor out = scope.allocate(DType.F32, 1);
