@@ -161,10 +161,15 @@ public final class ModelFile implements Closeable {
    */
   public MappedFile map(long offset, long length) throws IOException {
     requireInside(offset, length);
-    if (offset > channel.size() - length) {
-      throw cut();
+    MappedFile mapping;
+    try {
+      mapping = MappedFile.of(channel, offset, length);
+    } catch (IllegalArgumentException e) {
+      throw cut(); // the range was inside the file when it was opened
+    } catch (IOException e) {
+      requireUnchanged(); // it may have been cut after its size was looked at
+      throw e;
     }
-    MappedFile mapping = MappedFile.of(channel, offset, length);
     mappings.add(mapping);
     return mapping;
   }
@@ -211,8 +216,9 @@ public final class ModelFile implements Closeable {
   }
 
   private ModelChangedException cut() throws IOException {
-    return new ModelChangedException(
-        path, "was cut from " + size() + " to " + channel.size() + " bytes");
+    long now = channel.size();
+    return new ModelChangedException(path,
+        now < size() ? "was cut from " + size() + " to " + now + " bytes" : "was cut for a while");
   }
 
   @Override
